@@ -1,0 +1,1 @@
+"""grantctl: the command line for people and scripts. A decision needs a terminal."""

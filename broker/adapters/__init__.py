@@ -1,0 +1,1 @@
+"""The ports' implementations: everything that touches the world. Never calls a service."""

@@ -1,0 +1,1 @@
+"""The SQL store. Holds no rule: what may change is the core's to say."""

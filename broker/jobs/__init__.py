@@ -1,0 +1,1 @@
+"""The loops: expiry, effects, audit sequencing. Each calls one service; none serves a caller."""

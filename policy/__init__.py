@@ -1,0 +1,1 @@
+"""May this happen? Pure: takes values, returns a decision; reads no clock, store or socket."""

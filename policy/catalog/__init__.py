@@ -1,0 +1,1 @@
+"""What programs do, as data. Never decides who may run them."""

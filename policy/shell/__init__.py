@@ -1,0 +1,1 @@
+"""Parses and classifies a shell command. Never runs one; what it cannot read, it classes up."""

@@ -1,0 +1,1 @@
+"""What happened? Recordings and the audit log: written once, checked by anybody, offline."""

@@ -1,0 +1,1 @@
+"""Where sealed recordings are kept. Never opens one."""
