@@ -1,1 +1,1 @@
-"""The daemon: doors, one transaction per use case, a pure core, adapters to the world."""
+"""The grantd daemon: doors, services, the pure core, adapters, jobs and the signer."""

@@ -1,1 +1,1 @@
-"""What is legal. Pure: reads no clock, store, socket or environment; now is an argument."""
+"""The pure core: what is legal. Imports no clock, socket, store, randomness or framework; time is an argument."""

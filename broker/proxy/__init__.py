@@ -1,1 +1,1 @@
-"""The SSH door. Decides nothing: every channel goes through the services' gate."""
+"""The SSH door: asyncssh server, channel gate, pumps."""

@@ -1,1 +1,1 @@
-"""The gRPC door, and the only place that knows wire types. Decides nothing."""
+"""The gRPC door: interceptors, one servicer per proto service, proto <-> values, errors -> status."""

@@ -1,1 +1,1 @@
-"""One file per use case, one transaction each. Never imports an adapter or a door."""
+"""Use cases, one file each: a service runs one transaction and calls no other service. Knows ports, never adapters."""

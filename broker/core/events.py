@@ -1,0 +1,43 @@
+"""Audit events as values. Encoding, salts and sealing are the audit adapter's; the names are recorder.codes'.
+
+`facts` are opaque ids, enumerations and numbers only; everything that could name a person, a host, a command or a path goes
+into `personal`, which leaves the log as salted digests (formats.md 2.2, I-35, I-36).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from broker.core.ids import TenantId
+
+
+class AuditOutcome(StrEnum):
+    SUCCESS = "success"
+    FAILURE = "failure"
+    DENIED = "denied"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Personal:
+    """One value under its subject's key: deleting the key erases it, the log stays verifiable."""
+
+    subject: str
+    """Whose: an identity id, a target id, or the tenant."""
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEvent:
+    """Something that happened, in the transaction that made it happen (I-31)."""
+
+    tenant: TenantId
+    name: str
+    """`noun.past_verb` of recorder.codes, such as `grant.activated`."""
+    outcome: AuditOutcome = AuditOutcome.SUCCESS
+    actor: str = ""
+    """Identity id of who did it; empty where time or the broker did."""
+    facts: Mapping[str, str | int] = field(default_factory=dict)
+    personal: tuple[Personal, ...] = ()
