@@ -1,0 +1,52 @@
+"""What holds for every test: the peers that markers ask for, and how hard properties are tried.
+
+Fixtures that start real programs live beside what they start (peers_postgres, peers_sshd) and are only named here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests import peers
+from tests.peers_postgres import postgres_cluster, postgres_database
+from tests.peers_sshd import sshd_factory
+
+__all__ = ["postgres_cluster", "postgres_database", "sshd_factory"]
+
+# marker -> the programs that a test with it cannot do without
+MARKED: Final = {
+    "postgres": ("postgres", "initdb"),
+    "sshd": ("sshd", "ssh", "ssh-keygen"),
+    "terminal": ("tmux",),
+}
+
+# No deadline: the machine is shared, and a slow example is not a wrong one.
+settings.register_profile("quick", max_examples=60, deadline=None)
+settings.register_profile(
+    "fuzz", max_examples=2000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("quick")
+
+
+def pytest_configure() -> None:
+    """Refuse a misspelt GRANTD_REQUIRE before a test runs."""
+    try:
+        peers.required()
+    except ValueError as wrong:
+        raise pytest.UsageError(str(wrong)) from wrong
+
+
+def pytest_report_header() -> str:
+    """Say in each run's head what it had to talk to."""
+    return peers.describe()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A marker asks for its programs before any fixture starts one."""
+    for marker, programs in MARKED.items():
+        if item.get_closest_marker(marker) is not None:
+            for program in programs:
+                peers.require(program)
