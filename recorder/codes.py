@@ -1,0 +1,130 @@
+"""Every event that the audit log can hold: code, name, outcome. A code never changes its meaning and is never reused.
+
+Code = family (two letters), four digits, I (as wished), W (refused, cut short or unusual) or E (something is wrong).
+Families: GR grants and requests, AP approvals, SE sessions and actions, RC recordings, SC secrets, keys and
+credentials, PO policy and inventory, AU identities and sign-in, SY the system itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Outcome(StrEnum):
+    """What became of it, as the entry's `outcome` field says it."""
+
+    SUCCESS = "success"
+    DENIED = "denied"  # a rule or a person said no
+    REFUSED = "refused"  # malformed, unproved or not permitted: nobody had to decide
+    EXPIRED = "expired"  # time said no
+    FAILURE = "failure"  # it was meant to work and did not
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeSpec:
+    """One row of the registry. `name` is `noun.past_verb`, the name of the same event in logs and exports."""
+
+    code: str
+    name: str
+    outcome: Outcome
+
+
+_SUCCESS, _DENIED, _REFUSED, _EXPIRED, _FAILURE = Outcome
+
+_TABLE = (
+    # access requests
+    ("GR1001I", "access.requested", _SUCCESS),
+    ("GR1002I", "access.approved", _SUCCESS),
+    ("GR1003W", "access.denied", _DENIED),
+    ("GR1004W", "access.expired", _EXPIRED),
+    ("GR1005I", "access.cancelled", _SUCCESS),
+    # grants
+    ("GR2001I", "grant.activated", _SUCCESS),
+    ("GR2002I", "grant.ending", _SUCCESS),
+    ("GR2003I", "grant.expired", _SUCCESS),
+    ("GR2004I", "grant.revoked", _SUCCESS),
+    ("GR2005E", "grant.stuck", _FAILURE),
+    # approvals: what a person signed
+    ("AP1001I", "approval.recorded", _SUCCESS),
+    ("AP1002W", "approval.refused", _REFUSED),  # bad signature, late, own request, role gone: field `reason_code`
+    # sessions
+    ("SE1001I", "session.opened", _SUCCESS),
+    ("SE1002I", "session.closed", _SUCCESS),
+    ("SE1003W", "session.cut", _EXPIRED),
+    ("SE1004W", "session.feature_refused", _REFUSED),
+    ("SE1005W", "session.refused", _REFUSED),
+    # actions
+    ("SE2001I", "action.proposed", _SUCCESS),
+    ("SE2002I", "action.allowed", _SUCCESS),
+    ("SE2003I", "action.awaiting", _SUCCESS),
+    ("SE2004W", "action.denied", _DENIED),
+    ("SE2005W", "action.expired", _EXPIRED),
+    ("SE2006I", "action.cancelled", _SUCCESS),
+    ("SE2007I", "action.running", _SUCCESS),
+    ("SE2008I", "action.succeeded", _SUCCESS),
+    ("SE2009W", "action.failed", _FAILURE),
+    ("SE2010W", "action.cut", _EXPIRED),
+    ("SE2011E", "action.lost", _FAILURE),
+    ("SE2012E", "action.mismatched", _REFUSED),  # bytes about to run are not the bytes that were decided (I-10, I-34)
+    # recordings; fields of all but viewed and exported: rec, session, part, leaves, root (hex)
+    ("RC1001I", "recording.opened", _SUCCESS),
+    ("RC1002I", "recording.checkpoint", _SUCCESS),
+    ("RC1003I", "recording.closed", _SUCCESS),
+    ("RC1004W", "recording.recovered", _FAILURE),
+    ("RC1005E", "recording.failed", _FAILURE),
+    ("RC2001I", "recording.viewed", _SUCCESS),
+    ("RC2002I", "recording.exported", _SUCCESS),
+    # secrets, keys, credentials
+    ("SC1001I", "credential.issued", _SUCCESS),
+    ("SC1002W", "credential.refused", _REFUSED),
+    ("SC2001I", "secret.updated", _SUCCESS),
+    ("SC2002I", "secret.read", _SUCCESS),
+    ("SC3001I", "key.created", _SUCCESS),
+    # policy and inventory
+    ("PO1001I", "policy.changed", _SUCCESS),
+    ("PO2001I", "target.added", _SUCCESS),
+    ("PO2002I", "target.changed", _SUCCESS),
+    ("PO2003I", "target.removed", _SUCCESS),
+    ("PO2004E", "target.key_mismatched", _REFUSED),
+    # identities
+    ("AU1001I", "identity.enrolled", _SUCCESS),
+    ("AU1002I", "identity.renewed", _SUCCESS),
+    ("AU1003W", "identity.refused", _REFUSED),  # authentication failed
+    ("AU1004W", "permission.refused", _REFUSED),  # authenticated, not permitted
+    ("AU1005I", "enrolment.offered", _SUCCESS),  # a one-time join token was made
+    ("AU2001I", "person.added", _SUCCESS),
+    ("AU2002I", "person.changed", _SUCCESS),
+    ("AU2003I", "person.removed", _SUCCESS),
+    ("AU3001I", "agent.added", _SUCCESS),
+    ("AU3002I", "agent.changed", _SUCCESS),
+    ("AU3003I", "agent.removed", _SUCCESS),
+    ("AU4001I", "team.added", _SUCCESS),
+    ("AU4002I", "team.changed", _SUCCESS),
+    ("AU4003I", "team.removed", _SUCCESS),
+    ("AU5001I", "subject.erased", _SUCCESS),  # field `ranges`: leaf indexes of this log, as in "3,10-12"
+    # the system
+    ("SY1001I", "system.started", _SUCCESS),
+    ("SY1002I", "system.stopped", _SUCCESS),
+    ("SY1003I", "system.heartbeat", _SUCCESS),
+    ("SY1004W", "system.clock_stepped", _FAILURE),
+    ("SY2001W", "system.frozen", _SUCCESS),
+    ("SY2002I", "system.unfrozen", _SUCCESS),
+    ("SY3001I", "audit.viewed", _SUCCESS),
+    ("SY3002I", "audit.exported", _SUCCESS),
+    ("SY3003W", "audit.epoch_started", _SUCCESS),
+    ("SY3004I", "audit.head_recorded", _SUCCESS),  # a tenant log's checkpoint, as an entry of `_system`
+)
+
+CODES: Mapping[str, CodeSpec] = MappingProxyType(
+    {code: CodeSpec(code=code, name=name, outcome=outcome) for code, name, outcome in _TABLE}
+)
+"""Code -> what it means."""
+
+BY_NAME: Mapping[str, CodeSpec] = MappingProxyType({spec.name: spec for spec in CODES.values()})
+"""Name -> the same row: `BY_NAME["grant.activated"].code`. Names are as final as codes."""
