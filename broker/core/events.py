@@ -8,15 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from broker.core.ids import TenantId
-
-
-class AuditOutcome(StrEnum):
-    SUCCESS = "success"
-    FAILURE = "failure"
-    DENIED = "denied"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +28,7 @@ class AuditEvent:
 
     tenant: TenantId
     name: str
-    """`noun.past_verb` of recorder.codes, such as `grant.activated`."""
-    outcome: AuditOutcome = AuditOutcome.SUCCESS
+    """`noun.past_verb` of recorder.codes, such as `grant.activated`; the registry says code and outcome."""
     actor: str = ""
     """Identity id of who did it; empty where time or the broker did."""
     facts: Mapping[str, str | int] = field(default_factory=dict)

@@ -1,0 +1,56 @@
+"""How long a grant still lasts, by both clocks, and whether the wall clock can be trusted at all (I-05).
+
+The end is kept twice: as `not_after` in the store, and from the first sight on as a monotonic second in this process. The
+earlier one wins, so a wall clock that moves back or stands still lengthens nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from broker.core.clock import Instant
+from broker.core.errors import Blame, Refusal
+from broker.core.grant import Grant
+from broker.core.ids import GrantId
+
+MAX_STEP_BACK = timedelta(seconds=5)
+
+
+class Leases:
+    """The monotonic deadlines of this process, and a watch over the wall clock."""
+
+    def __init__(self) -> None:
+        self._deadlines: dict[GrantId, float] = {}
+        self._high: Instant | None = None
+
+    def trusted(self, instant: Instant) -> Instant:
+        """`instant`, unless the wall clock fell more than 5 s behind the monotonic one since the last reading.
+
+        Raises:
+            Refusal: `clock_moved_back`: nothing is issued or run until the clock has caught up.
+        """
+        high = self._high
+        if high is None or instant.wall >= high.wall:
+            self._high = instant
+            return instant
+        expected = high.wall + timedelta(seconds=max(0.0, instant.mono - high.mono))
+        if expected - instant.wall > MAX_STEP_BACK:
+            raise Refusal(
+                "clock_moved_back",
+                "the broker's clock moved back; nothing is issued until it is right again",
+                blame=Blame.UNAVAILABLE,
+                way_out="an operator must check the broker's clock",
+            )
+        return instant
+
+    def left(self, grant: Grant, instant: Instant) -> float:
+        """Seconds until the grant ends, never more than at any earlier call; zero or less means over."""
+        wall = (grant.deadline() - instant.wall).total_seconds()
+        if grant.not_after is None:
+            return wall
+        deadline = self._deadlines.setdefault(grant.id, instant.mono + wall)
+        return min(wall, deadline - instant.mono)
+
+    def forget(self, grant: GrantId) -> None:
+        """Drops a grant that is over."""
+        self._deadlines.pop(grant, None)

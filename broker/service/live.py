@@ -1,0 +1,106 @@
+"""The sessions that run in this process right now, and how they are cut. The seam to separate data workers: they will be reached
+through the same three calls, with acknowledgement. Never touches the store: a cut needs no database (I-61)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from broker.core.errors import exhausted
+from broker.core.ids import GrantId, IdentityId, SessionId, TenantId
+
+
+class LiveSession:
+    """One running session. `cut` may be called from any task of the loop, any number of times; the first reason stays."""
+
+    def __init__(self, *, tenant: TenantId, session: SessionId, grant: GrantId, identity: IdentityId) -> None:
+        self.tenant, self.session, self.grant, self.identity = tenant, session, grant, identity
+        self._reason: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.closed = asyncio.Event()
+        """Set when nothing of it runs any more: target connection gone, recording sealed."""
+
+    def cut(self, reason: str) -> None:
+        """Ends it: `reason` is a fixed word such as `expired`."""
+        if not self._reason.done():
+            self._reason.set_result(reason)
+
+    async def until_cut(self) -> str:
+        """Waits for a cut; returns the reason."""
+        return await asyncio.shield(self._reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What is to be cut: everything of a tenant, narrowed by the fields that are set."""
+
+    tenant: TenantId
+    grant: GrantId | None = None
+    session: SessionId | None = None
+    identity: IdentityId | None = None
+
+    def covers(self, live: LiveSession) -> bool:
+        """Whether `live` is in it."""
+        return (
+            live.tenant == self.tenant
+            and self.grant in (None, live.grant)
+            and self.session in (None, live.session)
+            and self.identity in (None, live.identity)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """What a cut did: how many sessions it reached, and which were not closed in time."""
+
+    sessions: int
+    late: tuple[SessionId, ...]
+
+
+class LiveSessions(Protocol):
+    """The seam. `LiveRegistry` implements it for one process; workers will implement it over a socket."""
+
+    def enter(self, live: LiveSession, *, per_grant: int, in_all: int) -> AbstractContextManager[LiveSession]:
+        """Counts it in while the context is open; sets `closed` at the end. Refuses over a limit (I-22, I-60)."""
+        ...
+
+    def count(self, tenant: TenantId | None = None) -> int: ...
+    async def cut(self, scope: Scope, reason: str, *, within: float) -> Cut:
+        """Cuts every session of the scope and waits at most `within` seconds for all of them to be closed."""
+        ...
+
+
+class LiveRegistry:
+    """The sessions of this process."""
+
+    def __init__(self) -> None:
+        self._live: dict[SessionId, LiveSession] = {}
+
+    @contextmanager
+    def enter(self, live: LiveSession, *, per_grant: int, in_all: int) -> Iterator[LiveSession]:
+        if len(self._live) >= in_all:
+            raise exhausted("too_many_sessions", "the broker runs as many sessions as it can", "try again later")
+        if sum(1 for other in self._live.values() if other.grant == live.grant) >= per_grant:
+            raise exhausted("too_many_sessions", "the grant runs as many sessions as it may", "wait for one to end")
+        self._live[live.session] = live
+        try:
+            yield live
+        finally:
+            del self._live[live.session]
+            live.closed.set()
+
+    def count(self, tenant: TenantId | None = None) -> int:
+        return sum(1 for live in self._live.values() if tenant in (None, live.tenant))
+
+    async def cut(self, scope: Scope, reason: str, *, within: float) -> Cut:
+        hit = [live for live in self._live.values() if scope.covers(live)]
+        for live in hit:
+            live.cut(reason)
+        waits = [asyncio.ensure_future(live.closed.wait()) for live in hit]  # noqa: TID251  awaited two lines on
+        if waits:
+            _, late = await asyncio.wait(waits, timeout=within)
+            for wait in late:
+                wait.cancel()
+        return Cut(sessions=len(hit), late=tuple(live.session for live in hit if not live.closed.is_set()))

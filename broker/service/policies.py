@@ -1,0 +1,121 @@
+"""The policy in force of a tenant, and values turned into what it is asked. Parsed once a version; the version is read from the
+store in the very transaction that decides (I-14)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from datetime import datetime
+
+from broker.core.grant import Grant
+from broker.core.identity import Identity, IdentityKind, Target
+from broker.core.ids import IdentityId
+from broker.core.roles import Role
+from broker.service.ports import Tx
+from policy.classes import CommandClass
+from policy.engine import AccessQuery, ActionQuery, ApproveQuery, Decision, PolicySet, Principal, Resource, shipped_policy
+from policy.shell import Classified
+
+_KEPT = 64
+"""Parsed sets kept in memory; a tenant has one in force."""
+
+
+class Policies:
+    """Parsed policy sets by version."""
+
+    def __init__(self) -> None:
+        self._shipped = PolicySet.load(shipped_policy())
+        self._parsed: OrderedDict[str, PolicySet] = OrderedDict()
+
+    @property
+    def shipped(self) -> Mapping[str, str]:
+        """Sources of the shipped default."""
+        return shipped_policy()
+
+    def in_force(self, tx: Tx) -> PolicySet:
+        """The tenant's set, or the shipped default where it never put one."""
+        stored = tx.policies.current()
+        if stored is None:
+            return self._shipped
+        parsed = self._parsed.get(stored.version)
+        if parsed is None:
+            parsed = self._parsed[stored.version] = PolicySet.load(stored.sources)
+            while len(self._parsed) > _KEPT:
+                self._parsed.popitem(last=False)
+        return parsed
+
+
+def principal(tx: Tx, identity: Identity) -> Principal:
+    """An identity as policy sees it; teams by name."""
+    return Principal(
+        kind="agent" if identity.kind is IdentityKind.AGENT else "person",
+        id=identity.id,
+        tenant=identity.tenant,
+        teams=team_names(tx, identity.teams),
+        role="" if identity.role is Role.AGENT else identity.role,
+        owner=identity.owner or "",
+    )
+
+
+def resource(tx: Tx, target: Target) -> Resource:
+    """A target as policy sees it; teams by name."""
+    return Resource(
+        id=target.id,
+        name=target.name,
+        tenant=target.tenant,
+        tier=target.tier,
+        teams=team_names(tx, target.teams),
+        labels=target.labels,
+    )
+
+
+def team_names(tx: Tx, ids: frozenset[str]) -> frozenset[str]:
+    """Names of teams, for people and policies; an id without a row is left out."""
+    return frozenset(team.name for team in tx.teams.all() if team.id in ids)
+
+
+def ask_access(
+    policies: PolicySet, tx: Tx, identity: Identity, target: Target, *, login: str, ceiling: CommandClass,
+    flags: frozenset[str], ttl_seconds: int, now: datetime,
+) -> Decision:  # fmt: skip
+    """May this access request be made, and granted unattended?"""
+    from datetime import timedelta
+
+    return policies.decide(
+        AccessQuery(
+            principal=principal(tx, identity), target=resource(tx, target), login=login, ceiling=ceiling, flags=flags,
+            ttl=timedelta(seconds=ttl_seconds), now=now,
+        )
+    )  # fmt: skip
+
+
+def ask_action(
+    policies: PolicySet, tx: Tx, identity: Identity, target: Target, grant: Grant, seen: Classified, *,
+    verified: bool, now: datetime,
+) -> Decision:  # fmt: skip
+    """May this command run under this grant, unattended or with a person?"""
+    return policies.decide(
+        ActionQuery(
+            principal=principal(tx, identity), target=resource(tx, target), login=grant.login,
+            command_class=seen.command_class, opaque=seen.opaque, egress=seen.egress, ceiling=grant.ceiling,
+            verified=verified, flags=grant.flags, now=now,
+        )
+    )  # fmt: skip
+
+
+def ask_approve(
+    policies: PolicySet, tx: Tx, approver: Identity, requester: Identity, target: Target, *,
+    command_class: CommandClass | None, now: datetime,
+) -> Decision:  # fmt: skip
+    """May this person decide this?"""
+    return policies.decide(
+        ApproveQuery(
+            principal=principal(tx, approver), requester=principal(tx, requester), target=resource(tx, target),
+            command_class=command_class, now=now,
+        )
+    )  # fmt: skip
+
+
+def owner_or_self(identity: Identity) -> IdentityId:
+    """Who is behind a request: the agent's owner where it has one, else the identity itself."""
+    return identity.owner or identity.id

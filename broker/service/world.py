@@ -1,0 +1,63 @@
+"""What every service is handed: the ports, the process's live state and the limits. Built once, in broker.app; holds no logic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from broker.core.clock import Clock, Instant
+from broker.service.leases import Leases
+from broker.service.live import LiveSessions
+from broker.service.policies import Policies
+from broker.service.ports import Entropy, Meter, Recordings, Signer, Store, Targets
+from broker.service.wake import Bell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Caps that no caller can raise (I-19, I-60)."""
+
+    pending_per_identity: int = 5
+    pending_per_tenant: int = 50
+    denial_cools_for: timedelta = timedelta(minutes=10)
+    sessions_per_grant: int = 10
+    sessions_per_process: int = 500
+    max_output_bytes: int = 1 << 30
+    """Of one command, stdout and stderr together; more cuts it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Addresses that clients are told."""
+
+    grpc: str
+    """`host:port` of the mTLS listener."""
+    join: str
+    """`host:port` of the enrolment listener."""
+    gateway: str
+    """`host:port` of the SSH door."""
+    gateway_names: tuple[str, ...]
+    """Names of the gateway in its host certificate and in known_hosts lines."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Everything outside a service, by port."""
+
+    store: Store
+    clock: Clock
+    entropy: Entropy
+    signer: Signer
+    targets: Targets
+    recordings: Recordings
+    meter: Meter
+    live: LiveSessions
+    leases: Leases
+    policies: Policies
+    bell: Bell
+    limits: Limits
+    places: Places
+
+    def instant(self) -> Instant:
+        """One reading of both clocks: taken once, at the start of a use case. Refuses while the wall clock cannot be trusted (I-05)."""
+        return self.leases.trusted(Instant(wall=self.clock.now(), mono=self.clock.monotonic()))
