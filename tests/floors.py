@@ -40,8 +40,8 @@ class Covered:
         )
 
     def reaches(self, floor_percent: float) -> bool:
-        """Both figures reach the floor; the branches alone would let an unbranching file go untested."""
-        return min(self.statements_percent, self.branches_percent) >= floor_percent
+        """Both figures reach the floor and there is something to count; branches alone would skip unbranching files."""
+        return self.statements > 0 and min(self.statements_percent, self.branches_percent) >= floor_percent
 
 
 def _percent(hit: int, total: int) -> float:
@@ -59,8 +59,20 @@ def measure(report: dict[str, dict[str, dict[str, dict[str, int]]]], package: st
     )
 
 
+def judge(path: Path) -> list[str]:
+    """Print each package's figures from coverage's JSON report; return the packages under the floor."""
+    report = json.loads(path.read_text())
+    below = []
+    for package in PACKAGES:
+        covered = measure(report, package)
+        reached = covered.reaches(FLOOR_PERCENT)
+        sys.stdout.write(f"coverage of {package:12} {covered}  {'ok' if reached else f'UNDER {FLOOR_PERCENT:.0f} %'}\n")
+        below += [] if reached else [package]
+    return below
+
+
 def main() -> int:
-    """Print each package's figures; 1 if one is under the floor or there is nothing to judge."""
+    """Judge the run that `make test` just made; 1 if a package is under the floor or there is nothing to judge."""
     coverage = Coverage()
     coverage.load()
     try:
@@ -68,13 +80,7 @@ def main() -> int:
     except NoDataError:
         sys.stderr.write("no coverage data: run `make test`\n")
         return 1
-    report = json.loads(REPORT.read_text())
-    below = []
-    for package in PACKAGES:
-        covered = measure(report, package)
-        verdict = "ok" if covered.reaches(FLOOR_PERCENT) else f"UNDER {FLOOR_PERCENT:.0f} %"
-        sys.stdout.write(f"coverage of {package:12} {covered}  {verdict}\n")
-        below += [package] if verdict != "ok" else []
+    below = judge(REPORT)
     if below:
         coverage.report(file=sys.stderr, include=[f"{package}/*" for package in below])
     return 1 if below else 0
