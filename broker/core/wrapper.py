@@ -1,0 +1,262 @@
+"""The fixed text that runs on a target around a command, so that its end is certain. Never runs anything itself.
+
+Two ways, both measured on the remote process (docs/adr/0008):
+- `force_command`: what stands in a certificate's force-command. A watcher inside ends the command's whole process group
+  when the connection or the time is over.
+- `read_command` and `reaper_command`: for pooled reads. Each read reports its process group, one reaper per connection
+  ends the listed groups when its stdin or the time is over.
+
+Both run the exact bytes with `bash -c`, without a start-up file, in one fixed environment: what the classifier decided
+on holds only where no pager, hook, fsmonitor, external diff or stray PATH entry adds a program nobody saw. The outer text
+is read by the login shell (any POSIX one), so it is plain sh; everything else is bash with `--norc --noprofile`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from broker.core.errors import Fault, invalid
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+MAX_TEXT_BYTES = 120_000
+"""Linux takes 131,071 bytes in one argument; sshd hands the whole text to the login shell as one."""
+
+# `git diff` would run what diff.external of the repository names. An empty value makes git fail, so the variable, which
+# wins over the repository's, names a diff that adds nothing.
+_PLAIN_DIFF = (
+    '_() { [ $# -lt 5 ] || { echo "diff --git a/$1 b/$1"; diff -up --label "a/$1" --label "b/$1" -- "$2" "$5"; };'
+    " return 0; }; _"
+)
+_GIT = (("core.fsmonitor", "false"), ("core.hooksPath", "/dev/null"), ("core.pager", "cat"))
+ENVIRONMENT: Mapping[str, str] = MappingProxyType(
+    {
+        "PATH": PATH,
+        "TERM": "dumb",
+        "PAGER": "cat",
+        "MANPAGER": "cat",
+        "GIT_PAGER": "cat",
+        "SYSTEMD_PAGER": "cat",
+        "LESSSECURE": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_EXTERNAL_DIFF": _PLAIN_DIFF,
+        "GIT_CONFIG_COUNT": str(len(_GIT)),
+        **{f"GIT_CONFIG_KEY_{index}": name for index, (name, _) in enumerate(_GIT)},
+        **{f"GIT_CONFIG_VALUE_{index}": value for index, (_, value) in enumerate(_GIT)},
+    }
+)
+"""What every command finds, whatever its class; beside it only who it is (_LOGIN) and the plan's TERM, LANG, LC_*."""
+_LOGIN = ("HOME", "USER", "LOGNAME", "SHELL")
+"""Set by sshd from the password file, taken over as they are."""
+
+_BASH = "bash --norc --noprofile -c"
+_NO_DIRECTORY = "echo 'grantd: the working directory cannot be entered' >&2"
+_NOT_RUN = 126
+"""Exit status of a wrapper that did not start its command; POSIX uses it for "found, but cannot be run"."""
+
+# Common to watcher and reaper. now: centiseconds since boot, a clock that setting the time does not move.
+# pause: waits without a process of its own, on a pipe that nobody writes; sleep(1) where /dev/fd is missing.
+_SHARED = r"""
+now() { local u; read -r u _ </proc/uptime || exit 1; u=${u/./}; now=$((10#$u)); }
+pause() { read -r -t "$1" -u 9; [ $? -gt 128 ] || sleep "$1"; }
+trap '' HUP INT QUIT ALRM TERM PIPE USR1 USR2 TSTP TTIN TTOU
+exec 9<> <(:)
+"""
+
+# $1 centiseconds, $2 working directory or empty, $3 the command.
+# - the command takes over this very process (exec), so sshd itself sees its exit status or signal;
+# - the watcher has a process group of its own (set -m), ignores what can be ignored, and holds none of the command's
+#   streams, or the channel would never close;
+# - it leaves when the group is empty, and ends the group when sshd is gone or the time is over: TERM, 40 ms, KILL;
+#   however else it ends, it takes the group with it.
+_WATCH = (
+    r"""
+read -r s </proc/$$/stat || s=; s=(${s##*) })
+[ "${s[2]}" = $$ ] || { echo 'grantd: this needs a process group of its own' >&2; exit 126; }
+[ -z "$2" ] || cd -P -- "$2" 2>/dev/null || { """
+    + _NO_DIRECTORY
+    + r"""; exit 126; }
+unset OLDPWD
+set -m
+( """
+    + _SHARED
+    + r"""
+trap 'kill -s KILL -- -$$' EXIT
+now; end=$((now + $1))
+while kill -0 $PPID && kill -0 -- -$$; do
+  now; [ $now -lt $end ] || break
+  pause 0.1
+done
+kill -s TERM -- -$$ && pause 0.04
+) </dev/null >/dev/null 2>&1 &
+set +m
+exec """
+    + _BASH
+    + r""" -- "$3"
+"""
+).strip()
+
+READY = b"grantd-ready\n"
+"""What a reaper says once it stands."""
+
+# $1 centiseconds. Lines on stdin: `+GROUP CENTISECONDS` watch, `-GROUP` forget, `!GROUP` end now.
+# The wait is at most a second, so that a machine that slept notices when it wakes.
+_REAP = (
+    _SHARED
+    + r"""
+declare -A g
+reap() { local p; for p; do kill -s TERM -- "-$p"; done; [ $# = 0 ] || pause 0.04
+  for p; do kill -s KILL -- "-$p"; unset "g[$p]"; done; }
+now; end=$((now + $1)); echo grantd-ready; exec >/dev/null 2>&1
+while :; do
+  now; next=$((now + 100)); [ $end -lt $next ] && next=$end; late=()
+  for p in "${!g[@]}"; do
+    if [ ${g[$p]} -le $now ]; then late+=("$p"); elif [ ${g[$p]} -lt $next ]; then next=${g[$p]}; fi
+  done
+  reap "${late[@]}"
+  [ $now -lt $end ] || break
+  wait=$((next - now)); [ $wait -gt 0 ] || wait=1
+  printf -v wait '%d.%02d' $((wait / 100)) $((wait % 100))
+  read -r -t $wait verb group for; r=$?
+  [ $r -le 128 ] || continue
+  [ $r = 0 ] || break
+  case $group in ''|*[!0-9]*|0|1) continue;; esac
+  case $verb in
+    +) now; g[$group]=$((now + for));;
+    -) unset "g[$group]";;
+    !) reap "$group";;
+  esac
+done
+reap "${!g[@]}"
+"""
+).strip()
+
+_GROUP = re.compile(rb"[1-9][0-9]{0,9}")
+_NONCE = re.compile(r"[0-9a-f]{16,64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forced:
+    """What a force-command runs, read back from its text."""
+
+    command: bytes
+    cwd: str
+    env: Mapping[str, str]
+    centiseconds: int
+
+
+class NotOurs(Fault):
+    """A force-command that `force_command` would not have made."""
+
+
+def force_command(command: bytes, *, cwd: str, env: Mapping[str, str], seconds: float) -> str:
+    """The force-command for exactly these bytes: UTF-8 without NUL, `cwd` absolute or empty (the home).
+
+    Raises:
+        Refusal: `bad_command`, `command_too_long`.
+    """
+    return _forced(_text_of(command), cwd=cwd, env=env, centiseconds=_centiseconds(seconds))
+
+
+def read_force_command(text: str) -> Forced:
+    """The inverse of `force_command`, for whoever must know what a certificate will run. Raises NotOurs."""
+    try:
+        words = shlex.split(text)
+        middle = words.index("bash")
+        seconds, cwd, command = words[-3:]
+        centiseconds = int(seconds)
+    except ValueError as error:
+        raise NotOurs("the force-command is not grantd's") from error
+    given = dict(word.split("=", 1) for word in words[3:middle] if "=" in word)
+    env = {name: value for name, value in given.items() if ENVIRONMENT.get(name) != value and name not in _LOGIN}
+    # nothing above has to be right: only a text that we would have written ourselves passes
+    if _forced(command, cwd=cwd, env=env, centiseconds=centiseconds) != text:
+        raise NotOurs("the force-command is not grantd's")
+    return Forced(command=command.encode(), cwd=cwd, env=MappingProxyType(env), centiseconds=centiseconds)
+
+
+def read_command(command: bytes, *, cwd: str, env: Mapping[str, str], nonce: str) -> str:
+    """What a pooled read's exec request says: marks its process group on stderr, then becomes the command.
+
+    The nonce is lower-case hex and new for each command, so that no command can speak for another.
+    """
+    if _NONCE.fullmatch(nonce) is None:
+        raise ValueError("the nonce is 16 to 64 hex digits")
+    steps = [f"echo grantd-{nonce} $$ >&2"]
+    if cwd:
+        steps.append(f"cd -P -- {_quote(cwd)} 2>/dev/null || {{ {_NO_DIRECTORY}; exit {_NOT_RUN}; }}")
+    steps.append(f"exec {_environment(env)} {_BASH} -- {_quote(_text_of(command))}")
+    return _bounded("; ".join(steps))
+
+
+def marked_group(line: bytes, nonce: str) -> int | None:
+    """The process group in the line that `read_command` made with this nonce; None for any other line."""
+    mark, _, group = line.rstrip(b"\n").partition(b" ")
+    if mark != f"grantd-{nonce}".encode() or _GROUP.fullmatch(group) is None or int(group) <= 1:
+        return None
+    return int(group)
+
+
+def reaper_command(*, seconds: float) -> str:
+    """What a connection's reaper channel runs: says READY, then obeys the lines of `watch`, `forget` and `end`."""
+    return f"exec /usr/bin/env -i PATH={PATH} {_BASH} {_quote(_REAP)} grantd {_centiseconds(seconds)}"
+
+
+def watch(group: int, *, seconds: float) -> bytes:
+    """To the reaper: end this process group after so many seconds, or when your stdin ends."""
+    return b"+ %d %d\n" % (group, _centiseconds(seconds))
+
+
+def forget(group: int) -> bytes:
+    """To the reaper: this group ended by itself; its number may come back as somebody else's."""
+    return b"- %d\n" % group
+
+
+def end(group: int) -> bytes:
+    """To the reaper: end this group now."""
+    return b"! %d\n" % group
+
+
+def _forced(command: str, *, cwd: str, env: Mapping[str, str], centiseconds: int) -> str:
+    words = f"grantd {centiseconds} {_quote(cwd)} {_quote(command)}"
+    return _bounded(f"exec {_environment(env)} {_BASH} {_quote(_WATCH)} {words}")
+
+
+def _environment(env: Mapping[str, str]) -> str:
+    login = [f'{name}="${name}"' for name in _LOGIN]
+    fixed = [f"{name}={_quote(value)}" for name, value in {**ENVIRONMENT, **dict(sorted(env.items()))}.items()]
+    return " ".join(["/usr/bin/env -i", *login, *fixed])
+
+
+def _quote(text: str) -> str:
+    """Single quotes: the one quoting that every POSIX shell reads alike; 4 bytes for each quote in `text`."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _text_of(command: bytes) -> str:
+    try:
+        text = command.decode()
+    except UnicodeDecodeError:
+        raise invalid("bad_command", "the command is not UTF-8", "send UTF-8 text") from None
+    if not text or "\0" in text:
+        raise invalid("bad_command", "the command is empty or holds a NUL byte", "send a command line") from None
+    return text
+
+
+def _bounded(text: str) -> str:
+    if len(text.encode()) > MAX_TEXT_BYTES:
+        raise invalid(
+            "command_too_long", "the command does not fit into one argument", "put it in a file on the target"
+        )
+    return text
+
+
+def _centiseconds(seconds: float) -> int:
+    if not math.isfinite(seconds) or not 0 < seconds <= 10_000_000:  # noqa: PLR2004  115 days: longer than any grant
+        raise ValueError("seconds must be positive and finite")
+    return math.ceil(seconds * 100)
