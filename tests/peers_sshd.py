@@ -32,7 +32,9 @@ _START_SECONDS: Final = 10
 _BIND_TRIES: Final = 5
 # As root sshd wants an empty /run/sshd and nothing else. A private /run keeps other programs on the machine from
 # removing it under us; where mount namespaces are not allowed the folder is made, as Debian's package makes it.
-_PRIVATE_RUN: Final = "mount -t tmpfs -o mode=0755 tmpfs /run && mkdir -m 0755 /run/sshd && exec "
+_PRIVATE_RUN: Final = "mount -t tmpfs -o mode=0755 tmpfs /run && mkdir -m 0755 /run/sshd && "
+# Its unprivileged half wants a user of this name, which the distribution's package would have made.
+_SEPARATED: Final = "sshd"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +214,13 @@ def _spawn(files: SshdFiles) -> subprocess.Popen[bytes]:
     command = ["setpriv", "--pdeathsig=TERM", str(sshd), "-D", "-f", str(files.config), "-E", str(files.log)]
     if os.geteuid() == 0:
         if _may_unshare():
-            command = ["unshare", "--mount", "sh", "-c", _PRIVATE_RUN + shlex.join(command)]
+            command = [
+                "unshare",
+                "--mount",
+                "sh",
+                "-c",
+                f"{_PRIVATE_RUN}{_private_user(files)}exec {shlex.join(command)}",
+            ]
         else:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     with files.log.open("ab") as log:
@@ -224,6 +232,19 @@ def _spawn(files: SshdFiles) -> subprocess.Popen[bytes]:
             stderr=log,
             start_new_session=True,  # Ctrl-C is for the tests; they stop sshd themselves
         )
+
+
+def _private_user(files: SshdFiles) -> str:
+    """Shell text that gives an unpacked sshd its user, in its own mount namespace alone; empty where there is one."""
+    users = pwd.getpwall()
+    if any(user.pw_name == _SEPARATED for user in users):
+        return ""
+    nobody = pwd.getpwnam("nobody")
+    passwd = files.folder / "passwd"
+    line = f"{_SEPARATED}:x:{nobody.pw_uid}:{nobody.pw_gid}::/run/sshd:/usr/sbin/nologin\n"
+    passwd.write_text(Path("/etc/passwd").read_text() + line)
+    passwd.chmod(0o644)
+    return f"mount --bind {shlex.quote(str(passwd))} /etc/passwd && "
 
 
 @functools.cache
