@@ -22,6 +22,7 @@ PRIVATE_ROOT: Final = REPOSITORY / ".cache" / "debs" / "root"
 PEERS: Final = {
     "postgres": ("postgres", "initdb"),
     "sshd": ("sshd", "ssh", "ssh-keygen", "ssh-agent"),
+    "systemd": ("systemd-analyze",),
     "tmux": ("tmux",),
 }
 
