@@ -320,8 +320,13 @@ class Sealer:
         packed = self._zstd.compress(plaintext, mode=ZstdCompressor.FLUSH_BLOCK)
         return self.seal(FrameType.DATA, flags, t_us, plaintext=packed, plen=len(plaintext))
 
-    def end(self, plaintext: bytes, t_us: int) -> bytes:
-        """The final frame. After it this sealer is spent."""
+    def end(self, plaintext: bytes, t_us: int, *, instead_of_last: bool = False) -> bytes:
+        """The final frame. After it this sealer is spent.
+
+        `instead_of_last`: the last sealed frame could not be written, so the end takes its number. No nonce repeats,
+        because the final bit is part of the nonce.
+        """
+        self._seq -= instead_of_last
         return self.seal(FrameType.END, Flag.FINAL, t_us, plaintext=plaintext, plen=len(plaintext))
 
     def seal(self, type_: FrameType, flags: Flag, t_us: int, *, plaintext: bytes, plen: int) -> bytes:

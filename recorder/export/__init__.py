@@ -1,1 +1,1 @@
-"""Recordings in other programs' formats. Never the evidence itself."""
+"""What a recording can be turned into. An export is plaintext: whoever makes one audits it."""

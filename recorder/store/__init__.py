@@ -1,1 +1,1 @@
-"""Where sealed recordings are kept. Never opens one."""
+"""Where recordings are kept. One module per kind of medium, all behind the same port."""
