@@ -1,4 +1,4 @@
-"""Verifies SSHSIG, what `ssh-keygen -Y sign` makes (PROTOCOL.sshsig of OpenSSH). Never signs, never guesses a namespace.
+"""Verifies SSHSIG, what `ssh-keygen -Y sign` makes (OpenSSH PROTOCOL.sshsig). Never signs, never guesses a namespace.
 
 Stricter than OpenSSH where a signature has more than one spelling: reserved empty, numbers minimal, nothing left over.
 """
