@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 
 from broker.core.errors import Fault
 
@@ -31,7 +32,7 @@ def must_be_strong(key: bytes | bytearray) -> None:
         raise WeakKey(f"a key must have exactly {KEY_BYTES} bytes")
     if len(set(key)) < _FEWEST_DISTINCT:
         raise WeakKey("a key must be random, this one repeats itself")
-    if len({(b - a) % 256 for a, b in zip(key, key[1:], strict=False)}) == 1:
+    if len({(b - a) % 256 for a, b in itertools.pairwise(key)}) == 1:
         raise WeakKey("a key must be random, this one counts")
     if hashlib.sha256(key).digest() in _PUBLISHED:
         raise WeakKey("this key is published as a sample")

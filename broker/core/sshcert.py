@@ -1,6 +1,6 @@
 """OpenSSH certificates over Ed25519, parsed strictly (PROTOCOL.certkeys). Never decides: rows and specs do (I-08).
 
-Refuses what OpenSSH or asyncssh would let pass: duplicate or unsorted options, a certificate as CA key, bytes left over.
+Refuses what others let pass: duplicate or unsorted options, a certificate as CA key, bytes left over.
 """
 
 from __future__ import annotations
