@@ -1,0 +1,227 @@
+"""The signer, seen from the broker: ports.Signer over its socket, and the child process of the embedded default.
+
+Believes nothing it gets back: every certificate is compared with its specification again. Never sees a private key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from broker.core.cert import Ca, CertMismatch, CertSpec, X509Spec, must_match
+from broker.core.errors import Fault, SignerFault
+from broker.core.signing import (
+    HEADER_BYTES,
+    Answer,
+    Ask,
+    AskCa,
+    FrameError,
+    Refused,
+    Signed,
+    SignSsh,
+    SignX509,
+    body_bytes,
+    decode_answer,
+    encode_ask,
+    frame,
+)
+from broker.core.x509_match import must_match_x509
+from broker.service.ports import Proof
+
+ANSWER_SECONDS = 2.0
+"""For one question with everything: its turn, connecting, signing, the journal's fsync."""
+START_SECONDS = 15.0
+STOP_SECONDS = 3.0
+_READY = b"ready\n"
+_UCRED = struct.Struct("3i")
+
+
+class SignerClient:
+    """Asks the signer at `path` one question at a time over one connection; connects on first use.
+
+    Args:
+        path: the signer's socket.
+        signer_uid: whose process must be listening there, by SO_PEERCRED.
+    """
+
+    def __init__(self, path: Path, *, signer_uid: int) -> None:
+        self._path = path
+        self._signer_uid = signer_uid
+        self._turn = asyncio.Lock()
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._cas: dict[Ca, bytes] = {}
+
+    async def sign_ssh(self, spec: CertSpec, public_key: bytes, proof: Proof) -> bytes:
+        """As ports.Signer. Raises SignerFault; the signer's own phrase is in it."""
+        ask = SignSsh(spec=spec, public_key=public_key, record=proof.record, signatures=proof.signatures)
+        certificate = await self._ask(ask)
+        ca_key = await self._ca(spec.ca)
+        try:
+            must_match(spec, certificate, public_key=public_key, ca_key=ca_key)
+        except CertMismatch as error:
+            raise SignerFault("the signer signed something else") from error
+        return certificate
+
+    async def sign_x509(self, spec: X509Spec, csr_der: bytes) -> bytes:
+        """As ports.Signer. Raises SignerFault."""
+        certificate = await self._ask(SignX509(spec=spec, csr_der=csr_der))
+        ca_der = await self._ca(Ca.X509)
+        try:
+            must_match_x509(spec, certificate, csr_der=csr_der, ca_der=ca_der)
+        except CertMismatch as error:
+            raise SignerFault("the signer signed something else") from error
+        return certificate
+
+    async def ssh_ca(self, name: str) -> bytes:
+        """As ports.Signer: `ingress`, `egress` or `host`."""
+        if name not in {Ca.INGRESS, Ca.EGRESS, Ca.HOST}:
+            raise SignerFault("there is no such SSH CA")
+        return await self._ca(Ca(name))
+
+    async def x509_ca(self) -> bytes:
+        """As ports.Signer."""
+        return await self._ca(Ca.X509)
+
+    async def close(self) -> None:
+        """Drops the connection; a later question makes a new one."""
+        streams, self._streams = self._streams, None
+        if streams is not None:
+            streams[1].close()
+            with contextlib.suppress(OSError):
+                await streams[1].wait_closed()
+
+    async def _ca(self, ca: Ca) -> bytes:
+        # kept for this process's life: a signer that comes back with other keys is then a mismatch, not a surprise
+        if ca not in self._cas:
+            self._cas[ca] = await self._ask(AskCa(ca=ca))
+        return self._cas[ca]
+
+    async def _ask(self, ask: Ask) -> bytes:
+        try:
+            question = frame(encode_ask(ask))
+        except (Fault, UnicodeEncodeError) as error:
+            raise SignerFault("the question to the signer is too long or not text") from error
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS), self._turn:
+                answer = await self._exchange(question)
+        except TimeoutError as error:
+            raise SignerFault("the signer did not answer in time") from error
+        except (OSError, asyncio.IncompleteReadError, FrameError) as error:
+            raise SignerFault("the signer cannot be reached") from error
+        match answer:
+            case Signed(blob=blob):
+                return blob
+            case Refused(why=why):
+                raise SignerFault(f"the signer refused: {why}")
+
+    async def _exchange(self, question: bytes) -> Answer:
+        """One question, one answer; over a new connection if the old one turns out to be gone, once."""
+        if self._streams is not None:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                return await self._send(question, self._streams)
+        self._streams = await self._connect()
+        return await self._send(question, self._streams)
+
+    async def _send(self, question: bytes, streams: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> Answer:
+        reader, writer = streams
+        try:
+            writer.write(question)
+            await writer.drain()
+            size = body_bytes(await reader.readexactly(HEADER_BYTES))
+            return decode_answer(await reader.readexactly(size))
+        except BaseException:
+            # cancelled or broken half-way: the next answer on this connection would be another question's
+            self._streams = None
+            writer.close()
+            raise
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_unix_connection(str(self._path))
+        peer: socket.socket = writer.get_extra_info("socket")
+        _, uid, _ = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        if uid != self._signer_uid:
+            writer.close()
+            raise FrameError("another user's process listens where the signer should")
+        return reader, writer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignerProcess:
+    """The signer as the broker's child. Whether and when to start another one is the app's decision."""
+
+    process: asyncio.subprocess.Process
+    client: SignerClient
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    async def ended(self) -> int:
+        """Waits until it ends, for whatever reason; its exit status."""
+        return await self.process.wait()
+
+    async def stop(self) -> None:
+        """Ends it: SIGTERM, after STOP_SECONDS SIGKILL; returns when it is gone. Idempotent."""
+        await self.client.close()
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.terminate()
+        await _gone(self.process)
+
+
+async def start_signer(*, directory: Path, path: Path) -> SignerProcess:
+    """Starts the signer over the keys in `directory`, listening at `path`, and waits until it answers.
+
+    The child serves this process alone and ends with the thread that calls this: call it on the main thread's loop.
+
+    Raises:
+        SignerFault: it did not start; its own line on standard error says why.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-I",
+        "-m",
+        "broker.signer",
+        f"--directory={directory}",
+        f"--socket={path}",
+        f"--allowed-uid={os.geteuid()}",
+        f"--parent-pid={os.getpid()}",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        env={"LANG": "C.UTF-8"},  # nothing of the broker's environment: it may hold secrets that are not the signer's
+    )
+    started = SignerProcess(process=process, client=SignerClient(path, signer_uid=os.geteuid()))
+    try:
+        await _ready(process)
+    except BaseException:
+        await started.stop()
+        raise
+    return started
+
+
+async def _ready(process: asyncio.subprocess.Process) -> None:
+    output = process.stdout
+    if output is None:
+        raise SignerFault("the signer has no output to say that it is ready")
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            said = await output.readline()
+    except TimeoutError as error:
+        raise SignerFault("the signer did not start in time") from error
+    if said != _READY:
+        raise SignerFault("the signer did not start")
+
+
+async def _gone(process: asyncio.subprocess.Process) -> None:
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

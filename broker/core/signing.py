@@ -1,0 +1,237 @@
+"""What the broker and the signer say to one another: frames of at most MAX_FRAME bytes. Reads no socket.
+
+A frame is u8 version, u32 length, then PAE (formats.md section 9) of a verb and its fields, integers as decimal ASCII;
+every message has exactly one spelling.
+Shared by both processes because neither may import the other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias, TypeVar
+
+from broker.core.cert import Ca, CertSpec, X509Spec
+from broker.core.clock import from_micros, micros
+from broker.core.errors import Fault
+from broker.core.records import pae
+from broker.core.sshwire import Reader, WireError
+
+VERSION: Final = 1
+HEADER_BYTES: Final = 5
+MAX_FRAME: Final = 160 * 1024
+"""A force-command of MAX_FORCE_COMMAND_BYTES, the record with its 16 KiB command and the signatures of a quorum."""
+MAX_SIGNATURES: Final = 16
+MAX_RECORD_BYTES: Final = 48 * 1024
+_NUMBER = re.compile(rb"0|-?[1-9][0-9]{0,47}")
+
+
+class FrameError(Fault):
+    """The other side does not speak this protocol, or not this version of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignSsh:
+    """Sign an OpenSSH certificate for `public_key` (wire blob), and why: the record and its SSHSIG blobs."""
+
+    spec: CertSpec
+    public_key: bytes
+    record: bytes
+    signatures: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignX509:
+    """Sign an X.509 certificate for the key of the CSR (DER)."""
+
+    spec: X509Spec
+    csr_der: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskCa:
+    """Hand out the public half of a CA: a wire blob, for X509 the certificate (DER)."""
+
+    ca: Ca
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed:
+    """The certificate or public key asked for."""
+
+    blob: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """It was not done. `why` is a fixed phrase of the signer, printable ASCII."""
+
+    why: str
+
+
+Ask: TypeAlias = SignSsh | SignX509 | AskCa
+Answer: TypeAlias = Signed | Refused
+T = TypeVar("T", Ask, Answer)
+
+
+def frame(body: bytes) -> bytes:
+    """The body behind its header. Raises FrameError when it is too long to be read."""
+    if len(body) > MAX_FRAME:
+        raise FrameError("longer than the signer reads")
+    return bytes([VERSION]) + len(body).to_bytes(4, "big") + body
+
+
+def body_bytes(header: bytes) -> int:
+    """How many bytes follow a header. Raises FrameError, before any is read, on another version or too many."""
+    if len(header) != HEADER_BYTES or header[0] != VERSION:
+        raise FrameError("another version of the signer's protocol")
+    size = int.from_bytes(header[1:], "big")
+    if size > MAX_FRAME:
+        raise FrameError("longer than the signer reads")
+    return size
+
+
+def encode_ask(ask: Ask) -> bytes:
+    """The body of a question."""
+    match ask:
+        case SignSsh():
+            return pae([b"sign-ssh", *_spec_parts(ask.spec), ask.public_key, ask.record, pae(ask.signatures)])
+        case SignX509():
+            return pae([b"sign-x509", *_x509_parts(ask.spec), ask.csr_der])
+        case AskCa():
+            return pae([b"ca", ask.ca.encode()])
+
+
+def decode_ask(body: bytes) -> Ask:
+    """The question of a body; the inverse of encode_ask and nothing else. Raises FrameError."""
+    return _decoded(body, _ask, encode_ask)
+
+
+def encode_answer(answer: Answer) -> bytes:
+    """The body of an answer."""
+    match answer:
+        case Signed(blob=blob):
+            return pae([b"signed", blob])
+        case Refused(why=why):
+            return pae([b"refused", why.encode()])
+
+
+def decode_answer(body: bytes) -> Answer:
+    """The answer of a body. Raises FrameError."""
+    return _decoded(body, _answer, encode_answer)
+
+
+def unpae(data: bytes) -> tuple[bytes, ...]:
+    """The inverse of records.pae. Raises WireError."""
+    reader = Reader(data)
+    count = reader.u32()
+    if count > len(data) // 4:
+        raise WireError("more parts than bytes")
+    parts = tuple(reader.string() for _ in range(count))
+    reader.end()
+    return parts
+
+
+def _decoded(body: bytes, read: Callable[[tuple[bytes, ...]], T], encode: Callable[[T], bytes]) -> T:
+    # Encoding again refuses at one stroke every second spelling: leading zeros, unsorted parts, other flags.
+    try:
+        value = read(unpae(body))
+        if encode(value) != body:
+            raise WireError("not the one spelling")
+    except (WireError, ValueError, OverflowError) as error:
+        raise FrameError("not a message of the signer's protocol") from error
+    return value
+
+
+def _spec_parts(spec: CertSpec) -> list[bytes]:
+    return [
+        spec.ca.encode(),
+        spec.key_id.encode(),
+        _number(spec.serial),
+        pae(name.encode() for name in spec.principals),
+        _number(micros(spec.valid_after)),
+        _number(micros(spec.valid_before)),
+        spec.source_address.encode(),
+        spec.force_command.encode(),
+        _flag(spec.permit_pty),
+    ]
+
+
+def _x509_parts(spec: X509Spec) -> list[bytes]:
+    return [
+        spec.uri.encode(),
+        pae(host.encode() for host in spec.hosts),
+        _number(micros(spec.not_before)),
+        _number(micros(spec.not_after)),
+        _flag(spec.server),
+        _number(spec.serial),
+    ]
+
+
+def _ask(parts: tuple[bytes, ...]) -> Ask:
+    match parts:
+        case [b"sign-ssh", ca, key_id, serial, names, after, before, source, command, pty, key, record, signatures]:
+            spec = CertSpec(
+                ca=Ca(ca.decode()),
+                key_id=key_id.decode(),
+                serial=_int(serial),
+                principals=tuple(name.decode() for name in unpae(names)),
+                valid_after=from_micros(_int(after)),
+                valid_before=from_micros(_int(before)),
+                source_address=source.decode(),
+                force_command=command.decode(),
+                permit_pty=pty == b"1",
+            )
+            return SignSsh(spec=spec, public_key=key, record=_record(record), signatures=_signatures(signatures))
+        case [b"sign-x509", uri, hosts, not_before, not_after, server, serial, csr]:
+            request = X509Spec(
+                uri=uri.decode(),
+                hosts=tuple(host.decode() for host in unpae(hosts)),
+                not_before=from_micros(_int(not_before)),
+                not_after=from_micros(_int(not_after)),
+                server=server == b"1",
+                serial=_int(serial),
+            )
+            return SignX509(spec=request, csr_der=csr)
+        case [b"ca", name]:
+            return AskCa(ca=Ca(name.decode()))
+        case _:
+            raise WireError("no such question")
+
+
+def _answer(parts: tuple[bytes, ...]) -> Answer:
+    match parts:
+        case [b"signed", blob]:
+            return Signed(blob=blob)
+        case [b"refused", why]:
+            return Refused(why=why.decode("ascii"))
+        case _:
+            raise WireError("no such answer")
+
+
+def _record(record: bytes) -> bytes:
+    if len(record) > MAX_RECORD_BYTES:
+        raise WireError("a record longer than any that a person signs")
+    return record
+
+
+def _signatures(packed: bytes) -> tuple[bytes, ...]:
+    signatures = unpae(packed)
+    if len(signatures) > MAX_SIGNATURES:
+        raise WireError("more signatures than a quorum has")
+    return signatures
+
+
+def _number(value: int) -> bytes:
+    return str(value).encode()
+
+
+def _int(digits: bytes) -> int:
+    if not _NUMBER.fullmatch(digits):
+        raise WireError("not a decimal number")
+    return int(digits)
+
+
+def _flag(value: bool) -> bytes:  # noqa: FBT001  one private spelling of a bool
+    return b"1" if value else b"0"

@@ -1,0 +1,128 @@
+"""Answers the broker's questions: check, sign, read back what was signed, journal, and only then hand it out.
+
+Never trusts the asker for what may be signed, never hands out a private key, never signs what it cannot journal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from datetime import datetime
+
+from broker.core.cert import Ca, CertMismatch, check, check_x509, must_match
+from broker.core.clock import micros
+from broker.core.errors import Fault
+from broker.core.signing import Answer, Ask, AskCa, Refused, Signed, SignSsh, SignX509
+from broker.core.x509_match import key_of_csr, must_match_x509
+from broker.signer.journal import Field, Journal
+from broker.signer.keys import CaKeys
+from broker.signer.sign import sign_ssh, sign_x509
+
+_STOP_SECONDS = 2.0
+
+
+class Authority:
+    """The CAs at work, one question at a time whatever the number of connections.
+
+    Args:
+        keys: the four CA keys.
+        journal: open, this process's alone.
+        now: the wall clock; validity is judged by the signer's own reading of it.
+    """
+
+    __slots__ = ("_journal", "_keys", "_lock", "_now")
+
+    def __init__(self, keys: CaKeys, journal: Journal, now: Callable[[], datetime]) -> None:
+        self._keys = keys
+        self._journal = journal
+        self._now = now
+        self._lock = threading.Lock()
+
+    def answer(self, ask: Ask) -> Answer:
+        """What the question gets; a refusal is an answer, nothing is raised for it."""
+        try:
+            with self._lock:
+                return Signed(blob=self._blob(ask))
+        except Fault as fault:
+            return Refused(why=fault.what)
+
+    def stop(self) -> None:
+        """Lets the signature under way reach the journal, then answers nothing more."""
+        if self._lock.acquire(timeout=_STOP_SECONDS):
+            self._journal.close()
+            # the lock stays taken on purpose: a late question waits until the process has ended
+
+    def _blob(self, ask: Ask) -> bytes:
+        match ask:
+            case SignSsh():
+                return self._sign_ssh(ask)
+            case SignX509():
+                return self._sign_x509(ask)
+            case AskCa():
+                return self._keys.public(ask.ca)
+
+    def _sign_ssh(self, ask: SignSsh) -> bytes:
+        now = self._now()
+        check(ask.spec, now)
+        certificate = _made(lambda: sign_ssh(ask.spec, ask.public_key, self._keys.ssh[ask.spec.ca]))
+        must_match(ask.spec, certificate, public_key=ask.public_key, ca_key=self._keys.public(ask.spec.ca))
+        self._journal.append(_ssh_line(ask, certificate, now))
+        return certificate
+
+    def _sign_x509(self, ask: SignX509) -> bytes:
+        now, ca = self._now(), self._keys.x509_certificate
+        check_x509(ask.spec, now)
+        key = key_of_csr(ask.csr_der)
+        certificate = _made(lambda: sign_x509(ask.spec, key, self._keys.x509_key, ca))
+        must_match_x509(ask.spec, certificate, csr_der=ask.csr_der, ca_der=self._keys.public(Ca.X509))
+        self._journal.append(_x509_line(ask, certificate, now))
+        return certificate
+
+
+def _made(sign: Callable[[], bytes]) -> bytes:
+    # the builders' own complaints over a specification that check() let pass are a refusal, not an end of the process
+    try:
+        return sign()
+    except (ValueError, TypeError) as error:
+        raise CertMismatch("certificate refused: it cannot be built") from error
+
+
+def _ssh_line(ask: SignSsh, certificate: bytes, now: datetime) -> dict[str, Field]:
+    spec = ask.spec
+    return {
+        "kind": "ssh",
+        "t": micros(now),
+        "ca": spec.ca.value,
+        "key_id": spec.key_id,
+        "serial": str(spec.serial),
+        "principals": list(spec.principals),
+        "after": micros(spec.valid_after),
+        "before": micros(spec.valid_before),
+        "source": spec.source_address,
+        "command": _sha256(spec.force_command.encode()) if spec.force_command else "",
+        "pty": spec.permit_pty,
+        "key": _sha256(ask.public_key),
+        "record": _sha256(ask.record) if ask.record else "",
+        "signatures": [_sha256(signature) for signature in ask.signatures],
+        "certificate": _sha256(certificate),
+    }
+
+
+def _x509_line(ask: SignX509, certificate: bytes, now: datetime) -> dict[str, Field]:
+    spec = ask.spec
+    return {
+        "kind": "x509",
+        "t": micros(now),
+        "uri": spec.uri,
+        "hosts": list(spec.hosts),
+        "serial": str(spec.serial),
+        "after": micros(spec.not_before),
+        "before": micros(spec.not_after),
+        "request": _sha256(ask.csr_der),
+        "certificate": _sha256(certificate),
+    }
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

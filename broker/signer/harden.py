@@ -1,0 +1,48 @@
+"""What the kernel is told about a process with keys: no core dumps, no tracing, private files, an end with its parent.
+
+Linux only. Every call that fails stops the start (I-36).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+
+from broker.core.errors import Fault
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+
+
+class HardenFault(Fault):
+    """The kernel refused a protection that the signer does not run without."""
+
+
+def no_dumps() -> None:
+    """No core file, no ptrace and no reading of /proc/PID/mem by others of the same uid."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def private_files() -> None:
+    """Whatever this process makes is its owner's alone."""
+    os.umask(0o077)
+
+
+def end_with(parent_pid: int) -> None:
+    """SIGTERM for this process as soon as the thread that started it ends.
+
+    Raises:
+        HardenFault: the parent is already gone, or is another than said.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    # asked after the arming: a parent that ended before it would never be noticed
+    if os.getppid() != parent_pid:
+        raise HardenFault("the process that started the signer is gone")
+
+
+def _prctl(option: int, value: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+        raise HardenFault(f"prctl({option}) failed with errno {ctypes.get_errno()}")

@@ -1,0 +1,86 @@
+"""The signer as a process: hardened, then keys, journal and socket, then questions until SIGTERM or its parent's end.
+
+Never reads the broker's configuration, database or environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from broker.signer import harden
+from broker.signer.authority import Authority
+from broker.signer.journal import Journal
+from broker.signer.keys import load_keys
+from broker.signer.server import AllowedPeer, listen, serve
+
+READY = b"ready\n"
+"""Written to standard output once questions are answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignerConfig:
+    """Where the keys lie, where to listen, and to whom.
+
+    `parent_pid` is the one process that may connect and with which the signer ends (embedded); None where both are
+    services of their own and `allowed_uid` alone decides.
+    """
+
+    directory: Path
+    socket: Path
+    allowed_uid: int
+    parent_pid: int | None
+
+
+def run_signer(config: SignerConfig) -> None:
+    """Serves until SIGTERM; returns then.
+
+    Raises:
+        Fault: it may not start: keys, journal, socket or the kernel's protections are not as they must be.
+    """
+    with contextlib.suppress(_Stop):
+        _run(config)
+
+
+def _run(config: SignerConfig) -> None:
+    harden.private_files()
+    harden.no_dumps()
+    _catch_signals(embedded=config.parent_pid is not None)
+    if config.parent_pid is not None:
+        harden.end_with(config.parent_pid)
+    keys = load_keys(config.directory, owner=os.geteuid())
+    authority = Authority(keys, Journal(config.directory), _now)
+    allowed = AllowedPeer(uid=config.allowed_uid, pid=config.parent_pid)
+    with listen(config.socket, own_uid=os.geteuid(), allowed=allowed) as listener:
+        try:
+            sys.stdout.buffer.write(READY)
+            sys.stdout.buffer.flush()
+            serve(listener, allowed, authority.answer)
+        finally:
+            authority.stop()
+            config.socket.unlink(missing_ok=True)
+
+
+class _Stop(BaseException):
+    """SIGTERM, raised in the main thread; no handler of ordinary errors may catch it."""
+
+
+def _catch_signals(*, embedded: bool) -> None:
+    signal.signal(signal.SIGTERM, _stop)
+    # a Ctrl-C at the terminal reaches child and parent alike: the parent decides, it may still need signatures
+    signal.signal(signal.SIGINT, signal.SIG_IGN if embedded else _stop)
+
+
+def _stop(_signal: int, _at: FrameType | None) -> NoReturn:
+    raise _Stop
+
+
+def _now() -> datetime:
+    return datetime.now(tz=UTC)
