@@ -124,3 +124,15 @@ def test_the_changelog_builds() -> None:
         text=True,
     )
     assert draft.returncode == 0, draft.stderr
+
+
+def test_the_documented_verbs_exist() -> None:
+    """CONTRIBUTING and README speak of verbs that make knows, and leave none of the public ones out."""
+    makefile = (REPOSITORY / "Makefile").read_text()
+    known = set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
+    contributing = set(re.findall(r"`make ([a-z-]+)", (REPOSITORY / "CONTRIBUTING.md").read_text()))
+    readme = set(re.findall(r"\bmake ([a-z-]+)\s+#", (REPOSITORY / "README.md").read_text()))
+    assert readme
+    assert readme <= known
+    assert contributing <= known
+    assert known - contributing == {"help", "ready", "clean"}
