@@ -1,5 +1,8 @@
-"""The sessions that run in this process right now, and how they are cut. The seam to separate data workers: they will be reached
-through the same three calls, with acknowledgement. Never touches the store: a cut needs no database (I-61)."""
+"""The sessions that run in this process right now, and how they are cut.
+
+The seam to separate data workers: they will be reached through the same three calls, with acknowledgement. Never touches
+the store: a cut needs no database (I-61).
+"""
 
 from __future__ import annotations
 

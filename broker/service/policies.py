@@ -1,11 +1,13 @@
-"""The policy in force of a tenant, and values turned into what it is asked. Parsed once a version; the version is read from the
-store in the very transaction that decides (I-14)."""
+"""The policy in force of a tenant, and values turned into what it is asked.
+
+Parsed once a version; the version is read from the store in the very transaction that decides (I-14).
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from broker.core.grant import Grant
 from broker.core.identity import Identity, IdentityKind, Target
@@ -13,7 +15,16 @@ from broker.core.ids import IdentityId
 from broker.core.roles import Role
 from broker.service.ports import Tx
 from policy.classes import CommandClass
-from policy.engine import AccessQuery, ActionQuery, ApproveQuery, Decision, PolicySet, Principal, Resource, shipped_policy
+from policy.engine import (
+    AccessQuery,
+    ActionQuery,
+    ApproveQuery,
+    Decision,
+    PolicySet,
+    Principal,
+    Resource,
+    shipped_policy,
+)
 from policy.shell import Classified
 
 _KEPT = 64
@@ -76,15 +87,13 @@ def team_names(tx: Tx, ids: frozenset[str]) -> frozenset[str]:
 
 def ask_access(
     policies: PolicySet, tx: Tx, identity: Identity, target: Target, *, login: str, ceiling: CommandClass,
-    flags: frozenset[str], ttl_seconds: int, now: datetime,
+    flags: frozenset[str], ttl: timedelta, now: datetime,
 ) -> Decision:  # fmt: skip
     """May this access request be made, and granted unattended?"""
-    from datetime import timedelta
-
     return policies.decide(
         AccessQuery(
             principal=principal(tx, identity), target=resource(tx, target), login=login, ceiling=ceiling, flags=flags,
-            ttl=timedelta(seconds=ttl_seconds), now=now,
+            ttl=ttl, now=now,
         )
     )  # fmt: skip
 

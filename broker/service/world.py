@@ -9,7 +9,7 @@ from broker.core.clock import Clock, Instant
 from broker.service.leases import Leases
 from broker.service.live import LiveSessions
 from broker.service.policies import Policies
-from broker.service.ports import Entropy, Meter, Recordings, Signer, Store, Targets
+from broker.service.ports import Entropy, Meter, Recordings, Signer, Store, Targets, Tokens
 from broker.service.wake import Bell
 
 
@@ -50,6 +50,7 @@ class World:
     signer: Signer
     targets: Targets
     recordings: Recordings
+    tokens: Tokens
     meter: Meter
     live: LiveSessions
     leases: Leases

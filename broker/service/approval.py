@@ -1,0 +1,300 @@
+"""What waits for a person, and the person's signed decision over exactly one digest (I-10 to I-15)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from broker.core import action as actions
+from broker.core import ids
+from broker.core import request as requests
+from broker.core.action import APPROVAL_FOR, Action, ActionEvent, ActionState
+from broker.core.approval import Approval, Subject, Verdict, is_enough, must_be_another
+from broker.core.errors import Refusal, conflict, forbidden, not_found
+from broker.core.events import AuditEvent
+from broker.core.identity import Caller, Identity, Target
+from broker.core.ids import ActionId, ApprovalId, RequestId, TenantId
+from broker.core.records import APPROVAL_NAMESPACE, denial_record
+from broker.core.request import AccessRequest, RequestEvent, checked_text
+from broker.core.sshsig import verify
+from broker.service import lookup, story
+from broker.service.access import approve as approve_access
+from broker.service.policies import ask_action, ask_approve
+from broker.service.ports import Tx
+from broker.service.wake import PENDING, heard
+from broker.service.world import World
+from policy.engine import NeedsApproval, Permit
+from policy.shell import Refused, classify
+from policy.shell import Verdict as ShellVerdict
+
+MAX_NOTE_BYTES = 512
+SIGN_OF_LIFE_S = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """One thing that waits, with everything that its digest binds and what helps to judge it."""
+
+    subject: Action | AccessRequest
+    identity_name: str
+    target_name: str
+    approved_by: tuple[str, ...]
+    seen: ShellVerdict | None
+    """The classifier's parts, for a command."""
+    policy_reasons: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        return self.subject.id
+
+    def digest(self) -> bytes:
+        return self.subject.digest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vote:
+    """A decision as it came in."""
+
+    id: str
+    verdict: Verdict
+    digest: bytes
+    signature: bytes
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where the subject stands after a vote."""
+
+    state: str
+    missing: int
+
+
+class ApprovalService:
+    """Lists, watches and takes decisions."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def pending(self, caller: Caller) -> Sequence[Pending]:
+        """What waits, oldest first, as far as the caller's role sees it."""
+        return await self._world.store.read(caller.tenant, lambda tx: _pending(self._world, tx, caller))
+
+    async def watch(self, caller: Caller) -> AsyncIterator[Mapping[str, Pending]]:
+        """Everything that waits, now and after every change, at the latest every 20 s. By id, oldest first."""
+        with self._world.bell.listen(caller.tenant, PENDING) as rung:
+            while True:
+                await heard(rung, SIGN_OF_LIFE_S)
+                yield {item.id: item for item in await self.pending(caller)}
+
+    async def get(self, caller: Caller, subject_id: str) -> Pending:
+        """One thing that waits."""
+        for item in await self.pending(caller):
+            if item.id == subject_id:
+                return item
+        raise not_found("pending request or action")
+
+    async def decide(self, caller: Caller, vote: Vote) -> Standing:
+        """Takes a signed yes or no.
+
+        Raises:
+            Refusal: own request, wrong digest, bad signature, role too small, late, already decided. Each is audited.
+        """
+        checked_text("note", vote.note, MAX_NOTE_BYTES)
+        now = self._world.instant().wall
+        unit = _Decision(world=self._world, caller=caller, vote=vote, now=now)
+        try:
+            standing = await self._world.store.run(caller.tenant, unit.unit)
+        except Refusal as refusal:
+            await self._tell_refused(caller, vote, refusal, now)
+            raise
+        self._world.bell.ring(caller.tenant, PENDING, vote.id)
+        self._world.meter.count("approvals", verdict=vote.verdict)
+        return standing
+
+    async def _tell_refused(self, caller: Caller, vote: Vote, refusal: Refusal, now: datetime) -> None:
+        facts = {"reason_code": refusal.code, **({"subject": vote.id} if ids.is_id(vote.id) else {})}
+        event = AuditEvent(tenant=caller.tenant, name="approval.refused", actor=caller.identity, facts=facts)
+        await self._world.store.run(caller.tenant, lambda tx: tx.audit.append(event, now))
+        self._world.meter.count("approvals", verdict="refused")
+
+    async def state_of(self, tenant: TenantId, subject_id: str) -> str:
+        """What became of something that waits no longer."""
+
+        def unit(tx: Tx) -> str:
+            subject = tx.actions.get(ActionId(subject_id)) or tx.requests.get(RequestId(subject_id))
+            return subject.state if subject else "gone"
+
+        return await self._world.store.read(tenant, unit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Decision:
+    """One vote on its way into the store."""
+
+    world: World
+    caller: Caller
+    vote: Vote
+    now: datetime
+
+    def unit(self, tx: Tx) -> Standing:
+        """Numbered as the checks are: nothing is written before the last one passed."""
+        # (1) the tenant is not frozen; the voter may act; the thing exists, for this voter's eyes, and waits
+        lookup.not_frozen(tx)
+        person = lookup.active(tx, self.caller.identity)
+        subject = self._subject(tx)
+        target = tx.targets.get(subject.target_id)
+        if target is None or not lookup.sees_target(self.caller, target):
+            raise not_found("pending request or action")
+        # (2) it is another's
+        must_be_another(person.id, requester=subject.requester, identity=subject.identity)
+        # (3) what was shown is what waits, and the target is still the one that was shown
+        if self.vote.digest != subject.digest():
+            raise conflict("digest_mismatch", "what waits is not what was shown", "look at it again")
+        if lookup.host_key_sha256(target) != subject.host_key:
+            raise conflict(
+                "target_changed", "the target's host key changed since this was asked", "the agent must ask again"
+            )
+        # (4) the person's own key signed exactly this
+        record = subject.record().encoded()
+        message = record if self.vote.verdict is Verdict.APPROVE else denial_record(record)
+        key = verify(self.vote.signature, message, APPROVAL_NAMESPACE, person.approval_keys)
+        # (5) the role may, by the table and by policy
+        self._may_decide(tx, person, subject, target)
+        tx.approvals.add(self._approval(person, subject, key))
+        return self._apply(tx, subject)
+
+    def _subject(self, tx: Tx) -> Action | AccessRequest:
+        action = tx.actions.get(ActionId(self.vote.id))
+        if action is not None:
+            actions.must_be_open(action, self.now)
+            return action
+        request = tx.requests.get(RequestId(self.vote.id))
+        if request is None:
+            raise not_found("pending request or action")
+        requests.must_be_open(request, self.now)
+        return request
+
+    def _may_decide(self, tx: Tx, person: Identity, subject: Action | AccessRequest, target: Target) -> None:
+        requester = tx.identities.get(subject.identity)
+        if requester is None:
+            raise not_found("identity")
+        wanted = subject.command_class if isinstance(subject, Action) else subject.ceiling
+        policies = self.world.policies.in_force(tx)
+        answer = ask_approve(policies, tx, person, requester, target, command_class=wanted, now=self.now)
+        if person.role not in subject.approver_roles or not isinstance(answer, Permit):
+            raise forbidden("may_not_decide", "your role does not decide this", f"ask one of: {_roles(subject)}")
+
+    def _approval(self, person: Identity, subject: Action | AccessRequest, key: str) -> Approval:
+        return Approval(
+            tenant=person.tenant,
+            id=ApprovalId(ids.render("approval", self.world.entropy.token(16))),
+            subject=Subject.ACTION if isinstance(subject, Action) else Subject.ACCESS,
+            subject_id=subject.id,
+            digest=self.vote.digest,
+            person=person.id,
+            role=person.role,
+            verdict=self.vote.verdict,
+            signature=self.vote.signature,
+            key_fingerprint=key,
+            at=self.now,
+            note=self.vote.note,
+        )
+
+    def _apply(self, tx: Tx, subject: Action | AccessRequest) -> Standing:
+        kind = Subject.ACTION if isinstance(subject, Action) else Subject.ACCESS
+        votes = tx.approvals.of(kind, subject.id)
+        tx.audit.append(self._told(subject), self.now)
+        waited = self.now - (subject.proposed_at if isinstance(subject, Action) else subject.created_at)
+        if self.vote.verdict is Verdict.DENY:
+            state = self._deny(tx, subject)
+        elif is_enough(votes, quorum=subject.quorum):
+            state = self._allow(tx, subject)
+        else:
+            return Standing(state=subject.state, missing=subject.quorum - len({v.person for v in votes}))
+        self.world.meter.observe("approval_wait_seconds", waited.total_seconds())
+        return Standing(state=state, missing=0)
+
+    def _deny(self, tx: Tx, subject: Action | AccessRequest) -> str:
+        note = self.vote.note or "a person said no"
+        if isinstance(subject, Action):
+            denied = actions.advance(subject, ActionEvent.DENY, note=note)
+            tx.actions.put(denied)
+            tx.audit.append(story.of_action("action.denied", denied, actor=self.caller.identity), self.now)
+            return denied.state
+        request = requests.advance(subject, RequestEvent.DENY, note=note)
+        tx.requests.put(request)
+        tx.audit.append(story.of_request("access.denied", request, actor=self.caller.identity), self.now)
+        return request.state
+
+    def _allow(self, tx: Tx, subject: Action | AccessRequest) -> str:
+        if isinstance(subject, Action):
+            until = min(self.now + APPROVAL_FOR, subject.not_after)
+            allowed = actions.advance(subject, ActionEvent.PERMIT, expires_at=until)
+            tx.actions.put(allowed)
+            tx.audit.append(story.of_action("action.allowed", allowed, actor=self.caller.identity), self.now)
+            return allowed.state
+        return approve_access(self.world, tx, subject, now=self.now, actor=self.caller.identity).state
+
+    def _told(self, subject: Action | AccessRequest) -> AuditEvent:
+        facts = {
+            "subject": subject.id,
+            "verdict": self.vote.verdict,
+            "digest": self.vote.digest.hex(),
+            "role": self.caller.role,
+        }
+        return AuditEvent(
+            tenant=self.caller.tenant,
+            name="approval.recorded",
+            actor=self.caller.identity,
+            facts=facts,
+            personal=story.personal(self.caller.identity, note=self.vote.note),
+        )
+
+
+def _roles(subject: Action | AccessRequest) -> str:
+    return ", ".join(sorted(subject.approver_roles))
+
+
+def _pending(world: World, tx: Tx, caller: Caller) -> Sequence[Pending]:
+    now = world.clock.now()
+    waiting: list[Action | AccessRequest] = [
+        *tx.actions.in_states((ActionState.AWAITING,), grant=None),
+        *tx.requests.pending(),
+    ]
+    seen = [_item(world, tx, s, now) for s in waiting if now < s.expires_at and _shows(tx, caller, s)]
+    return sorted(seen, key=lambda item: item.subject.expires_at)
+
+
+def _shows(tx: Tx, caller: Caller, subject: Action | AccessRequest) -> bool:
+    return lookup.sees_target(caller, tx.targets.get(subject.target_id))
+
+
+def _item(world: World, tx: Tx, subject: Action | AccessRequest, now: datetime) -> Pending:
+    identity, target = tx.identities.get(subject.identity), tx.targets.get(subject.target_id)
+    kind = Subject.ACTION if isinstance(subject, Action) else Subject.ACCESS
+    return Pending(
+        subject=subject,
+        identity_name=identity.name if identity else "",
+        target_name=target.name if target else "",
+        approved_by=tuple(a.person for a in tx.approvals.of(kind, subject.id) if a.verdict is Verdict.APPROVE),
+        seen=classify(subject.command) if isinstance(subject, Action) else None,
+        policy_reasons=_reasons(world, tx, subject, now),
+    )
+
+
+def _reasons(world: World, tx: Tx, subject: Action | AccessRequest, now: datetime) -> tuple[str, ...]:
+    """The rules that want a person, as they stand now."""
+    if not isinstance(subject, Action):
+        return ()
+    grant, identity, target = (
+        tx.grants.get(subject.grant_id),
+        tx.identities.get(subject.identity),
+        tx.targets.get(subject.target_id),
+    )
+    seen = classify(subject.command)
+    if grant is None or identity is None or target is None or isinstance(seen, Refused):
+        return ()
+    answer = ask_action(world.policies.in_force(tx), tx, identity, target, grant, seen, verified=False, now=now)
+    return answer.reasons if isinstance(answer, NeedsApproval) else ()

@@ -1,0 +1,86 @@
+"""Looking things up for a caller: what is not there and what is not theirs give the same answer (I-46)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from broker.core.errors import Blame, Refusal, conflict, forbidden, invalid, not_found
+from broker.core.grant import Grant
+from broker.core.identity import Caller, Identity, IdentityStatus, Target
+from broker.core.ids import GrantId, IdentityId
+from broker.core.roles import TEAM_BOUND, Role
+from broker.core.sshwire import parse_line
+from broker.service.ports import Tx
+
+_MAX_KEY = 64
+
+
+def not_frozen(tx: Tx) -> None:
+    """Refuses while the tenant is frozen (I-61)."""
+    if tx.freezes.active() is not None:
+        raise Refusal("frozen", "access is frozen", blame=Blame.UNAVAILABLE, way_out="an operator must lift the freeze")
+
+
+def active(tx: Tx, identity: IdentityId) -> Identity:
+    """The identity's row, if it may act at all."""
+    row = tx.identities.get(identity)
+    if row is None or row.status is not IdentityStatus.ACTIVE:
+        raise Refusal("identity_suspended", "this identity is suspended", blame=Blame.UNAUTHENTICATED)
+    return row
+
+
+def own_grant(tx: Tx, caller: Caller, grant_id: GrantId) -> Grant:
+    """A grant that the caller itself may use: made for its identity and its very key (I-08)."""
+    grant = tx.grants.get(grant_id)
+    if grant is None or grant.identity != caller.identity:
+        raise not_found("grant")
+    if grant.identity_key != caller.key:
+        raise forbidden("key_changed", "the grant was made for another key of yours", "request access again")
+    return grant
+
+
+def target_of(tx: Tx, grant: Grant) -> Target:
+    """The grant's target, if it is still pinned to the key that was approved (I-14, I-25)."""
+    target = tx.targets.get(grant.target_id)
+    if target is None:
+        raise not_found("target")
+    if host_key_sha256(target) != grant.host_key:
+        raise conflict(
+            "target_changed", "the target's pinned host key changed since this was approved", "request access again"
+        )
+    return target
+
+
+def host_key_sha256(target: Target) -> bytes:
+    """SHA-256 of the pinned host public key blob, 32 bytes."""
+    return parse_line(target.host_key).sha256()
+
+
+def sees_target(caller: Caller, target: Target | None) -> bool:
+    """Whether the caller's role lets it see what happens on a target: all for Owner, Admin, Viewer; own teams for a Manager."""
+    if caller.role is Role.AGENT:
+        return False
+    if caller.role in TEAM_BOUND:
+        return target is not None and bool(caller.teams & target.teams)
+    return True
+
+
+def once(
+    tx: Tx, caller: Caller, *, method: str, key: str, content: bytes, find: Callable[[str], object | None]
+) -> object | None:
+    """What an earlier call with this idempotency key made, or None for a new one.
+
+    Raises:
+        Refusal: the key is malformed, or was used for something else.
+    """
+    if not key or len(key) > _MAX_KEY or not key.isascii() or not key.isprintable():
+        raise invalid("bad_idempotency_key", "the idempotency key must be 1 to 64 printable characters")
+    earlier = tx.idempotency.find(caller.identity, method, key)
+    if earlier is None:
+        return None
+    if earlier[0] != hashlib.sha256(content).digest():
+        raise conflict(
+            "idempotency_key_reused", "this idempotency key was used for another request", "choose a new key"
+        )
+    return find(earlier[1])

@@ -1,0 +1,331 @@
+"""Proposing a command: classify, decide, write it down. What may run at once also starts in the same transaction.
+
+Every route to a target comes through here (I-18): gRPC, SSH, retries. Nothing is asked of the target before the decision (I-23).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import assert_never
+
+from broker.core import action as actions
+from broker.core import ids, records
+from broker.core.action import (
+    APPROVAL_FOR,
+    MAX_DECLARED_STDIN_BYTES,
+    Action,
+    ActionEvent,
+    ActionState,
+    StdinMode,
+    checked_command,
+    checked_cwd,
+    checked_env,
+)
+from broker.core.clock import Instant
+from broker.core.errors import Refusal, exhausted, forbidden, invalid, not_found
+from broker.core.events import AuditEvent
+from broker.core.grant import Grant, GrantState, first_use
+from broker.core.identity import Caller, Identity, Target
+from broker.core.ids import ActionId, GrantId
+from broker.core.request import MAX_REASON_BYTES, checked_text
+from broker.service import lookup, story
+from broker.service.ending import Ending
+from broker.service.policies import ask_action, owner_or_self
+from broker.service.ports import Tx
+from broker.service.start import Start, Ticket
+from broker.service.wake import PENDING
+from broker.service.world import World
+from policy.classes import CommandClass
+from policy.engine import Decision, Deny, NeedsApproval, Permit
+from policy.shell import Classified, Refused, Verdict, classify
+
+_METHOD = "Execute"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandInput:
+    """A command as a door received it."""
+
+    line: bytes
+    cwd: str
+    env: Mapping[str, str]
+    stdin_mode: StdinMode
+    stdin: bytes
+    """The whole of it for DECLARED, else empty."""
+    pty: bool
+
+    def stdin_sha256(self) -> bytes:
+        """Of declared stdin; empty otherwise."""
+        return hashlib.sha256(self.stdin).digest() if self.stdin_mode is StdinMode.DECLARED else b""
+
+    def content(self) -> bytes:
+        """What makes two commands the same, for idempotency."""
+        env = [part.encode() for name in sorted(self.env) for part in (name, self.env[name])]
+        head = [self.line, self.cwd.encode(), self.stdin_mode.encode(), self.stdin_sha256(), b"1" if self.pty else b"0"]
+        return records.pae([*head, *env])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """An action as decided. `ticket` only where it was started at once."""
+
+    action: Action
+    ticket: Ticket | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """A dry run: what the classifier says, and what policy would."""
+
+    verdict: Verdict
+    decision: Decision | None
+    """None where the classifier refused."""
+
+
+class ProposeService:
+    """Classify, preview, propose."""
+
+    def __init__(self, world: World, start: Start, ending: Ending) -> None:
+        self._world, self._start, self._ending = world, start, ending
+
+    def classify(self, line: bytes) -> Verdict:
+        """The classifier alone; touches nothing."""
+        return classify(checked_command(line))
+
+    async def preview(self, caller: Caller, grant_id: GrantId, command: CommandInput) -> Forecast:
+        """What would happen; writes nothing, starts no TTL."""
+        seen = self.classify(command.line)
+        if isinstance(seen, Refused):
+            return Forecast(verdict=seen, decision=None)
+        now = self._world.instant().wall
+
+        def unit(tx: Tx) -> Decision:
+            grant = lookup.own_grant(tx, caller, grant_id)
+            identity, target = lookup.active(tx, caller.identity), lookup.target_of(tx, grant)
+            policies = self._world.policies.in_force(tx)
+            return ask_action(policies, tx, identity, target, grant, seen, verified=False, now=now)
+
+        return Forecast(verdict=seen, decision=await self._world.store.read(caller.tenant, unit))
+
+    async def propose(
+        self, caller: Caller, grant_id: GrantId, command: CommandInput, *, idempotency_key: str, reason: str, door: str
+    ) -> Proposal:
+        """Writes the action down as decided; where it may run at once, it is RUNNING and carries a ticket for `RunService.run`.
+
+        Raises:
+            Refusal: not a command (`command_refused`), not allowed (`policy_denied`), cooling down, too much waiting, over.
+        """
+        checked_text("reason", reason, MAX_REASON_BYTES)
+        checked_command(command.line)
+        checked_cwd(command.cwd)
+        checked_env(command.env)
+        if len(command.stdin) > MAX_DECLARED_STDIN_BYTES:
+            raise invalid("stdin_too_long", "declared stdin is longer than 64 KiB", "stream it, or put it in a file")
+        instant = self._world.instant()
+        if self._ending.is_ended(grant_id):
+            raise not_found("grant")
+        seen = classify(command.line)
+        if isinstance(seen, Refused):
+            await self._tell_refused(caller, grant_id, command, seen, instant.wall)
+            raise invalid("command_refused", f"not a command that can be decided: {seen.reason}", "send plain bash")
+        draft = _Draft(
+            self._world, self._start, caller, grant_id, command, seen, idempotency_key, reason, door, instant
+        )
+        proposal = await self._world.store.run(caller.tenant, draft.unit)
+        self._tell(proposal.action)
+        return proposal
+
+    def _tell(self, action: Action) -> None:
+        self._world.bell.ring(action.tenant, PENDING, action.id)
+        self._world.meter.count("actions", command_class=action.command_class.word, state=_after(action))
+        if action.state is ActionState.DENIED:
+            raise forbidden(
+                "policy_denied", f"policy does not allow this: {action.note}", "ask for a grant that allows it"
+            )
+
+    async def _tell_refused(
+        self, caller: Caller, grant_id: GrantId, command: CommandInput, seen: Refused, now: datetime
+    ) -> None:
+        event = AuditEvent(
+            tenant=caller.tenant,
+            name="action.denied",
+            actor=caller.identity,
+            facts={"grant": grant_id, "rule": seen.rule, "reason_code": "command_refused",
+                   "digest": hashlib.sha256(command.line).hexdigest()},
+            personal=story.personal(caller.identity, command=story.shown(command.line)),
+        )  # fmt: skip
+
+        def unit(tx: Tx) -> None:
+            lookup.own_grant(tx, caller, grant_id)
+            tx.audit.append(event, now)
+
+        await self._world.store.run(caller.tenant, unit)
+        self._world.meter.count("actions", command_class="refused", state="denied")
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """One command on its way into the store."""
+
+    world: World
+    start: Start
+    caller: Caller
+    grant_id: GrantId
+    command: CommandInput
+    seen: Classified
+    idempotency_key: str
+    reason: str
+    door: str
+    instant: Instant
+
+    def unit(self, tx: Tx) -> Proposal:
+        """Decides and writes; runs in one transaction."""
+        lookup.not_frozen(tx)
+        identity = lookup.active(tx, self.caller.identity)
+        grant = lookup.own_grant(tx, self.caller, self.grant_id)
+        content = records.pae([self.grant_id.encode(), self.command.content()])
+        earlier = lookup.once(
+            tx, self.caller, method=_METHOD, key=self.idempotency_key, content=content,
+            find=lambda made: tx.actions.get(ActionId(made)),
+        )  # fmt: skip
+        if isinstance(earlier, Action):
+            return Proposal(action=earlier, ticket=None)
+        target = lookup.target_of(tx, grant)
+        grant = self._use(tx, grant)
+        policies = self.world.policies.in_force(tx)
+        decision = ask_action(policies, tx, identity, target, grant, self.seen, verified=False, now=self.instant.wall)
+        proposal = self._decide(
+            tx, self._action(grant, target, identity, decision, policies.version), grant, target, decision
+        )
+        sha = hashlib.sha256(content).digest()
+        tx.idempotency.put(
+            self.caller.identity, _METHOD, self.idempotency_key, request_sha256=sha, made=proposal.action.id,
+            now=self.instant.wall,
+        )  # fmt: skip
+        return proposal
+
+    def _use(self, tx: Tx, grant: Grant) -> Grant:
+        used = first_use(grant, self.instant.wall)
+        if grant.state is GrantState.APPROVED:
+            tx.grants.put(used)
+            tx.audit.append(story.of_grant("grant.activated", used, actor=self.caller.identity), self.instant.wall)
+        if self.world.leases.left(used, self.instant) <= 0:
+            first_use(used, used.deadline())  # raises: it is over by the monotonic clock
+        return used
+
+    def _action(self, grant: Grant, target: Target, identity: Identity, decision: Decision, version: str) -> Action:
+        needs = decision if isinstance(decision, NeedsApproval) else None
+        if grant.not_after is None:
+            raise not_found("grant")
+        return Action(
+            tenant=grant.tenant,
+            id=ActionId(ids.render("action", self.world.entropy.token(16))),
+            grant_id=grant.id,
+            request_id=grant.request_id,
+            requester=owner_or_self(identity),
+            identity=identity.id,
+            identity_key=self.caller.key,
+            target_id=target.id,
+            host_key=grant.host_key,
+            login=grant.login,
+            command=self.command.line,
+            cwd=self.command.cwd,
+            env=self.command.env,
+            stdin_mode=self.command.stdin_mode,
+            stdin_sha256=self.command.stdin_sha256(),
+            pty=self.command.pty,
+            command_class=self.seen.command_class,
+            opaque=self.seen.opaque,
+            egress=self.seen.egress,
+            outlives=self.seen.outlives,
+            tier=target.tier,
+            verification=None,
+            rollback=(),
+            not_after=grant.not_after,
+            policy_version=version,
+            nonce=self.world.entropy.token(16),
+            reason=self.reason,
+            quorum=needs.quorum if needs else 0,
+            approver_roles=needs.roles if needs else frozenset(),
+            state=ActionState.PROPOSED,
+            proposed_at=self.instant.wall,
+            expires_at=min(self.instant.wall + APPROVAL_FOR, grant.not_after),
+            session_id=None,
+            outcome=None,
+            note="",
+        )
+
+    def _decide(self, tx: Tx, action: Action, grant: Grant, target: Target, decision: Decision) -> Proposal:
+        now, actor = self.instant.wall, self.caller.identity
+        self._stdin_may_stream(action, grant)
+        match decision:
+            case Permit():
+                tx.audit.append(story.of_action("action.proposed", action, actor=actor), now)
+                allowed = actions.advance(action, ActionEvent.PERMIT)
+                tx.audit.append(story.of_action("action.allowed", allowed, actor=""), now)
+                ticket = self.start.begin(tx, allowed, grant, target, door=self.door, instant=self.instant)
+                return Proposal(action=ticket.action, ticket=ticket)
+            case NeedsApproval():
+                return Proposal(action=self._ask(tx, action), ticket=None)
+            case Deny(reasons=reasons):
+                tx.audit.append(story.of_action("action.proposed", action, actor=actor), now)
+                denied = actions.advance(action, ActionEvent.DENY, note=", ".join(reasons))
+                tx.actions.put(denied)
+                tx.audit.append(story.of_action("action.denied", denied, actor=""), now)
+                return Proposal(action=denied, ticket=None)
+            case _:
+                assert_never(decision)
+
+    def _ask(self, tx: Tx, action: Action) -> Action:
+        """AWAITING; a retry of what already waits merges into it, a retry of what was just denied is refused (I-19)."""
+        waiting = tx.actions.awaiting_with_key(action.key())
+        if waiting is not None and waiting.grant_id == action.grant_id:
+            return waiting
+        since = self.instant.wall - self.world.limits.denial_cools_for
+        if tx.actions.denied_since(action.key(), since) is not None:
+            raise forbidden(
+                "recently_denied",
+                "a person denied this very action a moment ago",
+                "do something else, or wait 10 minutes",
+            )
+        self._within_limits(tx)
+        asked = actions.advance(action, ActionEvent.ASK)
+        tx.actions.put(asked)
+        now, actor = self.instant.wall, self.caller.identity
+        tx.audit.append(story.of_action("action.proposed", asked, actor=actor), now)
+        tx.audit.append(story.of_action("action.awaiting", asked, actor=""), now)
+        return asked
+
+    def _within_limits(self, tx: Tx) -> None:
+        limits = self.world.limits
+        if tx.actions.count_awaiting(self.caller.identity) >= limits.pending_per_identity:
+            raise exhausted(
+                "too_many_pending", "too many of your actions wait already", "wait for a decision, or cancel one"
+            )
+        if tx.actions.count_awaiting(None) >= limits.pending_per_tenant:
+            raise exhausted("too_many_pending", "too many actions wait already", "try again later")
+
+    def _stdin_may_stream(self, action: Action, grant: Grant) -> None:
+        streams = action.stdin_mode is StdinMode.STREAM
+        if (
+            streams
+            and (action.opaque or action.command_class > CommandClass.READ)
+            and "stream_stdin" not in grant.flags
+        ):
+            raise _needs_flag()
+
+
+def _needs_flag() -> Refusal:
+    return forbidden(
+        "stdin_must_be_declared",
+        "above read, stdin must be declared before it is decided",
+        "send it whole up front (at most 64 KiB), or ask for a grant with stream_stdin",
+    )
+
+
+def _after(action: Action) -> str:
+    states = {ActionState.AWAITING: "awaiting", ActionState.DENIED: "denied"}
+    return states.get(action.state, "allowed")

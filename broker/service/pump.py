@@ -1,0 +1,163 @@
+"""The bytes of one command between a caller and a target. Record, then send, in both directions; nothing is dropped (I-30).
+
+Awaiting the recorder is the back-pressure on both sides. Knows neither the store nor a door.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from datetime import timedelta
+from typing import Protocol
+
+from broker.core.action import Outcome
+from broker.core.errors import TargetFault
+from broker.service.live import LiveSession
+from broker.service.ports import Chunk, ExecPlan, Stream, TargetProcess, Targets
+from broker.service.shield import to_the_end
+from broker.service.start import Ticket
+from recorder.grec import Kind
+from recorder.sink import RecordingSink
+
+WARN_AT = (60.0, 10.0)
+"""Seconds before the end at which the caller is warned."""
+_CHANNEL = 0
+_KIND = {Stream.OUT: Kind.OUT, Stream.ERR: Kind.ERR}
+
+
+class Outlet(Protocol):
+    """Where a door wants the bytes. Awaiting is the back-pressure; ConnectionError means the caller is gone."""
+
+    async def out(self, data: bytes) -> None: ...
+    async def err(self, data: bytes) -> None: ...
+    async def warn(self, left: timedelta) -> None: ...
+
+
+class Inlet(Protocol):
+    """Where stdin comes from."""
+
+    async def read(self) -> bytes:
+        """The next bytes; empty at the end. Raises ConnectionError when the caller is gone."""
+        ...
+
+
+class CutShort(Exception):
+    """The session ends before its command did. `reason` is a fixed word."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+async def guard(live: LiveSession, sink: RecordingSink, outlet: Outlet, left: float) -> None:
+    """Raises CutShort at the deadline, on a cut from outside, or as soon as the recorder fails; warns before the deadline."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + left
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_raise_on_cut(live))
+        group.create_task(_raise_on_failure(sink))
+        for before in WARN_AT:
+            if (wait := end - before - loop.time()) > 0:
+                await asyncio.sleep(wait)
+                group.create_task(_warn(outlet, before))
+        await asyncio.sleep(max(0.0, end - loop.time()))
+        raise CutShort("expired")
+
+
+async def _warn(outlet: Outlet, left: float) -> None:
+    """A caller that does not read its warning does not hold up the deadline."""
+    with contextlib.suppress(TimeoutError, ConnectionError):
+        async with asyncio.timeout(left):
+            await outlet.warn(timedelta(seconds=left))
+
+
+async def _raise_on_cut(live: LiveSession) -> None:
+    raise CutShort(await live.until_cut())
+
+
+async def _raise_on_failure(sink: RecordingSink) -> None:
+    await sink.failed.wait()
+    raise CutShort("recorder_failed")
+
+
+class Pump:
+    """One command's bytes."""
+
+    def __init__(self, ticket: Ticket, sink: RecordingSink, inlet: Inlet, outlet: Outlet, *, max_output: int) -> None:
+        self._ticket, self._sink, self._inlet, self._outlet = ticket, sink, inlet, outlet
+        self._room = max_output
+
+    async def run(self, targets: Targets, plan: ExecPlan) -> Outcome:
+        """Starts the command and moves its bytes until it ends. However this is left, the command is ended on the target."""
+        await self._sink.event(Kind.EXEC, _CHANNEL, _exec_payload(plan))
+        await self._sink.marker(*self._decision())
+        try:
+            process = await targets.start(plan)
+        except TargetFault as fault:
+            return Outcome(exit_status=None, signal="", reason=fault.code)
+        try:
+            outcome = await self._converse(process, plan)
+        finally:
+            await to_the_end(process.cut())
+        await self._sink.event(Kind.EXIT, _CHANNEL, _exit_payload(outcome))
+        return outcome
+
+    def _decision(self) -> tuple[str, str, str]:
+        action = self._ticket.action
+        how = f"approved ({action.quorum})" if action.quorum else "unattended"
+        return f"{action.command_class.word}: {how}", "SE2002I", action.id
+
+    async def _converse(self, process: TargetProcess, plan: ExecPlan) -> Outcome:
+        if not plan.wants_stdin:
+            return await self._drain(process)
+        async with asyncio.TaskGroup() as group:
+            feeding = group.create_task(self._feed(process))
+            outcome = await self._drain(process)
+            feeding.cancel()
+        return outcome
+
+    async def _drain(self, process: TargetProcess) -> Outcome:
+        while True:
+            try:
+                item = await process.read()
+            except TargetFault as fault:
+                return Outcome(exit_status=None, signal="", reason=fault.code)
+            if isinstance(item, Outcome):
+                return item
+            await self._forward(item)
+
+    async def _forward(self, chunk: Chunk) -> None:
+        self._room -= len(chunk.data)
+        if self._room < 0:
+            raise CutShort("output_limit")
+        await self._sink.event(_KIND[chunk.stream], _CHANNEL, chunk.data)
+        try:
+            await (self._outlet.out if chunk.stream is Stream.OUT else self._outlet.err)(chunk.data)
+        except ConnectionError:
+            raise CutShort("caller_gone") from None
+
+    async def _feed(self, process: TargetProcess) -> None:
+        try:
+            while data := await self._inlet.read():
+                await self._sink.event(Kind.IN, _CHANNEL, data)
+                await process.write(data)
+            await process.write_eof()
+        except TargetFault:
+            return  # the command closed its stdin or ended: `read` tells how
+        except ConnectionError:
+            raise CutShort("caller_gone") from None
+
+
+def _exec_payload(plan: ExecPlan) -> bytes:
+    value = {"argv": plan.command.decode("utf-8", "backslashreplace"), "cwd": plan.cwd, "env": dict(plan.env)}
+    return json.dumps(value, sort_keys=True, ensure_ascii=False).encode()
+
+
+def _exit_payload(outcome: Outcome) -> bytes:
+    value: dict[str, str | int] = {"reason": outcome.reason} if outcome.reason else {}
+    if outcome.exit_status is not None:
+        value["status"] = outcome.exit_status
+    if outcome.signal:
+        value["signal"] = outcome.signal
+    return json.dumps(value, sort_keys=True).encode()

@@ -1,0 +1,277 @@
+"""Running a started command: recorder first, then the target; every byte is recorded, then sent. Always ends in the store.
+
+Three things can end it beside the command itself: its own deadline, a cut from outside, a recorder that fails. The reaper or
+the wrapper on the target is a fourth that needs nobody here. Which bytes flow where is in pump.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import structlog
+
+from broker.core import ids
+from broker.core.action import Action, ActionState, Outcome, finish
+from broker.core.errors import Fault, Refusal, StoreFault, not_found
+from broker.core.identity import Caller
+from broker.core.ids import ActionId, CredentialId
+from broker.service import story
+from broker.service.live import LiveSession
+from broker.service.ports import Credential, ExecPlan, Session, SessionState, Tx
+from broker.service.pump import CutShort, Inlet, Outlet, Pump, guard
+from broker.service.shield import to_the_end
+from broker.service.start import Start, Ticket
+from broker.service.wake import heard
+from broker.service.world import World
+from policy.classes import CommandClass
+from recorder.errors import RecorderFailed
+from recorder.sink import RecordingSink
+from recorder.track import Commitment, RecordingMeta
+from recorder.track import Outcome as RecordedOutcome
+
+log = structlog.get_logger()
+_WRITE_TRIES = 3
+_CALLER_GONE = "caller_gone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ended:
+    """How a run came out, before it is written."""
+
+    outcome: Outcome
+    cut: bool
+
+
+class RunService:
+    """Starts decided actions and runs them."""
+
+    def __init__(self, world: World, start: Start) -> None:
+        self._world, self._start = world, start
+
+    async def start(self, caller: Caller, action_id: ActionId, *, door: str) -> Ticket:
+        """ALLOWED -> RUNNING for an action that waited: everything is checked again in the transaction that starts it."""
+        instant = self._world.instant()
+
+        def unit(tx: Tx) -> Ticket:
+            action = tx.actions.get(action_id)
+            if action is None or action.identity != caller.identity:
+                raise not_found("action")
+            grant, target = self._start.recheck(tx, action, now=instant.wall)
+            return self._start.begin(tx, action, grant, target, door=door, instant=instant)
+
+        return await self._world.store.run(caller.tenant, unit)
+
+    async def until_decided(self, caller: Caller, action_id: ActionId) -> AsyncIterator[Action]:
+        """The action now and after each change, until it no longer waits for a person."""
+        last: Action | None = None
+        with self._world.bell.listen(caller.tenant, action_id) as rung:
+            while last is None or last.state is ActionState.AWAITING:
+                await heard(rung, 20)
+                action = await self._world.store.read(caller.tenant, lambda tx: tx.actions.get(action_id))
+                if action is None or action.identity != caller.identity:
+                    raise not_found("action")
+                if last is None or action.state is not last.state:
+                    yield action
+                last = action
+
+    async def run(self, ticket: Ticket, inlet: Inlet, outlet: Outlet) -> Action:
+        """Runs it to its end and returns the finished action; the recording is sealed and the row durable by then.
+
+        Cancelling it cuts the command on the target, and still seals and writes before the cancellation goes on.
+        """
+        session, limits = ticket.session, self._world.limits
+        live = LiveSession(tenant=session.tenant, session=session.id, grant=session.grant_id, identity=session.identity)
+        started = self._world.clock.monotonic()
+        cancelled: asyncio.CancelledError | None = None
+        commitment: Commitment | None = None
+        ended = _cut(_CALLER_GONE)
+        try:
+            with self._world.live.enter(live, per_grant=limits.sessions_per_grant, in_all=limits.sessions_per_process):
+                sink = await self._open(ticket)
+                try:
+                    ended = await self._attempt(ticket, live, sink, inlet, outlet)
+                finally:
+                    commitment = await to_the_end(_seal(sink, ended))
+        except asyncio.CancelledError as error:
+            cancelled = error
+        except (RecorderFailed, Refusal, Fault) as failure:
+            ended = _failed_to_run(failure)
+            log.warning("session.failed", session_id=session.id, action_id=ticket.action.id, cause=repr(failure))
+        finished = await to_the_end(self._write(ticket, ended, commitment))
+        self._tell(finished, self._world.clock.monotonic() - started)
+        if cancelled is not None:
+            raise cancelled
+        return finished
+
+    async def _open(self, ticket: Ticket) -> RecordingSink:
+        session = ticket.session
+        meta = RecordingMeta(
+            rec=session.recording,
+            sid=session.id,
+            ten=session.tenant,
+            dek_id=ticket.key.key_id,
+            dek=ticket.key.key.reveal(),
+            start=session.opened_at,
+            part=0,
+            prev=None,
+        )
+        return await self._world.recordings.create(meta)
+
+    async def _attempt(
+        self, ticket: Ticket, live: LiveSession, sink: RecordingSink, inlet: Inlet, outlet: Outlet
+    ) -> _Ended:
+        """The command under its guards. A guard that fires cancels the pump, which ends the command on the target."""
+        pump = Pump(ticket, sink, inlet, outlet, max_output=self._world.limits.max_output_bytes)
+        left = ticket.seconds_left - (self._world.clock.monotonic() - ticket.instant.mono)
+        outcome: Outcome | None = None
+        short: Exception | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                guards = [
+                    group.create_task(guard(live, sink, outlet, left)),
+                    group.create_task(self._note_checkpoints(ticket.session, sink)),
+                ]
+                outcome = await pump.run(self._world.targets, self._plan(ticket))
+                for task in guards:
+                    task.cancel()
+        except* (CutShort, RecorderFailed, Refusal, Fault) as several:
+            short = _first(several)
+        if isinstance(short, CutShort):
+            return _cut(short.reason)
+        if short is not None:
+            log.warning("session.failed", session_id=ticket.session.id, cause=repr(short))
+            return _failed_to_run(short)
+        return _cut(_CALLER_GONE) if outcome is None else _Ended(outcome=outcome, cut=False)
+
+    def _plan(self, ticket: Ticket) -> ExecPlan:
+        action, target = ticket.action, ticket.target
+        reads = action.command_class is CommandClass.READ and not action.opaque
+        login = next(entry for entry in target.logins if entry.name == action.login)
+        return ExecPlan(
+            tenant=action.tenant,
+            grant_id=action.grant_id,
+            action_id=action.id,
+            target=target,
+            login=(login.read_login or login.name) if reads else login.name,
+            command=action.command,
+            cwd=action.cwd,
+            env=action.env,
+            sealed=target.seal_reads or not reads,
+            wants_stdin=action.stdin_mode != "none",
+            serial=int.from_bytes(self._world.entropy.token(8), "big") or 1,
+            not_after=action.not_after,
+            seconds_left=ticket.seconds_left,
+            proof=ticket.proof,
+            announce=lambda serial: self._announce(ticket, serial),
+        )
+
+    async def _announce(self, ticket: Ticket, serial: int) -> None:
+        """The egress certificate's row and audit entry, durable before the signer is asked (I-31)."""
+        now = self._world.clock.now()
+        credential = Credential(
+            tenant=ticket.action.tenant,
+            id=CredentialId(ids.render("credential", self._world.entropy.token(16))),
+            grant_id=ticket.grant.id,
+            kind="egress",
+            serial=str(serial),
+            key=b"",
+            issued_at=now,
+            not_after=ticket.action.not_after,
+        )
+
+        def unit(tx: Tx) -> None:
+            tx.credentials.add(credential)
+            tx.audit.append(story.of_credential(credential, actor="", action=ticket.action.id), now)
+
+        await self._world.store.run(ticket.action.tenant, unit)
+
+    async def _note_checkpoints(self, session: Session, sink: RecordingSink) -> None:
+        """Every 60 s of a long session: what its recording has committed to, durable in the log."""
+        while True:
+            checkpoint = await sink.checkpoints.get()
+            if checkpoint.final:
+                continue
+            noted = replace(session, recording_leaves=checkpoint.leaves, recording_root=checkpoint.root)
+
+            def unit(tx: Tx, noted: Session = noted) -> None:
+                tx.sessions.put(noted)
+                tx.audit.append(story.of_session("recording.checkpoint", noted, actor=""), self._world.clock.now())
+
+            await self._world.store.run(session.tenant, unit)
+
+    async def _write(self, ticket: Ticket, ended: _Ended, commitment: Commitment | None) -> Action:
+        """The outcome, durable. A store that will not take it is asked again; recovery at the next start is the last resort."""
+        action = finish(ticket.action, ended.outcome, cut=ended.cut)
+        session = _closed(ticket.session, ended, commitment, self._world.clock.now())
+
+        def unit(tx: Tx) -> None:
+            now = self._world.clock.now()
+            tx.actions.put(action)
+            tx.sessions.put(session)
+            name = "recording.closed" if commitment is not None else "recording.failed"
+            tx.audit.append(story.of_session(name, session, actor=""), now)
+            tx.audit.append(story.of_session(f"session.{session.state}", session, actor=""), now)
+            tx.audit.append(story.of_action(f"action.{action.state}", action, actor=""), now)
+
+        for attempt in range(_WRITE_TRIES):
+            try:
+                await self._world.store.run(session.tenant, unit)
+                break
+            except StoreFault as fault:
+                log.error("session.unwritten", session_id=session.id, attempt=attempt, cause=fault.what)  # noqa: TRY400
+                await asyncio.sleep(0.2 * (attempt + 1))
+        self._world.bell.ring(action.tenant, action.id, session.id)
+        return action
+
+    def _tell(self, action: Action, seconds: float) -> None:
+        meter = self._world.meter
+        meter.count("executions", command_class=action.command_class.word, state=action.state)
+        meter.observe("execution_duration_seconds", seconds, command_class=action.command_class.word)
+
+
+def _cut(reason: str) -> _Ended:
+    return _Ended(outcome=Outcome(exit_status=None, signal="", reason=reason), cut=True)
+
+
+def _failed_to_run(failure: Exception) -> _Ended:
+    reason = getattr(failure, "code", "") or (
+        "recorder_failed" if isinstance(failure, RecorderFailed) else "broker_error"
+    )
+    return _Ended(outcome=Outcome(exit_status=None, signal="", reason=reason), cut=reason == "recorder_failed")
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> Exception:
+    """The first leaf: guards and pump raise one at a time, the rest are its echoes."""
+    found = group.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+
+
+async def _seal(sink: RecordingSink, ended: _Ended) -> Commitment | None:
+    """The commitment, or None where the recorder failed: the recording then reads as truncated, never as finished."""
+    outcome = ended.outcome
+    try:
+        return await sink.close(
+            RecordedOutcome(
+                reason=outcome.reason or ("cut" if ended.cut else "exit"),
+                status=outcome.exit_status,
+                signal=outcome.signal or None,
+            )
+        )
+    except RecorderFailed as failure:
+        log.error("recording.failed", recording=sink.rec, cause=str(failure))  # noqa: TRY400
+        return None
+
+
+def _closed(session: Session, ended: _Ended, commitment: Commitment | None, now: datetime) -> Session:
+    return replace(
+        session,
+        state=SessionState.CUT if ended.cut else SessionState.CLOSED,
+        closed_at=now,
+        end_reason=ended.outcome.reason,
+        recording_leaves=commitment.leaves if commitment else session.recording_leaves,
+        recording_root=commitment.root if commitment else session.recording_root,
+        recording_state="final" if commitment else "truncated",
+    )

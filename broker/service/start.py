@@ -1,0 +1,156 @@
+"""ALLOWED -> RUNNING: the last look before anything is opened. Everything that could have changed since the decision is read again.
+
+Runs inside a caller's transaction; the ticket that it makes is the only way into `RunService.run`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from broker.core import action as actions
+from broker.core import ids
+from broker.core.action import Action, ActionEvent, ActionState
+from broker.core.approval import Approval, Subject, Verdict, is_enough, must_be_fresh
+from broker.core.clock import Instant
+from broker.core.errors import conflict, expired, forbidden
+from broker.core.grant import Grant, must_be_usable
+from broker.core.identity import IdentityStatus, Target
+from broker.core.ids import RecordingId, SessionId
+from broker.service import lookup, story
+from broker.service.policies import ask_action
+from broker.service.ports import Proof, RecordingKey, Session, SessionState, Tx
+from broker.service.world import World
+from policy.engine import Deny, Permit
+from policy.shell import Refused, classify
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """A command that is RUNNING in the store and nowhere else yet."""
+
+    action: Action
+    grant: Grant
+    target: Target
+    session: Session
+    key: RecordingKey
+    proof: Proof
+    seconds_left: float
+    instant: Instant
+
+
+class Start:
+    """Makes tickets."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def begin(self, tx: Tx, action: Action, grant: Grant, target: Target, *, door: str, instant: Instant) -> Ticket:
+        """RUNNING, with its session, its recording key and their audit rows.
+
+        For an action that a person approved, `recheck` must have passed in the same transaction.
+        """
+        session_id = SessionId(ids.render("session", self._world.entropy.token(16)))
+        recording = RecordingId(ids.render("recording", self._world.entropy.token(16)))
+        running = replace(actions.advance(action, ActionEvent.START), session_id=session_id)
+        session = _opened(running, session_id, recording, door=door, at=instant.wall)
+        tx.actions.put(running)
+        tx.sessions.put(session)
+        key = tx.keys.new_recording_key(recording)
+        for event in (
+            story.of_action("action.running", running, actor=action.identity),
+            story.of_session("session.opened", session, actor=action.identity),
+            story.of_session("recording.opened", session, actor=""),
+        ):
+            tx.audit.append(event, instant.wall)
+        return Ticket(
+            action=running,
+            grant=grant,
+            target=target,
+            session=session,
+            key=key,
+            proof=_proof(running, tx.approvals.of(Subject.ACTION, action.id)),
+            seconds_left=self._world.leases.left(grant, instant),
+            instant=instant,
+        )
+
+    def recheck(self, tx: Tx, action: Action, *, now: datetime) -> tuple[Grant, Target]:
+        """Everything that a decided action depends on, read again at the moment of use (I-10, I-13, I-14, F06).
+
+        Raises:
+            Refusal: what changed, and what to do.
+        """
+        # (1) the tenant is not frozen, the identity may act, the action waits to be started and is not late
+        lookup.not_frozen(tx)
+        identity = lookup.active(tx, action.identity)
+        if action.state is not ActionState.ALLOWED:
+            raise conflict("not_allowed", f"the action is {action.state}", "propose it again")
+        if now >= action.expires_at:
+            raise expired("action_expired", "the action was not started in time", "propose it again")
+        # (2) the grant still holds, for the same key, and the target is still pinned to the approved host key
+        grant = tx.grants.get(action.grant_id)
+        if grant is None or identity.key != action.identity_key:
+            raise conflict("grant_over", "the grant is over", "request access again")
+        must_be_usable(grant, now)
+        target = lookup.target_of(tx, grant)
+        # (3) the tier and the policy are the ones that were decided under
+        policies = self._world.policies.in_force(tx)
+        if target.tier is not action.tier or policies.version != action.policy_version:
+            raise conflict(
+                "policy_changed", "the tier or the policy changed since this was decided", "propose it again"
+            )
+        # (4) the bytes classify as they did, and policy still lets them run; the stricter answer wins
+        seen = classify(action.command)
+        if isinstance(seen, Refused) or seen.command_class != action.command_class or seen.opaque != action.opaque:
+            raise forbidden("digest_mismatch", "what would run is not what was decided", "propose it again")
+        answer = ask_action(policies, tx, identity, target, grant, seen, verified=False, now=now)
+        if isinstance(answer, Deny):
+            raise forbidden("policy_denied", f"policy no longer allows this: {', '.join(answer.reasons)}")
+        # (5) enough distinct people said yes, over exactly this digest, a short while ago, and still may
+        if not isinstance(answer, Permit):
+            _people_still_say_yes(tx, action, now=now)
+        # (6) once
+        if not tx.approvals.spend(Subject.ACTION, action.id) and not isinstance(answer, Permit):
+            raise conflict("approval_used", "this approval was used already", "propose it again")
+        return grant, target
+
+
+def _people_still_say_yes(tx: Tx, action: Action, *, now: datetime) -> None:
+    approvals = tx.approvals.of(Subject.ACTION, action.id)
+    must_be_fresh(approvals, digest=action.digest(), now=now)
+    valid = [a for a in approvals if a.verdict is Verdict.APPROVE and _still_decides(tx, a, action.approver_roles)]
+    if not is_enough(valid, quorum=action.quorum):
+        raise forbidden("approval_void", "an approver lost the role since", "propose it again")
+
+
+def _still_decides(tx: Tx, approval: Approval, roles: frozenset[str]) -> bool:
+    person = tx.identities.get(approval.person)
+    return person is not None and person.status is IdentityStatus.ACTIVE and person.role in roles
+
+
+def _proof(action: Action, approvals: Sequence[Approval]) -> Proof:
+    yes = tuple(a.signature for a in approvals if a.verdict is Verdict.APPROVE)
+    return Proof(record=action.record().encoded(), signatures=yes)
+
+
+def _opened(action: Action, session: SessionId, recording: RecordingId, *, door: str, at: datetime) -> Session:
+    return Session(
+        tenant=action.tenant,
+        id=session,
+        grant_id=action.grant_id,
+        action_id=action.id,
+        identity=action.identity,
+        target_id=action.target_id,
+        login=action.login,
+        kind="exec",
+        door=door,
+        recording=recording,
+        state=SessionState.OPEN,
+        opened_at=at,
+        closed_at=None,
+        end_reason="",
+        recording_leaves=0,
+        recording_root=b"",
+        recording_state="open",
+    )

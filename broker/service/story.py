@@ -1,0 +1,134 @@
+"""What the audit log is told, built from values: one function an aggregate.
+
+Opaque ids and enumerations are facts; what names a person, a host or a command is a personal value (I-35, I-36).
+"""
+
+from __future__ import annotations
+
+from broker.core.action import Action
+from broker.core.clock import micros
+from broker.core.events import AuditEvent, Personal
+from broker.core.grant import Grant
+from broker.core.request import AccessRequest
+from broker.service.ports import Credential, Session
+
+_MAX_TEXT = 4_096
+"""Characters of a command or reason kept in one disclosure; the digest in `facts` binds all of it."""
+
+
+def of_request(name: str, request: AccessRequest, *, actor: str) -> AuditEvent:
+    """An event about an access request."""
+    return AuditEvent(
+        tenant=request.tenant,
+        name=name,
+        actor=actor,
+        facts={
+            "request": request.id,
+            "identity": request.identity,
+            "target": request.target_id,
+            "ceiling": request.ceiling.word,
+            "ttl_s": int(request.ttl.total_seconds()),
+            "digest": request.digest().hex(),
+            "policy": request.policy_version,
+            **({"grant": request.grant_id} if request.grant_id else {}),
+        },
+        personal=_texts(request.identity, login=request.login, reason=request.reason, ticket=request.ticket,
+                        evidence=request.evidence, note=request.note),
+    )  # fmt: skip
+
+
+def of_grant(name: str, grant: Grant, *, actor: str) -> AuditEvent:
+    """An event about a grant."""
+    return AuditEvent(
+        tenant=grant.tenant,
+        name=name,
+        actor=actor,
+        facts={
+            "grant": grant.id,
+            "request": grant.request_id,
+            "identity": grant.identity,
+            "target": grant.target_id,
+            "state": grant.state,
+            **({"reason_code": grant.end_reason} if grant.end_reason else {}),
+        },
+    )
+
+
+def of_action(name: str, action: Action, *, actor: str) -> AuditEvent:
+    """An event about an action: what was proposed, or what became of it (I-34)."""
+    facts: dict[str, str | int] = {
+        "action": action.id,
+        "grant": action.grant_id,
+        "identity": action.identity,
+        "target": action.target_id,
+        "class": action.command_class.word,
+        "opaque": int(action.opaque),
+        "tier": action.tier,
+        "digest": action.digest().hex(),
+        "policy": action.policy_version,
+    }
+    if action.session_id:
+        facts["session"] = action.session_id
+    if action.outcome and action.outcome.exit_status is not None:
+        facts["exit_status"] = action.outcome.exit_status
+    return AuditEvent(
+        tenant=action.tenant,
+        name=name,
+        actor=actor,
+        facts=facts,
+        personal=_texts(action.identity, command=shown(action.command), reason=action.reason, note=action.note),
+    )
+
+
+def of_session(name: str, session: Session, *, actor: str) -> AuditEvent:
+    """An event about a session or its recording."""
+    facts: dict[str, str | int] = {
+        "session": session.id,
+        "grant": session.grant_id,
+        "identity": session.identity,
+        "target": session.target_id,
+        "recording": session.recording,
+        "door": session.door,
+        "kind": session.kind,
+    }
+    if session.action_id:
+        facts["action"] = session.action_id
+    if session.recording_root:
+        facts |= {"leaves": session.recording_leaves, "root": session.recording_root.hex(), "part": 0}
+    return AuditEvent(
+        tenant=session.tenant,
+        name=name,
+        actor=actor,
+        facts=facts,
+        personal=_texts(session.identity, login=session.login, end_reason=session.end_reason),
+    )
+
+
+def of_credential(credential: Credential, *, actor: str, action: str) -> AuditEvent:
+    """A certificate or token that is about to be signed: its row and this entry are durable first."""
+    facts: dict[str, str | int] = {
+        "credential": credential.id,
+        "grant": credential.grant_id,
+        "kind": credential.kind,
+        "serial": credential.serial,
+        "not_after": micros(credential.not_after),
+    }
+    if action:
+        facts["action"] = action
+    return AuditEvent(tenant=credential.tenant, name="credential.issued", actor=actor, facts=facts)
+
+
+def shown(command: bytes) -> str:
+    """A command as text for the log: escaped where it is not UTF-8, cut at a length (the digest binds the rest)."""
+    return command.decode("utf-8", "backslashreplace")[:_MAX_TEXT]
+
+
+def personal(subject: str, **values: str) -> tuple[Personal, ...]:
+    """Values under one subject's key; empty ones are left out."""
+    return _texts(subject, **values)
+
+
+def _texts(subject: str, **values: str) -> tuple[Personal, ...]:
+    return tuple(
+        Personal(subject=subject, name=name, value=value[:_MAX_TEXT]) for name, value in values.items() if value
+    )
