@@ -1,0 +1,137 @@
+"""Grants and the credentials they issued, as rows. Never ends one: that is broker.core.grant's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Row, bindparam, insert, select, true
+
+from broker.adapters.store.schema import access_grant, credential
+from broker.adapters.store.statements import TenantRows, by_id, page, put
+from broker.adapters.store.values import from_span, from_time, from_words, to_span, to_time, to_words
+from broker.core.clock import from_micros, micros
+from broker.core.grant import EndReason, Grant, GrantState
+from broker.core.ids import GrantId, IdentityId
+from broker.service.ports import Credential
+from policy.classes import CommandClass
+
+_IN_STATES: Final = (
+    select(access_grant)
+    .where(access_grant.c.tenant == bindparam("tenant"))
+    .where(access_grant.c.state.in_(bindparam("states", expanding=True)))
+    .order_by(access_grant.c.approved_at, access_grant.c.id)
+)
+_BY_SERIAL: Final = select(credential).where(
+    credential.c.tenant == bindparam("tenant"),
+    credential.c.kind == bindparam("kind"),
+    credential.c.serial == bindparam("serial"),
+)
+
+
+class GrantRowsSql(TenantRows):
+    """GrantRows over SQL."""
+
+    __slots__ = ()
+
+    def get(self, grant: GrantId) -> Grant | None:
+        row = self._conn.execute(by_id(access_grant), {"tenant": self._tenant, "id": grant}).one_or_none()
+        return None if row is None else _value(row)
+
+    def put(self, grant: Grant) -> None:
+        self._own(grant.tenant)
+        put(self._conn, access_grant, _row(grant))
+
+    def in_states(self, states: Iterable[GrantState]) -> Sequence[Grant]:
+        among = {"tenant": self._tenant, "states": [state.value for state in states]}
+        return [_value(row) for row in self._conn.execute(_IN_STATES, among)]
+
+    def page(self, *, identity: IdentityId | None, after: GrantId | None, limit: int) -> Sequence[Grant]:
+        whose = true() if identity is None else access_grant.c.identity == identity
+        rows = page(self._conn, access_grant, "approved_at", whose, tenant=self._tenant, after=after, limit=limit)
+        return [_value(row) for row in rows]
+
+
+class CredentialRowsSql(TenantRows):
+    """CredentialRows over SQL."""
+
+    __slots__ = ()
+
+    def add(self, value: Credential) -> None:
+        row = {
+            "tenant": self._own(value.tenant),
+            "id": value.id,
+            "grant_id": value.grant_id,
+            "kind": value.kind,
+            "serial": value.serial,
+            "key": value.key,
+            "issued_at": micros(value.issued_at),
+            "not_after": micros(value.not_after),
+        }
+        self._conn.execute(insert(credential), row)
+
+    def by_serial(self, kind: str, serial: str) -> Credential | None:
+        of = {"tenant": self._tenant, "kind": kind, "serial": serial}
+        row = self._conn.execute(_BY_SERIAL, of).one_or_none()
+        return None if row is None else _credential(row)
+
+
+def _row(value: Grant) -> dict[str, object]:
+    return {
+        "tenant": value.tenant,
+        "id": value.id,
+        "request_id": value.request_id,
+        "requester": value.requester,
+        "identity": value.identity,
+        "identity_key": value.identity_key,
+        "target_id": value.target_id,
+        "host_key": value.host_key,
+        "login": value.login,
+        "ceiling": value.ceiling.word,
+        "flags": from_words(value.flags),
+        "ttl_us": from_span(value.ttl),
+        "state": value.state.value,
+        "approved_at": micros(value.approved_at),
+        "must_start_by": micros(value.must_start_by),
+        "not_after": from_time(value.not_after),
+        "ended_at": from_time(value.ended_at),
+        "end_reason": None if value.end_reason is None else value.end_reason.value,
+        "ended_by": value.ended_by,
+    }
+
+
+def _value(row: Row[Any]) -> Grant:
+    return Grant(
+        tenant=row.tenant,
+        id=row.id,
+        request_id=row.request_id,
+        requester=row.requester,
+        identity=row.identity,
+        identity_key=row.identity_key,
+        target_id=row.target_id,
+        host_key=row.host_key,
+        login=row.login,
+        ceiling=CommandClass.from_word(row.ceiling),
+        flags=to_words(row.flags),
+        ttl=to_span(row.ttl_us),
+        state=GrantState(row.state),
+        approved_at=from_micros(row.approved_at),
+        must_start_by=from_micros(row.must_start_by),
+        not_after=to_time(row.not_after),
+        ended_at=to_time(row.ended_at),
+        end_reason=None if row.end_reason is None else EndReason(row.end_reason),
+        ended_by=row.ended_by,
+    )
+
+
+def _credential(row: Row[Any]) -> Credential:
+    return Credential(
+        tenant=row.tenant,
+        id=row.id,
+        grant_id=row.grant_id,
+        kind=row.kind,
+        serial=row.serial,
+        key=row.key,
+        issued_at=from_micros(row.issued_at),
+        not_after=from_micros(row.not_after),
+    )

@@ -1,0 +1,111 @@
+"""What happens once: idempotency keys, nonces, and effects that leave after commit. Never performs an effect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, insert, select, update
+
+from broker.adapters.store.schema import idempotency, outbox, seen_nonce
+from broker.adapters.store.statements import MAX_PAGE, TenantRows, add
+from broker.core.clock import from_micros, micros
+from broker.core.ids import IdentityId
+from broker.service.ports import Effect
+
+_FIND: Final = select(idempotency.c.request_sha256, idempotency.c.made).where(
+    idempotency.c.tenant == bindparam("tenant"),
+    idempotency.c.identity == bindparam("identity"),
+    idempotency.c.method == bindparam("method"),
+    idempotency.c.key == bindparam("key"),
+)
+_DUE: Final = (
+    select(outbox)
+    .where(outbox.c.tenant == bindparam("tenant"), outbox.c.due_at <= bindparam("now"))
+    .order_by(outbox.c.due_at, outbox.c.id)
+    .limit(bindparam("limit"))
+)
+
+
+class IdempotencyRowsSql(TenantRows):
+    """IdempotencyRows over SQL."""
+
+    __slots__ = ()
+
+    def find(self, identity: IdentityId, method: str, key: str) -> tuple[bytes, str] | None:
+        of = {"tenant": self._tenant, "identity": identity, "method": method, "key": key}
+        row = self._conn.execute(_FIND, of).one_or_none()
+        return None if row is None else (row.request_sha256, row.made)
+
+    def put(  # noqa: PLR0917  the port's own shape
+        self, identity: IdentityId, method: str, key: str, request_sha256: bytes, made: str, now: datetime
+    ) -> None:
+        row = {
+            "tenant": self._tenant,
+            "identity": identity,
+            "method": method,
+            "key": key,
+            "request_sha256": request_sha256,
+            "made": made,
+            "at": micros(now),
+        }
+        self._conn.execute(insert(idempotency), row)
+
+
+class SeenRowsSql(TenantRows):
+    """SeenRows over SQL."""
+
+    __slots__ = ()
+
+    def first_time(self, purpose: str, nonce: bytes, expires_at: datetime) -> bool:
+        row = {"tenant": self._tenant, "purpose": purpose, "nonce": nonce, "expires_at": micros(expires_at)}
+        return add(self._conn, seen_nonce, row)
+
+
+class OutboxRowsSql(TenantRows):
+    """OutboxRows over SQL. An effect is done or retried as the exact row that was read: SQLite gives numbers again."""
+
+    __slots__ = ()
+
+    def put(self, effect: Effect) -> None:
+        row = {
+            "tenant": self._own(effect.tenant),
+            "kind": effect.kind,
+            "subject": effect.subject,
+            "attempts": effect.attempts,
+            "due_at": micros(effect.due_at),
+        }
+        self._conn.execute(insert(outbox).inline(), row)
+
+    def due(self, now: datetime, limit: int) -> Sequence[Effect]:
+        of = {"tenant": self._tenant, "now": micros(now), "limit": max(0, min(limit, MAX_PAGE))}
+        return [_effect(row) for row in self._conn.execute(_DUE, of)]
+
+    def done(self, effect: Effect) -> None:
+        self._conn.execute(delete(outbox).where(self._exactly(effect)))
+
+    def retry(self, effect: Effect, due_at: datetime) -> None:
+        later = update(outbox).where(self._exactly(effect))
+        self._conn.execute(later.values(attempts=outbox.c.attempts + 1, due_at=micros(due_at)))
+
+    def _exactly(self, effect: Effect) -> ColumnElement[bool]:
+        return and_(
+            outbox.c.tenant == self._own(effect.tenant),
+            outbox.c.id == effect.id,
+            outbox.c.kind == effect.kind,
+            outbox.c.subject == effect.subject,
+            outbox.c.attempts == effect.attempts,
+            outbox.c.due_at == micros(effect.due_at),
+        )
+
+
+def _effect(row: Row[Any]) -> Effect:
+    return Effect(
+        tenant=row.tenant,
+        id=row.id,
+        kind=row.kind,
+        subject=row.subject,
+        attempts=row.attempts,
+        due_at=from_micros(row.due_at),
+    )

@@ -1,0 +1,52 @@
+"""How single values stand in columns: times as integer microseconds, sets and mappings as JSON text. Knows no table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from broker.core.clock import from_micros, micros
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def to_json(value: object) -> str:
+    """Compact JSON with sorted keys: equal values are equal text."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def from_json(text: str) -> Any:  # noqa: ANN401  the caller names what it wrote
+    """The inverse of `to_json`."""
+    return json.loads(text)
+
+
+def from_words(words: Iterable[str]) -> str:
+    """A set of words, sorted."""
+    return to_json(sorted(words))
+
+
+def to_words(text: str) -> frozenset[str]:
+    """The inverse of `from_words`."""
+    return frozenset(json.loads(text))
+
+
+def from_time(moment: datetime | None) -> int | None:
+    """Microseconds since the epoch, or NULL."""
+    return None if moment is None else micros(moment)
+
+
+def to_time(us: int | None) -> datetime | None:
+    """The inverse of `from_time`."""
+    return None if us is None else from_micros(us)
+
+
+def from_span(span: timedelta) -> int:
+    """Whole microseconds."""
+    return span // _MICROSECOND
+
+
+def to_span(us: int) -> timedelta:
+    """The inverse of `from_span`."""
+    return timedelta(microseconds=us)
