@@ -1,0 +1,200 @@
+"""One thread that runs units of work and commits them in batches. Never acknowledges before the commit returned.
+
+A caller hears its unit's own error after the commit too: a refusal may rest on what another unit of the batch wrote.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from broker.adapters.store.backend import MAX_WAITING
+from broker.adapters.store.faults import BUSY, CLOSED, FAILED, fault_of
+from broker.core.errors import StoreFault
+
+T = TypeVar("T")
+
+BATCH_UNITS: Final = 256
+BATCH_SECONDS: Final = 0.02
+"""A batch takes in what waits until one of these is reached: nobody waits long for strangers."""
+IDLE_SECONDS: Final = 1.0
+"""After this much quiet the write-ahead log is emptied: what was deleted then leaves it too (threats.md M12)."""
+_DATABASE_ERRORS: Final = (sqlite3.Error, SQLAlchemyError)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Job:
+    """A unit on its way through the thread; `result` and `error` are the thread's until it hands the job back."""
+
+    unit: Callable[[Connection], Any]
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+
+
+class _BatchLost(Exception):
+    """SQLite rolled the whole transaction back on its own (full disk, failing disk): no savepoint of it is left."""
+
+
+class GroupCommit:
+    """The writer thread of one SQLite connection, which it owns from here on."""
+
+    def __init__(self, conn: Connection, raw: sqlite3.Connection) -> None:
+        """`raw` is the driver's connection under `conn`: transactions are begun there, in SQLite's own words."""
+        self._conn, self._raw = conn, raw
+        self._waiting: queue.Queue[_Job | None] = queue.Queue(MAX_WAITING + 1)  # one place is for the end itself
+        self._gate = threading.Lock()
+        self._refusal = ""
+        self._log_is_used = True
+        self._ended = False
+        self._thread = threading.Thread(target=self._live, name="store-writer", daemon=True)
+        self._thread.start()
+
+    async def run(self, unit: Callable[[Connection], T]) -> T:
+        """The unit's result once it is durable. Raises what it raised, or StoreFault; never waits for a dead thread.
+
+        A caller that is cancelled while it waits hears nothing; its unit may still be written.
+        """
+        job = _Job(unit=unit, future=asyncio.get_running_loop().create_future())
+        with self._gate:
+            if self._refusal:
+                raise StoreFault(self._refusal)
+            if self._waiting.qsize() >= MAX_WAITING:
+                raise StoreFault(BUSY)
+            self._waiting.put_nowait(job)
+        result: T = await job.future
+        return result
+
+    def close(self) -> None:
+        """Finishes every accepted unit, then ends the thread and its connection. Blocks."""
+        with self._gate:
+            if not self._refusal:
+                self._refusal = CLOSED
+                self._waiting.put_nowait(None)
+        self._thread.join()
+
+    def _live(self) -> None:
+        try:
+            while (job := self._next()) is not None:
+                self._run_batch(job)
+            self._empty_log()
+        finally:
+            self._refuse_the_rest()
+            with contextlib.suppress(*_DATABASE_ERRORS):
+                self._conn.close()
+
+    def _next(self) -> _Job | None:
+        """The next job, or None at the end. In the first quiet second after writes it empties the log."""
+        while self._log_is_used and not self._ended:
+            try:
+                return self._waiting.get(timeout=IDLE_SECONDS)
+            except queue.Empty:
+                self._empty_log()
+        return None if self._ended else self._waiting.get()
+
+    def _run_batch(self, first: _Job) -> None:
+        jobs = [first]
+        try:
+            self._commit_together(jobs)
+        except (*_DATABASE_ERRORS, _BatchLost) as error:
+            self._undo()
+            cause = error.__cause__ if isinstance(error, _BatchLost) else error
+            for job in jobs:
+                job.error = fault_of(cause or error)
+        except BaseException as error:
+            for job in jobs:
+                job.error = StoreFault(FAILED).with_traceback(error.__traceback__)
+            raise
+        finally:
+            _hand_back(jobs)
+
+    def _commit_together(self, jobs: list[_Job]) -> None:
+        """Runs `jobs`, and what else is waiting by then, in one transaction."""
+        self._raw.execute("BEGIN IMMEDIATE")
+        self._log_is_used = True
+        with self._conn.begin() as transaction:
+            until = time.monotonic() + BATCH_SECONDS
+            self._run_one(jobs[0])
+            while len(jobs) < BATCH_UNITS and time.monotonic() < until and (job := self._at_once()) is not None:
+                jobs.append(job)
+                self._run_one(job)
+            transaction.commit()
+
+    def _at_once(self) -> _Job | None:
+        """A job that is waiting already."""
+        try:
+            job = self._waiting.get_nowait()
+        except queue.Empty:
+            return None
+        self._ended = job is None
+        return job
+
+    def _run_one(self, job: _Job) -> None:
+        """One unit in its savepoint; its error stays its own unless SQLite gave up on the whole transaction."""
+        if job.future.cancelled():
+            return
+        self._raw.execute("SAVEPOINT unit")
+        try:
+            job.result = job.unit(self._conn)
+        except BaseException as error:  # whatever it is, it belongs to the unit's caller
+            if not self._raw.in_transaction:
+                raise _BatchLost from error
+            self._raw.execute("ROLLBACK TO unit")
+            job.error = fault_of(error) if isinstance(error, _DATABASE_ERRORS) else error
+        self._raw.execute("RELEASE unit")
+
+    def _undo(self) -> None:
+        """Leaves the connection ready for the next batch, whatever the failed one left behind."""
+        with contextlib.suppress(*_DATABASE_ERRORS):
+            self._raw.rollback()
+
+    def _empty_log(self) -> None:
+        """Copies the write-ahead log into the database and cuts it to nothing, unless a reader is using it."""
+        self._log_is_used = False
+        with contextlib.suppress(sqlite3.Error):
+            self._raw.execute("PRAGMA busy_timeout=0")
+            busy, *_ = self._raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._log_is_used = bool(busy)
+            self._raw.execute("PRAGMA busy_timeout=5000")
+
+    def _refuse_the_rest(self) -> None:
+        with self._gate:
+            self._refusal = self._refusal or FAILED
+        rest = []
+        while (job := self._at_once()) is not None:
+            job.error = StoreFault(self._refusal)
+            rest.append(job)
+        _hand_back(rest)
+
+
+def _hand_back(jobs: Sequence[_Job]) -> None:
+    """Wakes the callers, each in its own loop; a loop that has ended has nobody left to wake."""
+    by_loop = defaultdict(list)
+    for job in jobs:
+        by_loop[job.future.get_loop()].append(job)
+    for loop, its_jobs in by_loop.items():
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_settle, its_jobs)
+
+
+def _settle(jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        if job.future.done():  # cancelled while it waited
+            continue
+        if job.error is None:
+            job.future.set_result(job.result)
+        elif isinstance(job.error, StopIteration):  # which no future can carry
+            job.future.set_exception(RuntimeError("a unit of work raised StopIteration"))
+        else:
+            job.future.set_exception(job.error)
