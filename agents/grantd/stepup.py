@@ -1,0 +1,85 @@
+"""Step-up: a fresh signature over one administrative change, by the caller and where needed by a second person.
+
+The record binds the method and the exact request, so a signature cannot be moved to another change. A change that
+waits for its second signature travels as a file: it holds the request and what was signed so far, no secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Self, TypeAlias
+
+from google.protobuf.message import DecodeError
+
+from grantd import records
+from grantd.enrolment import Sign, micros
+from grantd.errors import Invalid
+from grantd.v1 import admin_pb2, options_pb2
+
+SECOND_PERSON: Final = "second_person_needed"
+"""The broker's code for: another person has to sign this too."""
+_SERVICE: Final = "grantd.v1.AdminService"
+_NONCE_BYTES: Final = 16
+
+Change: TypeAlias = (
+    admin_pb2.AddPersonRequest | admin_pb2.PutTargetRequest | admin_pb2.PutPolicyRequest | admin_pb2.UnfreezeRequest
+)
+"""A request that carries `step_ups`."""
+METHODS: Final[dict[str, type[Change]]] = {
+    "AddPerson": admin_pb2.AddPersonRequest,
+    "PutTarget": admin_pb2.PutTargetRequest,
+    "PutPolicy": admin_pb2.PutPolicyRequest,
+    "Unfreeze": admin_pb2.UnfreezeRequest,
+}
+
+
+def method_of(change: Change) -> str:
+    """Full name of the RPC that takes this request, such as `grantd.v1.AdminService/PutTarget`."""
+    name = type(change).__name__.removesuffix("Request")
+    return f"{_SERVICE}/{name}"
+
+
+def step_up(change: Change, sign: Sign, *, tenant: str, person_id: str, now: datetime) -> options_pb2.StepUp:
+    """One person's signature over a change; append it to the request's `step_ups`."""
+    made = options_pb2.StepUp(person_id=person_id, signed_at_us=micros(now), nonce=os.urandom(_NONCE_BYTES))
+    record = records.step_up_record(made, tenant=tenant, method=method_of(change), request=change)
+    made.signature = sign(records.CHANGE_NAMESPACE, record)
+    return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeFile:
+    """A change on its way to a second person: JSON with the method and the request in base64."""
+
+    tenant: str
+    change: Change
+
+    def render(self) -> bytes:
+        """The file's bytes."""
+        table = {
+            "grantd_change": 1,
+            "tenant": self.tenant,
+            "method": method_of(self.change),
+            "request": base64.b64encode(self.change.SerializeToString(deterministic=True)).decode(),
+        }
+        return json.dumps(table, indent=1).encode() + b"\n"
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Self:
+        """Read a change file. Raises Invalid."""
+        try:
+            table = json.loads(raw)
+            if not isinstance(table, dict) or table.get("grantd_change") != 1:
+                raise Invalid("bad_change_file", "this is not a change file")
+            service, _, method = str(table["method"]).partition("/")
+            if service != _SERVICE or method not in METHODS:
+                raise Invalid("bad_change_file", "the change file names an unknown method")
+            request = METHODS[method].FromString(base64.b64decode(str(table["request"]), validate=True))
+            return cls(tenant=str(table["tenant"]), change=request)
+        except (ValueError, KeyError, DecodeError, binascii.Error) as broken:
+            raise Invalid("bad_change_file", "the change file is damaged") from broken
