@@ -7,8 +7,8 @@ Two ways, both measured on the remote process (docs/adr/0008):
   ends the listed groups when its stdin or the time is over.
 
 Both run the exact bytes with `bash -c`, without a start-up file, in one fixed environment: what the classifier decided
-on holds only where no pager, hook, fsmonitor, external diff or stray PATH entry adds a program nobody saw. The outer text
-is read by the login shell (any POSIX one), so it is plain sh; everything else is bash with `--norc --noprofile`.
+on holds only where no pager, hook, fsmonitor, external diff or stray PATH entry adds a program nobody saw. The outer
+text is read by the login shell (any POSIX one), so it is plain sh; the rest is bash with `--norc --noprofile`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from types import MappingProxyType
 from broker.core.errors import Fault, invalid
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-MAX_TEXT_BYTES = 120_000
-"""Linux takes 131,071 bytes in one argument; sshd hands the whole text to the login shell as one."""
+MAX_TEXT_BYTES = 100_000
+"""sshd hands the whole text to the login shell as one argument; with 131,000 it drops the connection."""
 
 # `git diff` would run what diff.external of the repository names. An empty value makes git fail, so the variable, which
 # wins over the repository's, names a diff that adds nothing.
@@ -104,7 +104,8 @@ exec """
 READY = b"grantd-ready\n"
 """What a reaper says once it stands."""
 
-# $1 centiseconds. Lines on stdin: `+GROUP CENTISECONDS` watch, `-GROUP` forget, `!GROUP` end now.
+# $1 centiseconds. Lines on stdin: `+ GROUP CENTISECONDS` watch, `- GROUP` its leader ended (what it left goes too),
+# `! GROUP` end now.
 # The wait is at most a second, so that a machine that slept notices when it wakes.
 _REAP = (
     _SHARED
@@ -128,7 +129,7 @@ while :; do
   case $group in ''|*[!0-9]*|0|1) continue;; esac
   case $verb in
     +) now; g[$group]=$((now + for));;
-    -) unset "g[$group]";;
+    -) kill -s KILL -- "-$group"; unset "g[$group]";;
     !) reap "$group";;
   esac
 done
@@ -194,6 +195,11 @@ def read_command(command: bytes, *, cwd: str, env: Mapping[str, str], nonce: str
     return _bounded("; ".join(steps))
 
 
+def mark_of(nonce: str) -> bytes:
+    """How the line with the process group begins, with the blank before the number."""
+    return f"grantd-{nonce} ".encode()
+
+
 def marked_group(line: bytes, nonce: str) -> int | None:
     """The process group in the line that `read_command` made with this nonce; None for any other line."""
     mark, _, group = line.rstrip(b"\n").partition(b" ")
@@ -203,7 +209,7 @@ def marked_group(line: bytes, nonce: str) -> int | None:
 
 
 def reaper_command(*, seconds: float) -> str:
-    """What a connection's reaper channel runs: says READY, then obeys the lines of `watch`, `forget` and `end`."""
+    """What a connection's reaper channel runs: says READY, then obeys the lines of `watch`, `ended` and `end`."""
     return f"exec /usr/bin/env -i PATH={PATH} {_BASH} {_quote(_REAP)} grantd {_centiseconds(seconds)}"
 
 
@@ -212,8 +218,8 @@ def watch(group: int, *, seconds: float) -> bytes:
     return b"+ %d %d\n" % (group, _centiseconds(seconds))
 
 
-def forget(group: int) -> bytes:
-    """To the reaper: this group ended by itself; its number may come back as somebody else's."""
+def ended(group: int) -> bytes:
+    """To the reaper: this command ended by itself; what it left in its group goes, and the number is free again."""
     return b"- %d\n" % group
 
 

@@ -1,0 +1,7 @@
+"""Targets over SSH: the one adapter that reaches a target. Never logs in but with a certificate made for it."""
+
+from __future__ import annotations
+
+from broker.adapters.target_ssh.targets import SshTargets
+
+__all__ = ["SshTargets"]

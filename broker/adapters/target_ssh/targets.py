@@ -1,0 +1,209 @@
+"""The only way to a target: plans in, running commands out. Never decides, never keeps a key beyond its connection."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import asyncssh
+
+from broker.adapters.target_ssh.connection import Connection, dial, log_in, shown_host_key
+from broker.adapters.target_ssh.faults import fault, fault_of
+from broker.adapters.target_ssh.pool import START_SECONDS, Pool, opened
+from broker.core.cert import egress_spec, principal_of
+from broker.core.clock import Clock
+from broker.core.errors import TargetFault
+from broker.core.identity import Target
+from broker.core.ids import GrantId, TenantId
+from broker.core.wrapper import force_command
+from broker.service.ports import Entropy, ExecPlan, Finding, Proof, Signer, TargetProcess
+
+# What a client asks for where sshd runs something else anyway; a server that ignores force-command fails loudly.
+_LEAST_SECONDS: Final = 0.01
+_NOT_FORCED: Final = "echo 'grantd: force-command was not honoured' >&2; exit 126"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Key:
+    tenant: TenantId
+    grant: GrantId
+    login: str
+
+
+@dataclass(slots=True)
+class _Lease:
+    """The pooled connection of one grant and login; `over` once the grant ended."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    target: Target | None = None
+    pool: Pool | None = None
+    over: bool = False
+
+
+class SshTargets:
+    """Targets over SSH. One object a process; `close` before the loop ends."""
+
+    def __init__(self, *, signer: Signer, clock: Clock, entropy: Entropy) -> None:
+        self._signer = signer
+        self._clock = clock
+        self._entropy = entropy
+        self._leases: dict[_Key, _Lease] = {}
+        # asyncssh logs what peers say of themselves: versions, reasons, banners (I-27)
+        logging.getLogger("asyncssh").setLevel(logging.CRITICAL)
+
+    async def start(self, plan: ExecPlan) -> TargetProcess:
+        """See Targets. Sealed plans get a connection of their own, the others share their grant's."""
+        try:
+            return await (self._start_sealed(plan) if plan.sealed else self._start_pooled(plan))
+        except (asyncssh.Error, OSError) as error:
+            raise fault_of(error) from None
+
+    async def end_grant(self, tenant: TenantId, grant: GrantId) -> None:
+        """See Targets. Needs nothing from the target, so it takes no time."""
+        for key in [key for key in self._leases if (key.tenant, key.grant) == (tenant, grant)]:
+            lease = self._leases.pop(key)
+            lease.over = True
+            if lease.pool is not None:
+                lease.pool.abort()
+
+    async def close(self) -> None:
+        """Ends every pooled connection."""
+        for key in list(self._leases):
+            await self.end_grant(key.tenant, key.grant)
+
+    async def fetch_host_key(self, host: str, port: int) -> str:
+        """See Targets."""
+        key = await shown_host_key(host, port)
+        return " ".join(key.export_public_key().decode().split()[:2])
+
+    async def probe(
+        self, target: Target, login: str, announce: Callable[[int], Awaitable[None]], serial: int
+    ) -> Sequence[Finding]:
+        """See Targets."""
+        raise NotImplementedError
+
+    async def _start_sealed(self, plan: ExecPlan) -> TargetProcess:
+        seconds = max(plan.seconds_left, _LEAST_SECONDS)
+        command = force_command(plan.command, cwd=plan.cwd, env=plan.env, seconds=seconds)
+        connection = await self._connect(plan, command)
+        try:
+            process = await opened(connection)
+            process.on_gone = connection.close
+            process.stop = _aborting(connection)
+            async with asyncio.timeout(START_SECONDS):
+                await process.run(_NOT_FORCED, nonce="", stdin=plan.wants_stdin)
+        except BaseException:
+            connection.abort()
+            raise
+        return process
+
+    async def _start_pooled(self, plan: ExecPlan) -> TargetProcess:
+        pool, fresh = await self._pool(plan)
+        try:
+            process = await pool.session()
+        except TargetFault as lost:
+            # a connection that died while nobody used it: nothing was sent on it, so another one is no second run
+            if fresh or pool.usable or lost.code != "connection_lost":
+                raise
+            pool, _ = await self._pool(plan)
+            process = await pool.session()
+        await pool.run(process, plan)
+        return process
+
+    async def _pool(self, plan: ExecPlan) -> tuple[Pool, bool]:
+        """The pool of the plan's grant and login, and whether it was opened for this plan."""
+        key = _Key(tenant=plan.tenant, grant=plan.grant_id, login=plan.login)
+        lease = self._leases.setdefault(key, _Lease())
+        async with lease.lock:
+            pool, fresh = lease.pool, False
+            if pool is None or not pool.usable or lease.target != plan.target:
+                if pool is not None:
+                    pool.abort()
+                lease.pool = pool = await self._open_pool(plan)
+                lease.target, fresh = plan.target, True
+        if lease.over:
+            pool.abort()
+            raise fault("connection_lost")
+        return pool, fresh
+
+    async def _open_pool(self, plan: ExecPlan) -> Pool:
+        connection = await self._connect(plan, "")
+        left = (plan.not_after - self._clock.now()).total_seconds()
+        try:
+            return await Pool.open(connection, seconds=max(left, 1.0), nonces=self._entropy)
+        except BaseException:
+            connection.abort()
+            raise
+
+    async def _connect(self, plan: ExecPlan, command: str) -> Connection:
+        return await connect(
+            signer=self._signer,
+            now=self._clock.now,
+            tenant=plan.tenant,
+            grant=plan.grant_id,
+            target=plan.target,
+            login=plan.login,
+            command=command,
+            serial=plan.serial,
+            not_after=plan.not_after,
+            proof=plan.proof,
+            announce=plan.announce,
+        )
+
+
+async def connect(
+    *,
+    signer: Signer,
+    now: Callable[[], datetime],
+    tenant: TenantId,
+    grant: GrantId,
+    target: Target,
+    login: str,
+    command: str,
+    serial: int,
+    not_after: datetime,
+    proof: Proof,
+    announce: Callable[[int], Awaitable[None]],
+) -> Connection:
+    """A logged-in connection with a key and certificate of its own. Raises TargetFault, SignerFault, `announce`'s."""
+    sock = await dial(target.host, target.port)
+    try:
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        await announce(serial)
+        spec = egress_spec(
+            grant=grant,
+            serial=serial,
+            principal=principal_of(tenant, target.id, login),
+            source_address=target.source_address or str(sock.getsockname()[0]).partition("%")[0],
+            force_command=command,
+            permit_pty=False,
+            now=now(),
+            not_after=not_after,
+        )
+        keypair = _keypair(key, await signer.sign_ssh(spec, key.public_data, proof))
+    except BaseException:
+        sock.close()
+        raise
+    return await log_in(
+        sock, host=target.host, port=target.port, login=login, host_key=target.host_key, keypair=keypair
+    )
+
+
+def _keypair(key: asyncssh.SSHKey, certificate: bytes) -> asyncssh.SSHKeyPair:
+    line = b"ssh-ed25519-cert-v01@openssh.com " + base64.b64encode(certificate)
+    # asyncssh lists the certificate first and the bare key after it, which no target knows
+    return asyncssh.load_keypairs([(key, asyncssh.import_certificate(line))])[0]
+
+
+def _aborting(connection: Connection) -> Callable[[], Awaitable[None]]:
+    async def stop() -> None:
+        with contextlib.suppress(OSError):
+            connection.abort()
+
+    return stop
