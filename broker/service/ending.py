@@ -15,7 +15,7 @@ from broker.core import action as actions
 from broker.core.action import Action, ActionEvent, ActionState
 from broker.core.errors import Fault, StoreFault
 from broker.core.grant import LIVE, OVER, EndReason, Grant, GrantState, end, ended, retried, stuck
-from broker.core.ids import GrantId, TenantId
+from broker.core.ids import GrantId, IdentityId, TenantId
 from broker.core.request import RequestEvent
 from broker.core.request import advance as advance_request
 from broker.service import story
@@ -65,7 +65,7 @@ class Ending:
         try:
             await self._write(tenant, grant_id, reason, by)
         except StoreFault as fault:
-            log.error("revocation.unwritten", tenant=tenant, grant_id=grant_id, cause=fault.what)
+            log.exception("revocation.unwritten", tenant=tenant, grant_id=grant_id, cause=fault.what)
         else:
             await self.finish(tenant, grant_id)
         return cut.sessions
@@ -117,6 +117,12 @@ class Ending:
     async def freeze_cut(self, tenant: TenantId) -> int:
         """Cuts everything that runs in a tenant, without the store."""
         return (await self._cut(Scope(tenant=tenant), EndReason.FROZEN)).sessions
+
+    async def cut_identity(self, tenant: TenantId, identity: IdentityId) -> int:
+        """Cuts everything that one identity runs; its grants were ended by the caller's transaction."""
+        cut = await self._cut(Scope(tenant=tenant, identity=identity), EndReason.IDENTITY_REMOVED)
+        await self.retry_due(tenant)
+        return cut.sessions
 
     def end_all_in(self, tx: Tx, reason: EndReason, *, by: str, only: frozenset[str] | None) -> Sequence[Grant]:
         """Ends every live grant of the tenant (of the identities in `only`, where given) inside a caller's transaction."""

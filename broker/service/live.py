@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from broker.core.errors import exhausted
+from broker.core.errors import Blame, Refusal, exhausted
 from broker.core.ids import GrantId, IdentityId, SessionId, TenantId
 
 
@@ -70,6 +70,11 @@ class LiveSessions(Protocol):
         ...
 
     def count(self, tenant: TenantId | None = None) -> int: ...
+    def close(self, tenant: TenantId) -> None:
+        """Lets nothing of a tenant in any more (freeze): needs no store."""
+        ...
+
+    def reopen(self, tenant: TenantId) -> None: ...
     async def cut(self, scope: Scope, reason: str, *, within: float) -> Cut:
         """Cuts every session of the scope and waits at most `within` seconds for all of them to be closed."""
         ...
@@ -80,9 +85,14 @@ class LiveRegistry:
 
     def __init__(self) -> None:
         self._live: dict[SessionId, LiveSession] = {}
+        self._closed: set[TenantId] = set()
 
     @contextmanager
     def enter(self, live: LiveSession, *, per_grant: int, in_all: int) -> Iterator[LiveSession]:
+        if live.tenant in self._closed:
+            raise Refusal(
+                "frozen", "access is frozen", blame=Blame.UNAVAILABLE, way_out="an operator must lift the freeze"
+            )
         if len(self._live) >= in_all:
             raise exhausted("too_many_sessions", "the broker runs as many sessions as it can", "try again later")
         if sum(1 for other in self._live.values() if other.grant == live.grant) >= per_grant:
@@ -96,6 +106,12 @@ class LiveRegistry:
 
     def count(self, tenant: TenantId | None = None) -> int:
         return sum(1 for live in self._live.values() if tenant in (None, live.tenant))
+
+    def close(self, tenant: TenantId) -> None:
+        self._closed.add(tenant)
+
+    def reopen(self, tenant: TenantId) -> None:
+        self._closed.discard(tenant)
 
     async def cut(self, scope: Scope, reason: str, *, within: float) -> Cut:
         hit = [live for live in self._live.values() if scope.covers(live)]

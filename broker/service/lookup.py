@@ -74,8 +74,7 @@ def once(
     Raises:
         Refusal: the key is malformed, or was used for something else.
     """
-    if not key or len(key) > _MAX_KEY or not key.isascii() or not key.isprintable():
-        raise invalid("bad_idempotency_key", "the idempotency key must be 1 to 64 printable characters")
+    checked_key(key)
     earlier = tx.idempotency.find(caller.identity, method, key)
     if earlier is None:
         return None
@@ -84,3 +83,10 @@ def once(
             "idempotency_key_reused", "this idempotency key was used for another request", "choose a new key"
         )
     return find(earlier[1])
+
+
+def checked_key(key: str) -> str:
+    """`key`, if it can be an idempotency key."""
+    if not key or len(key) > _MAX_KEY or not key.isascii() or not key.isprintable():
+        raise invalid("bad_idempotency_key", "the idempotency key must be 1 to 64 printable characters")
+    return key

@@ -609,6 +609,10 @@ class AuditKeeper(Protocol):
         """Gives waiting entries their places, at most one batch, durably. Returns how many."""
         ...
 
+    def unsigned(self) -> Sequence[TenantId]:
+        """Logs that have grown since their last signed head."""
+        ...
+
     async def sign_head(self, tenant: TenantId, now: datetime) -> bool:
         """Proves that the log continues its last signed head, signs, keeps outside the database, publishes.
 

@@ -1,0 +1,76 @@
+"""The tenant's policy: reading it, replacing it. Validated before it is stored; a change counts for what is decided after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from broker.core.errors import conflict, invalid
+from broker.core.events import AuditEvent
+from broker.core.identity import Caller
+from broker.core.roles import Permission
+from broker.service import lookup
+from broker.service.ports import PolicyVersion, Tx
+from broker.service.stepup import Change, signed_by
+from broker.service.world import World
+from policy.engine import PolicyError, PolicySet
+
+MAX_SOURCES_BYTES = 256 * 1024
+
+
+class RulesService:
+    """GetPolicy, PutPolicy."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def get(self, caller: Caller) -> PolicyVersion:
+        """The policy in force; the shipped one has no author."""
+        return await self._world.store.read(caller.tenant, lambda tx: self._in_force(tx, caller))
+
+    async def put(
+        self, caller: Caller, sources: Mapping[str, str], change: Change, *, replaces: str, idempotency_key: str
+    ) -> PolicyVersion:
+        """Replaces the policy, if `replaces` is still the one in force; the caller and, where there are two, a second owner signed."""
+        if sum(len(name) + len(text.encode()) for name, text in sources.items()) > MAX_SOURCES_BYTES:
+            raise invalid("policy_too_long", "the policy is longer than 256 KiB")
+        try:
+            parsed = PolicySet.load(sources)
+        except PolicyError as error:
+            raise invalid(
+                "bad_policy", f"the policy does not load: {error}", "check it with grantd policy check"
+            ) from error
+        now = self._world.instant().wall
+        version = PolicyVersion(
+            tenant=caller.tenant, version=parsed.version, sources=dict(sources), put_by=caller.identity, put_at=now
+        )
+
+        def unit(tx: Tx) -> PolicyVersion:
+            before = self._in_force(tx, caller)
+            if before.version == version.version:
+                return before
+            if replaces != before.version:
+                raise conflict(
+                    "policy_changed", "another policy is in force than the one this replaces", "look at it again"
+                )
+            signed_by(tx, caller, change, permission=Permission.POLICY_WRITE, second=True, now=now)
+            tx.policies.put(version)
+            facts = {"policy": version.version, "replaces": before.version, "signatures": len(change.step_ups)}
+            tx.audit.append(
+                AuditEvent(tenant=caller.tenant, name="policy.changed", actor=caller.identity, facts=facts), now
+            )
+            return version
+
+        lookup.checked_key(idempotency_key)
+        return await self._world.store.run(caller.tenant, unit)
+
+    def _in_force(self, tx: Tx, caller: Caller) -> PolicyVersion:
+        stored = tx.policies.current()
+        if stored is not None:
+            return stored
+        return PolicyVersion(
+            tenant=caller.tenant,
+            version=self._world.policies.in_force(tx).version,
+            sources=self._world.policies.shipped,
+            put_by="",
+            put_at=self._world.clock.now(),
+        )

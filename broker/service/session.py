@@ -1,0 +1,139 @@
+"""Sessions and their recordings, for operators. Whoever reads a recording is named in the audit log first (I-33)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from broker.core.errors import not_found
+from broker.core.events import AuditEvent
+from broker.core.identity import Caller
+from broker.core.ids import SessionId
+from broker.core.request import checked_text
+from broker.core.roles import Role
+from broker.service import lookup, story
+from broker.service.live import Scope
+from broker.service.ports import RecordingKey, Session, Tx
+from broker.service.world import World
+from recorder.reader import RecordingReader
+
+_PAGE = 50
+_MAX_PAGE = 200
+MAX_REASON_BYTES = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionView:
+    """A session with the names that people want to see."""
+
+    session: Session
+    identity_name: str
+    target_name: str
+    command: bytes
+
+
+class SessionService:
+    """Lists, shows, cuts and plays sessions."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def page(self, caller: Caller, *, after: SessionId | None, limit: int) -> Sequence[SessionView]:
+        """Sessions, newest first, as far as the caller may see them."""
+        size = min(limit or _PAGE, _MAX_PAGE)
+        return await self._world.store.read(caller.tenant, lambda tx: _page(tx, caller, after, size))
+
+    async def get(self, caller: Caller, session_id: SessionId) -> SessionView:
+        """One session."""
+        return await self._world.store.read(caller.tenant, lambda tx: _view(tx, _seen(tx, caller, session_id)))
+
+    async def terminate(self, caller: Caller, session_id: SessionId, reason: str) -> SessionView:
+        """Cuts a session within a second; repeating it is harmless."""
+        checked_text("reason", reason, MAX_REASON_BYTES)
+        view = await self.get(caller, session_id)
+        await self._world.live.cut(Scope(tenant=caller.tenant, session=session_id), "terminated", within=1.0)
+        event = AuditEvent(
+            tenant=caller.tenant,
+            name="session.cut",
+            actor=caller.identity,
+            facts={"session": session_id, "grant": view.session.grant_id, "reason_code": "terminated"},
+            personal=story.personal(caller.identity, reason=reason),
+        )
+        await self._world.store.run(caller.tenant, lambda tx: tx.audit.append(event, self._world.clock.now()))
+        return await self.get(caller, session_id)
+
+    async def play(self, caller: Caller, session_id: SessionId, reason: str) -> RecordingReader:
+        """A reader with the key: the audit row that names the caller is durable before it is handed out."""
+        session, key = await self._reading(caller, session_id, reason, name="recording.viewed")
+        return await self._reader(session, key)
+
+    async def fetch(self, caller: Caller, session_id: SessionId, reason: str) -> RecordingReader:
+        """A reader without the key: the sealed parts, for keeping and for offline checks."""
+        session, _ = await self._reading(caller, session_id, reason, name="recording.exported")
+        return await self._reader(session, None)
+
+    async def _reading(
+        self, caller: Caller, session_id: SessionId, reason: str, *, name: str
+    ) -> tuple[Session, RecordingKey]:
+        checked_text("reason", reason, MAX_REASON_BYTES)
+        now = self._world.clock.now()
+
+        def unit(tx: Tx) -> tuple[Session, RecordingKey]:
+            session = _seen(tx, caller, session_id)
+            key = tx.keys.recording_key(session.recording)
+            if key is None:
+                raise not_found("recording")
+            event = AuditEvent(
+                tenant=caller.tenant,
+                name=name,
+                actor=caller.identity,
+                facts={"session": session.id, "recording": session.recording, "grant": session.grant_id},
+                personal=story.personal(caller.identity, reason=reason),
+            )
+            tx.audit.append(event, now)
+            return session, key
+
+        return await self._world.store.run(caller.tenant, unit)
+
+    async def _reader(self, session: Session, key: RecordingKey | None) -> RecordingReader:
+        return await self._world.recordings.open(
+            ten=session.tenant,
+            rec=session.recording,
+            sid=session.id,
+            start=session.opened_at,
+            dek=key.key.reveal() if key else None,
+        )
+
+
+def _seen(tx: Tx, caller: Caller, session_id: SessionId) -> Session:
+    session = tx.sessions.get(session_id)
+    if session is None or not _sees(tx, caller, session):
+        raise not_found("session")
+    return session
+
+
+def _sees(tx: Tx, caller: Caller, session: Session) -> bool:
+    return session.identity == caller.identity or lookup.sees_target(caller, tx.targets.get(session.target_id))
+
+
+def _page(tx: Tx, caller: Caller, after: SessionId | None, size: int) -> Sequence[SessionView]:
+    own = caller.identity if caller.role is Role.AGENT else None
+    found: list[Session] = []
+    while len(found) < size:
+        page = tx.sessions.page(identity=own, after=after, limit=size)
+        found += [session for session in page if _sees(tx, caller, session)]
+        if len(page) < size:
+            break
+        after = page[-1].id
+    return [_view(tx, session) for session in found[:size]]
+
+
+def _view(tx: Tx, session: Session) -> SessionView:
+    identity, target = tx.identities.get(session.identity), tx.targets.get(session.target_id)
+    action = tx.actions.get(session.action_id) if session.action_id else None
+    return SessionView(
+        session=session,
+        identity_name=identity.name if identity else "",
+        target_name=target.name if target else "",
+        command=action.command if action else b"",
+    )
