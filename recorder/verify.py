@@ -1,0 +1,244 @@
+"""Checks recordings, bundles and checkpoints on disk, offline: no data key, no network, no clock. Changes nothing.
+
+Everything found wrong is reported, not only the first; a file that cannot be read is wrong, never skipped.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from recorder import bundle, checkpoint, grec
+from recorder.errors import Invalid, NoteError, RecordingInvalid
+from recorder.reader import scan_file
+from recorder.report import Report
+from recorder.scan import Scan, State, check_commitment
+from recorder.verify_log import LogCheck
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from recorder.track import PartCheckpoint
+
+__all__ = ["Report", "verify_bundle", "verify_checkpoint", "verify_paths", "verify_recording"]
+
+_UNPROVED = "not compared with the audit log: this shows that the file is well formed, not that it is the original"
+_OWN_KEYS = "checked with the keys found beside it: compare them with the ones you pinned"
+
+
+def verify_paths(paths: Iterable[Path], *, vkeys: Sequence[str] = ()) -> list[Report]:
+    """One report a path.
+
+    `vkeys`: the keys you trust; without any, those beside a bundle are used, and the report says so. A checkpoint
+    named together with a bundle of the same log is a pin: the bundle must contain everything that it signed.
+    """
+    paths = list(paths)
+    bundles = [path for path in paths if _is_bundle(path)]
+    pins = [path for path in paths if path.is_file() and not _is_recording(path)]
+    keys = list(vkeys) or [key for path in bundles for key in _keys_beside(path)]
+    return [_verify_path(path, vkeys, keys, pins) for path in paths]
+
+
+def _verify_path(path: Path, vkeys: Sequence[str], keys: Sequence[str], pins: Sequence[Path]) -> Report:
+    try:
+        if _is_bundle(path):
+            return verify_bundle(path, vkeys=vkeys, pins=[pin.read_bytes() for pin in pins])
+        if path.is_dir() or _is_recording(path):
+            return verify_recording(path, ())
+        return verify_checkpoint(path, vkeys=keys)
+    except OSError as error:
+        return _unreadable(path, error)
+
+
+def _is_bundle(path: Path) -> bool:
+    return (path / bundle.CHECKPOINT).is_file()
+
+
+def _is_recording(path: Path) -> bool:
+    try:
+        with path.open("rb") as source:
+            return source.read(len(grec.MAGIC)) == grec.MAGIC
+    except OSError:
+        return False
+
+
+def _keys_beside(directory: Path) -> list[str]:
+    try:
+        return (directory / bundle.VKEYS).read_text().split()
+    except (OSError, UnicodeDecodeError):
+        return []  # verify_bundle reports it
+
+
+def _unreadable(path: Path, error: OSError) -> Report:
+    return Report(path=str(path), kind="unknown", state="", problems=(f"cannot be read: {error.strerror}",), notes=())
+
+
+# -- recordings ------------------------------------------------------------------------------------------------------
+
+
+def verify_recording(path: Path, expected: Sequence[PartCheckpoint]) -> Report:
+    """One part file, or the directory of a recording, against what the audit log committed to.
+
+    `expected` empty: form and completeness only, and the report says so.
+    """
+    sizes = {commitment.leaves for commitment in expected}
+    problems: list[str] = []
+    parts = sorted(path.glob("p*.grec")) if path.is_dir() else [path]
+    scans = list(_scans(parts, sizes, problems))
+    if not parts:
+        problems.append("no recording here")
+    problems += _part_problems(scans) + _commitment_problems(scans, expected)
+    state, notes = "", [] if expected else [_UNPROVED]
+    if scans:
+        state = str(scans[-1].state)
+        covered = any(_covers(commitment, scans[-1]) for commitment in expected)
+        if scans[-1].state is not State.FINAL:
+            text = f"{state}: the recording has no end; {scans[-1].leaves - 1} whole frames"
+            text += f", {scans[-1].torn_bytes} bytes of a broken one" if scans[-1].torn_bytes else ""
+            (notes if covered else problems).append(text)
+    return Report(path=str(path), kind="recording", state=state, problems=tuple(problems), notes=tuple(notes))
+
+
+def _scans(parts: Sequence[Path], sizes: set[int], problems: list[str]) -> Iterator[Scan]:
+    for part in parts:
+        try:
+            found = scan_file(part, sizes)
+        except RecordingInvalid as error:
+            problems.append(f"{part.name}: {error}")
+        except OSError as error:
+            problems.append(f"{part.name}: cannot be read: {error.strerror}")
+        else:
+            if found.problem is not None:
+                problems.append(f"{part.name}: {found.problem}")
+            yield found
+
+
+def _part_problems(scans: Sequence[Scan]) -> list[str]:
+    problems: list[str] = []
+    for before, part in pairwise(scans):
+        number = part.header.part
+        if (part.header.rec, part.header.sid, part.header.ten) != (
+            before.header.rec,
+            before.header.sid,
+            before.header.ten,
+        ):
+            problems.append(f"part {number} is of another session")
+        elif number != before.header.part + 1 or before.state is not State.FINAL:
+            problems.append(f"part {number} does not follow part {before.header.part}")
+        elif part.header.prev != (before.leaves, before.root):
+            problems.append(f"part {number} was not made after this part {before.header.part}")
+    return problems
+
+
+def _commitment_problems(scans: Sequence[Scan], expected: Sequence[PartCheckpoint]) -> list[str]:
+    by_part = {part.header.part: part for part in scans}
+    problems: list[str] = []
+    for commitment in expected:
+        part = by_part.get(commitment.part)
+        if part is None:
+            problems.append(f"part {commitment.part} was audited and is not there")
+            continue
+        try:
+            check_commitment(part, commitment.leaves, commitment.root)
+            if part.header.rec != commitment.rec:
+                raise RecordingInvalid(f"this is recording {part.header.rec}")
+            if commitment.final and not _covers(commitment, part):
+                raise RecordingInvalid(f"part {commitment.part}: {part.leaves - commitment.leaves} frames too many")
+        except RecordingInvalid as error:
+            problems.append(str(error))
+    return problems
+
+
+def _covers(commitment: PartCheckpoint, part: Scan) -> bool:
+    return commitment.part == part.header.part and commitment.leaves == part.leaves
+
+
+# -- checkpoints and bundles -----------------------------------------------------------------------------------------
+
+
+def verify_checkpoint(path: Path, *, vkeys: Sequence[str]) -> Report:
+    """One signed checkpoint. Without keys nothing is proved, and that is a problem."""
+    state, problems = "", []
+    try:
+        with path.open("rb") as source:
+            note = source.read(checkpoint.MAX_NOTE + 1)
+        head = checkpoint.parse_checkpoint(note)
+        state = _head_text(head)
+        if not vkeys:
+            raise NoteError("no verifier key was given")
+        checkpoint.parse_and_verify(note, vkeys)
+    except (NoteError, OSError) as error:
+        problems.append(str(error))
+    kind = "checkpoint" if state else "unknown"
+    return Report(path=str(path), kind=kind, state=state, problems=tuple(problems), notes=())
+
+
+def verify_bundle(directory: Path, *, vkeys: Sequence[str] = (), pins: Sequence[bytes] = ()) -> Report:
+    """A bundle: signature, every entry, the tree, the tiles, the disclosures, and each recording in it.
+
+    `pins`: checkpoints kept from earlier. Only they reveal a log that was cut, rolled back or rewritten and signed
+    anew with the real key; those of other logs are left out of account.
+    """
+    state, problems, notes = "", list[str](), list[str]()
+    try:
+        note = (directory / bundle.CHECKPOINT).read_bytes()
+        keys = list(vkeys) or (directory / bundle.VKEYS).read_text().split()
+        head = checkpoint.parse_and_verify(note, keys)
+        state = _head_text(head)
+        log = LogCheck(directory, head)
+        log.run()
+        problems, notes = log.problems, log.notes
+        problems += _pin_problems(log, head, pins, keys)
+        problems += _recording_problems(directory, log, notes)
+    except (Invalid, OSError, UnicodeDecodeError) as error:
+        problems.append(str(error))
+    if not vkeys:
+        notes.append(_OWN_KEYS)
+    return Report(path=str(directory), kind="bundle", state=state, problems=tuple(problems), notes=tuple(notes))
+
+
+def _pin_problems(log: LogCheck, head: checkpoint.Checkpoint, pins: Sequence[bytes], keys: Sequence[str]) -> list[str]:
+    problems: list[str] = []
+    for note in pins:
+        try:
+            if checkpoint.parse_checkpoint(note).origin == head.origin:
+                log.require_prefix(checkpoint.parse_and_verify(note, keys))
+        except Invalid as error:
+            problems.append(f"pinned checkpoint: {error}")
+    return problems
+
+
+def _recording_problems(directory: Path, log: LogCheck, notes: list[str]) -> list[str]:
+    problems: list[str] = []
+    here = directory / bundle.RECORDINGS
+    found = sorted(here.iterdir()) if here.is_dir() else []
+    for path in found:
+        expected = log.recordings.get(path.name, [])
+        if not expected:
+            problems.append(f"recording {path.name} is not in the log")
+            continue
+        report = verify_recording(path, expected)
+        problems += [f"recording {path.name}: {text}" for text in report.problems]
+        notes += [f"recording {path.name}: {text}" for text in report.notes]
+        problems += _owner_problems(path, log)
+    absent = len(log.recordings.keys() - {path.name for path in found})
+    if absent:
+        notes.append(f"{absent} recordings named in the log are not in this bundle")
+    return problems
+
+
+def _owner_problems(path: Path, log: LogCheck) -> list[str]:
+    """The recording's clear header names the session and tenant that the log names."""
+    try:
+        header = scan_file(path / "p0000.grec").header
+    except (RecordingInvalid, OSError):
+        return []  # reported by verify_recording
+    session = log.sessions.get(path.name, header.sid)
+    if header.sid != session or header.ten != (log.tenant or header.ten):
+        return [f"recording {path.name} is of session {header.sid}, tenant {header.ten}"]
+    return []
+
+
+def _head_text(head: checkpoint.Checkpoint) -> str:
+    return f"{head.origin} size {head.size} root {head.root.hex()}"
