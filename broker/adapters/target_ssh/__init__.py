@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from broker.adapters.target_ssh.sshd_lines import sshd_lines
 from broker.adapters.target_ssh.targets import SshTargets
 
-__all__ = ["SshTargets"]
+__all__ = ["SshTargets", "sshd_lines"]

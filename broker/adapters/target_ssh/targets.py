@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Final
 
 import asyncssh
 
-from broker.adapters.target_ssh.connection import Connection, dial, log_in, shown_host_key
+from broker.adapters.target_ssh.connection import Connection, shown_host_key
+from broker.adapters.target_ssh.credential import connect
 from broker.adapters.target_ssh.faults import fault, fault_of
 from broker.adapters.target_ssh.pool import START_SECONDS, Pool, opened
+from broker.adapters.target_ssh.probe import Probe
 from broker.core.cert import egress_spec, principal_of
 from broker.core.clock import Clock
 from broker.core.errors import TargetFault
 from broker.core.identity import Target
 from broker.core.ids import GrantId, TenantId
 from broker.core.wrapper import force_command
-from broker.service.ports import Entropy, ExecPlan, Finding, Proof, Signer, TargetProcess
+from broker.service.ports import Entropy, ExecPlan, Finding, Signer, TargetProcess
 
 # What a client asks for where sshd runs something else anyway; a server that ignores force-command fails loudly.
 _LEAST_SECONDS: Final = 0.01
@@ -86,7 +85,16 @@ class SshTargets:
         self, target: Target, login: str, announce: Callable[[int], Awaitable[None]], serial: int
     ) -> Sequence[Finding]:
         """See Targets."""
-        raise NotImplementedError
+        probe = Probe(
+            signer=self._signer,
+            entropy=self._entropy,
+            now=self._clock.now,
+            target=target,
+            login=login,
+            announce=announce,
+            serial=serial,
+        )
+        return await probe.run()
 
     async def _start_sealed(self, plan: ExecPlan) -> TargetProcess:
         seconds = max(plan.seconds_left, _LEAST_SECONDS)
@@ -144,66 +152,25 @@ class SshTargets:
     async def _connect(self, plan: ExecPlan, command: str) -> Connection:
         return await connect(
             signer=self._signer,
-            now=self._clock.now,
-            tenant=plan.tenant,
-            grant=plan.grant_id,
             target=plan.target,
             login=plan.login,
-            command=command,
-            serial=plan.serial,
-            not_after=plan.not_after,
+            spec=lambda source: egress_spec(
+                grant=plan.grant_id,
+                serial=plan.serial,
+                principal=principal_of(plan.tenant, plan.target.id, plan.login),
+                source_address=source,
+                force_command=command,
+                permit_pty=False,
+                now=self._clock.now(),
+                not_after=plan.not_after,
+            ),
             proof=plan.proof,
             announce=plan.announce,
         )
 
 
-async def connect(
-    *,
-    signer: Signer,
-    now: Callable[[], datetime],
-    tenant: TenantId,
-    grant: GrantId,
-    target: Target,
-    login: str,
-    command: str,
-    serial: int,
-    not_after: datetime,
-    proof: Proof,
-    announce: Callable[[int], Awaitable[None]],
-) -> Connection:
-    """A logged-in connection with a key and certificate of its own. Raises TargetFault, SignerFault, `announce`'s."""
-    sock = await dial(target.host, target.port)
-    try:
-        key = asyncssh.generate_private_key("ssh-ed25519")
-        await announce(serial)
-        spec = egress_spec(
-            grant=grant,
-            serial=serial,
-            principal=principal_of(tenant, target.id, login),
-            source_address=target.source_address or str(sock.getsockname()[0]).partition("%")[0],
-            force_command=command,
-            permit_pty=False,
-            now=now(),
-            not_after=not_after,
-        )
-        keypair = _keypair(key, await signer.sign_ssh(spec, key.public_data, proof))
-    except BaseException:
-        sock.close()
-        raise
-    return await log_in(
-        sock, host=target.host, port=target.port, login=login, host_key=target.host_key, keypair=keypair
-    )
-
-
-def _keypair(key: asyncssh.SSHKey, certificate: bytes) -> asyncssh.SSHKeyPair:
-    line = b"ssh-ed25519-cert-v01@openssh.com " + base64.b64encode(certificate)
-    # asyncssh lists the certificate first and the bare key after it, which no target knows
-    return asyncssh.load_keypairs([(key, asyncssh.import_certificate(line))])[0]
-
-
 def _aborting(connection: Connection) -> Callable[[], Awaitable[None]]:
     async def stop() -> None:
-        with contextlib.suppress(OSError):
-            connection.abort()
+        connection.abort()
 
     return stop

@@ -1,0 +1,49 @@
+"""The lines that an administrator adds to a target's sshd. Pure text; never copies anything to a target by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from broker.core.cert import principal_of
+from broker.core.identity import Target
+from broker.core.ids import TenantId
+
+_CA = "/etc/ssh/grantd_egress_ca.pub"
+_PRINCIPALS = "/etc/ssh/grantd_principals"
+_CONFIG = "/etc/ssh/sshd_config.d/grantd.conf"
+
+
+def sshd_lines(tenant: TenantId, target: Target, egress_ca_line: str) -> str:
+    """A commented text: a few small files, each with its whole content. Nobody but the target.s logins is touched."""
+    logins = _logins(target)
+    blocks = [
+        _file(_CA, [egress_ca_line.strip()]),
+        *(_file(f"{_PRINCIPALS}/{login}", [principal_of(tenant, target.id, login)]) for login in logins),
+        _file(_CONFIG, _config(logins)),
+        "# then: sshd -t && systemctl reload ssh\n",
+    ]
+    return "\n".join(blocks)
+
+
+def _config(logins: list[str]) -> Iterator[str]:
+    yield f"Match User {','.join(logins)}"
+    yield f"    TrustedUserCAKeys {_CA}"
+    yield f"    AuthorizedPrincipalsFile {_PRINCIPALS}/%u"
+    yield "    DisableForwarding yes"
+    yield "    PermitUserRC no"
+    yield "    # bash then reads no ~/.bashrc before a command"
+    yield "    SetEnv SHLVL=3"
+    yield "    # a gateway that vanished without a word is noticed, and what it ran is ended"
+    yield "    ClientAliveInterval 15"
+    yield "    ClientAliveCountMax 3"
+    yield "    # if nobody but grantd shall use these logins:"
+    yield "    # AuthorizedKeysFile none"
+
+
+def _logins(target: Target) -> list[str]:
+    names = [name for login in target.logins for name in (login.name, login.read_login) if name]
+    return list(dict.fromkeys(names))
+
+
+def _file(path: str, lines: list[str] | Iterator[str]) -> str:
+    return "".join([f"# --- {path}\n", *(f"{line}\n" for line in lines)])
