@@ -496,6 +496,10 @@ class Targets(Protocol):
         """Checks from outside: reachable, host key as pinned, egress certificate accepted, wrong principal refused, bash there, no start-up file sourced."""
         ...
 
+    def sshd_lines(self, target: Target, egress_ca: str) -> str:
+        """What an administrator adds to the target's sshd, ready to paste; `egress_ca` is an OpenSSH public key line."""
+        ...
+
     async def fetch_host_key(self, host: str, port: int) -> str:
         """The Ed25519 host key that the address shows right now, as an OpenSSH line: for an administrator to compare, never trusted by itself."""
         ...

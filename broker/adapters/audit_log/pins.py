@@ -1,0 +1,83 @@
+"""Signed heads kept outside the database: what the broker itself holds against a restored or rewritten log (M11, I-32).
+
+Files: `<folder>/<tenant>/latest`, `<folder>/<tenant>/<size>` at most one a minute (the history an operator copies
+elsewhere), `<folder>/<tenant>/vkey`. Never judges a note: the guard does. All calls block on the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from broker.core.ids import SYSTEM_TENANT, TenantId, is_tenant
+
+_LATEST: Final = "latest"
+_VKEY: Final = "vkey"
+_HISTORY_S: Final = 60  # seconds between two kept sizes: a busy log signs every second, for years
+_SIZE: Final = re.compile(r"0|[1-9][0-9]{0,18}")
+
+
+class Pins:
+    """The folder of heads, 0700; made when it is missing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._kept_s: dict[TenantId, int] = {}
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def tenants(self) -> list[TenantId]:
+        """Every log that ever had a head here, also if the database has forgotten its tenant."""
+        names = sorted(path.name for path in self._folder.iterdir() if path.is_dir())
+        return [TenantId(name) for name in names if is_tenant(name) or name == SYSTEM_TENANT]
+
+    def newest(self, tenant: TenantId) -> list[bytes]:
+        """The candidates for the newest note: `latest` and the greatest size. Empty if there never was one."""
+        folder = self._folder / tenant
+        if not folder.is_dir():
+            return []
+        sizes = [path.name for path in folder.iterdir() if _SIZE.fullmatch(path.name)]
+        names = [_LATEST] if (folder / _LATEST).exists() else []
+        names += [max(sizes, key=int)] if sizes else []
+        return [(folder / name).read_bytes() for name in names]
+
+    def keep(self, tenant: TenantId, note: bytes, *, size: int, at_s: int) -> None:
+        """Durable when this returns. OSError when the disk says no: then the head must not be published."""
+        folder = self._folder / tenant
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700)
+            _sync_folder(self._folder)
+        if at_s - self._kept_s.get(tenant, -_HISTORY_S) >= _HISTORY_S:
+            _put(folder / str(size), note)
+            self._kept_s[tenant] = at_s
+        _put(folder / _LATEST, note)
+        _sync_folder(folder)
+
+    def keep_vkey(self, tenant: TenantId, vkey: str) -> None:
+        """The verifier key beside the heads, so that one copy of the folder can be checked anywhere."""
+        folder = self._folder / tenant
+        wanted = vkey.encode() + b"\n"
+        if not (folder / _VKEY).exists() or (folder / _VKEY).read_bytes() != wanted:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            _put(folder / _VKEY, wanted)
+            _sync_folder(folder)
+
+
+def _put(path: Path, data: bytes) -> None:
+    """Replace the file whole: a reader sees the old bytes or the new ones, also after a power cut."""
+    new = path.with_name(f".{path.name}.new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "wb") as file:  # noqa: PTH123  a descriptor, opened with our own flags
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+    new.replace(path)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,189 @@
+"""Audit rows of a business transaction: an event becomes its final entry bytes here, and waits for the sequencer.
+
+Refuses whatever an entry must not say in clear (I-36): names and values of facts pass an allow-list by shape, and what
+names a person, host, login or command is only ever a salted digest with a sealed disclosure beside it (I-35).
+Never assigns a place in the log, and never touches an entry again once it is written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Protocol
+
+from sqlalchemy import Connection, insert
+
+from broker.adapters.store.schema import audit_pending
+from broker.core.clock import micros
+from broker.core.errors import Fault, VaultFault
+from broker.core.events import AuditEvent, Personal
+from broker.core.ids import SYSTEM_TENANT, AuditId, TenantId, is_id, is_tenant
+from broker.service.ports import Entropy
+from recorder.codes import BY_NAME
+from recorder.entry import NONCE_SIZE, SALT_SIZE, Clear, Disclosure, disclose, encode_entry
+from recorder.errors import EntryError
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_ENVELOPE: Final = frozenset({"v", "id", "t", "code", "ten", "broker", "outcome", "actor", "n"})
+_PERSONAL: Final = frozenset(
+    {"address", "command", "cwd", "email", "env", "evidence", "host", "ip", "login", "name", "note", "path", "reason"}
+    | {"ticket", "user"}
+)
+_COMMITMENT: Final = ("rec", "session", "part", "leaves", "root")  # what a recording is held against, keyless
+_NEEDED: Final = {
+    "recording.opened": _COMMITMENT,
+    "recording.checkpoint": _COMMITMENT,
+    "recording.closed": _COMMITMENT,
+    "recording.recovered": _COMMITMENT,
+    "subject.erased": ("ranges",),
+}
+"""Facts without which the offline verifier could not follow the log any more."""
+_WORD: Final = re.compile(
+    r"[a-z][a-z0-9_]{0,39}"
+)  # an enumeration; no dot, dash, slash or @: not a host, path, address
+_HEX: Final = re.compile(r"(?:[0-9a-f]{32}|[0-9a-f]{64})")  # an audit id or 16 bytes, a SHA-256
+_DECIMAL: Final = re.compile(r"[0-9]{1,20}")  # a 64-bit serial: beyond what a JSON reader holds as a number
+_RANGES: Final = re.compile(r"[0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*")  # leaf indexes, as in "3,10-12"
+_LENGTH: Final = 4  # bytes of a length in a packed list
+
+
+class EventUnfit(Fault):
+    """An event that the log must not hold as it is: a bug of whoever built it, not of a caller."""
+
+
+class Sealer(Protocol):
+    """Seals a disclosure under its subject's key, bound to entry and place; makes the key at its first use."""
+
+    def seal_disclosure(self, subject: str, entry: AuditId, index: int, text: bytes) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedDisclosure:
+    """One stored disclosure: whose key opens it, and the sealed bytes."""
+
+    subject: str
+    blob: bytes
+
+
+class AuditRowsSql:
+    """`AuditRows` of one unit of work: inserts into audit_pending, in the transaction it reports (I-31)."""
+
+    def __init__(
+        self,
+        *,
+        connection: Connection,
+        tenant: TenantId,
+        broker: str,
+        entropy: Entropy,
+        sealer: Sealer,
+        noted: Callable[[TenantId], None],
+    ) -> None:
+        """`broker` names this broker in entries; `noted` is told that a tenant has something to sequence."""
+        self._connection, self._tenant, self._broker = connection, tenant, broker
+        self._entropy, self._sealer, self._noted = entropy, sealer, noted
+
+    def append(self, event: AuditEvent, now: datetime) -> AuditId:
+        """The id of the entry that will be in the log once this transaction is.
+
+        Raises:
+            EventUnfit: unknown name, another tenant's event, a fact that is not an id, word, digest or number.
+        """
+        if event.tenant != self._tenant:
+            raise EventUnfit("an audit event of another tenant than the unit of work's")
+        entry_id = self._entropy.uuid7(now)
+        fields = _fields(event, entry_id, micros(now), self._broker)
+        try:
+            hidden = [self._hide(one) for one in event.personal]
+            entry = encode_entry(fields, hidden, self._entropy.token(NONCE_SIZE))
+        except EntryError as error:
+            raise EventUnfit(f"audit event {event.name} does not fit an entry") from error
+        sealed = pack(self._seal(event.personal, hidden, entry_id))
+        row = {"tenant": self._tenant, "id": entry_id, "entry": entry, "disclosures": sealed, "at": micros(now)}
+        self._connection.execute(insert(audit_pending), row)
+        self._noted(self._tenant)
+        return entry_id
+
+    def _hide(self, one: Personal) -> Disclosure:
+        if not (is_id(one.subject) or is_tenant(one.subject) or one.subject == SYSTEM_TENANT):
+            raise EntryError("a personal value belongs to an identity, a target or the tenant")
+        return disclose(self._entropy.token(SALT_SIZE), one.name, one.value)
+
+    def _seal(
+        self, personal: Iterable[Personal], hidden: Iterable[Disclosure], entry: AuditId
+    ) -> Iterator[SealedDisclosure]:
+        for index, (one, disclosure) in enumerate(zip(personal, hidden, strict=True)):
+            blob = self._sealer.seal_disclosure(one.subject, entry, index, disclosure.text)
+            yield SealedDisclosure(subject=one.subject, blob=blob)
+
+
+def pack(sealed: Iterable[SealedDisclosure]) -> bytes:
+    """u32 length and subject, u32 length and blob, for each: how they wait in audit_pending."""
+    return b"".join(_sized(one.subject.encode()) + _sized(one.blob) for one in sealed)
+
+
+def unpack(data: bytes) -> list[SealedDisclosure]:
+    """Inverse of `pack`; VaultFault when the bytes end early."""
+    parts: list[bytes] = []
+    at = 0
+    while at < len(data):
+        end = at + _LENGTH + int.from_bytes(data[at : at + _LENGTH], "big")
+        if end > len(data) or at + _LENGTH > len(data):
+            raise VaultFault("waiting disclosures are cut short")
+        parts.append(data[at + _LENGTH : end])
+        at = end
+    if len(parts) % 2:
+        raise VaultFault("waiting disclosures are cut short")
+    return [
+        SealedDisclosure(subject=subject.decode(), blob=blob)
+        for subject, blob in zip(parts[::2], parts[1::2], strict=True)
+    ]
+
+
+def _sized(data: bytes) -> bytes:
+    return len(data).to_bytes(_LENGTH, "big") + data
+
+
+def _fields(event: AuditEvent, entry_id: AuditId, t_us: int, broker: str) -> dict[str, Clear]:
+    spec = BY_NAME.get(event.name)
+    if spec is None:
+        raise EventUnfit(f"unknown audit event {event.name!r}: it needs a row in recorder.codes")
+    if event.actor and not is_id(event.actor):
+        raise EventUnfit(f"the actor of {event.name} is not an identity")
+    missing = [name for name in _NEEDED.get(event.name, ()) if name not in event.facts]
+    if missing:
+        raise EventUnfit(f"{event.name} needs the facts {', '.join(missing)}: the verifier reads them")
+    for name, value in event.facts.items():
+        _require_fact(event.name, name, value)
+    envelope: dict[str, Clear] = {
+        "id": entry_id,
+        "t": t_us,
+        "code": spec.code,
+        "ten": event.tenant,
+        "broker": broker,
+        "outcome": spec.outcome.value,
+    }
+    return envelope | ({"actor": event.actor} if event.actor else {}) | dict(event.facts)
+
+
+def _require_fact(event: str, name: str, value: object) -> None:
+    """EventUnfit unless this may stand in the log in clear, for ever. The message never holds the value."""
+    if not _NAME.fullmatch(name) or name in _ENVELOPE:
+        raise EventUnfit(f"{event}: {name!r} cannot name a fact")
+    if name in _PERSONAL:
+        raise EventUnfit(f"{event}: {name} tells of people or hosts, it belongs into `personal`")
+    if type(value) is int:
+        return
+    if not isinstance(value, str) or not _opaque(value):
+        raise EventUnfit(f"{event}: fact {name} is neither an id, a word, a digest nor a number")
+
+
+def _opaque(value: str) -> bool:
+    """Ids, tenants, enumerations, digests, serials and leaf ranges: what says nothing about a person or a host."""
+    return (
+        is_id(value)
+        or is_tenant(value)
+        or value == SYSTEM_TENANT
+        or any(pattern.fullmatch(value) for pattern in (_WORD, _HEX, _DECIMAL, _RANGES))
+    )
