@@ -91,7 +91,7 @@ class AccessService:
             ("evidence", wish.evidence, MAX_EVIDENCE_BYTES),
         ):
             checked_text(name, text, limit)
-        instant = self._world.instant()
+        instant = self._world.ready(caller.tenant)
         made = _Drafting(self._world, caller, wish, instant.wall)
         request = await self._world.store.run(caller.tenant, made.unit)
         self._world.bell.ring(caller.tenant, PENDING, request.id)

@@ -102,7 +102,7 @@ class ApprovalService:
             Refusal: own request, wrong digest, bad signature, role too small, late, already decided. Each is audited.
         """
         checked_text("note", vote.note, MAX_NOTE_BYTES)
-        now = self._world.instant().wall
+        now = self._world.ready(caller.tenant).wall
         unit = _Decision(world=self._world, caller=caller, vote=vote, now=now)
         try:
             standing = await self._world.store.run(caller.tenant, unit.unit)

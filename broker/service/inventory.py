@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from broker.core import ids
-from broker.core.cert import principal_of
 from broker.core.errors import invalid, not_found
 from broker.core.events import AuditEvent
 from broker.core.identity import Caller, Login, Target
@@ -140,29 +139,7 @@ class InventoryService:
     async def sshd_lines(self, target: Target) -> str:
         """The lines that a target's sshd needs, ready to paste: who is trusted, and which principal is which login."""
         ca = parse_blob(await self._world.signer.ssh_ca("egress"))
-        files = [
-            f"# /etc/ssh/grantd_principals/{login}  (owner root, mode 0644)\n{principal_of(target.tenant, target.id, login)}"
-            for login in sorted(_logins(target))
-        ]
-        return _SSHD.format(ca=ca.line(), files="\n\n".join(files))
-
-
-_SSHD = """\
-# /etc/ssh/grantd_egress_ca.pub  (owner root, mode 0644)
-{ca} grantd-egress
-
-# /etc/ssh/sshd_config  (then: sshd -t && systemctl reload ssh)
-TrustedUserCAKeys /etc/ssh/grantd_egress_ca.pub
-AuthorizedPrincipalsFile /etc/ssh/grantd_principals/%u
-SetEnv SHLVL=3
-LogLevel VERBOSE
-
-{files}
-"""
-
-
-def _logins(target: Target) -> set[str]:
-    return {name for login in target.logins for name in (login.name, login.read_login) if name}
+        return self._world.targets.sshd_lines(target, ca.line())
 
 
 def _raises_autonomy(before: Target | None, given: TargetInput) -> bool:

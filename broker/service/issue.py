@@ -56,7 +56,7 @@ class IssueService:
             raise invalid("bad_public_key", "not an SSH public key", "send an Ed25519 public key") from error
         if key.kind is not KeyKind.ED25519:
             raise invalid("bad_public_key", "only Ed25519 keys can be certified", "make one with ssh-keygen -t ed25519")
-        instant = self._world.instant()
+        instant = self._world.ready(caller.tenant)
         serial = int.from_bytes(self._world.entropy.token(8), "big") or 1
         grant, target, credential = await self._write(caller, grant_id, "ssh", str(serial), key.sha256(), instant)
         spec = ingress_spec(
@@ -79,7 +79,7 @@ class IssueService:
 
     async def token(self, caller: Caller, grant_id: GrantId) -> TokenCredential:
         """A token bound to the caller's TLS key."""
-        instant = self._world.instant()
+        instant = self._world.ready(caller.tenant)
         jti = self._world.entropy.token(16).hex()
         grant, _, credential = await self._write(caller, grant_id, "token", jti, caller.key, instant)
         claims = TokenClaims(

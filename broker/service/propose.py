@@ -124,7 +124,7 @@ class ProposeService:
         checked_env(command.env)
         if len(command.stdin) > MAX_DECLARED_STDIN_BYTES:
             raise invalid("stdin_too_long", "declared stdin is longer than 64 KiB", "stream it, or put it in a file")
-        instant = self._world.instant()
+        instant = self._world.ready(caller.tenant)
         if self._ending.is_ended(grant_id):
             raise not_found("grant")
         seen = classify(command.line)

@@ -54,7 +54,11 @@ class RulesService:
                 )
             signed_by(tx, caller, change, permission=Permission.POLICY_WRITE, second=True, now=now)
             tx.policies.put(version)
-            facts = {"policy": version.version, "replaces": before.version, "signatures": len(change.step_ups)}
+            facts: dict[str, str | int] = {
+                "policy": version.version,
+                "replaces": before.version,
+                "signatures": len(change.step_ups),
+            }
             tx.audit.append(
                 AuditEvent(tenant=caller.tenant, name="policy.changed", actor=caller.identity, facts=facts), now
             )

@@ -53,7 +53,7 @@ class RunService:
 
     async def start(self, caller: Caller, action_id: ActionId, *, door: str) -> Ticket:
         """ALLOWED -> RUNNING for an action that waited: everything is checked again in the transaction that starts it."""
-        instant = self._world.instant()
+        instant = self._world.ready(caller.tenant)
 
         def unit(tx: Tx) -> Ticket:
             action = tx.actions.get(action_id)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from broker.core.clock import Clock, Instant
+from broker.core.ids import TenantId
 from broker.service.leases import Leases
 from broker.service.live import LiveSessions
 from broker.service.policies import Policies
-from broker.service.ports import Entropy, Meter, Recordings, Signer, Store, Targets, Tokens
+from broker.service.ports import AuditHealth, Entropy, Meter, Recordings, Signer, Store, Targets, Tokens
 from broker.service.wake import Bell
 
 
@@ -52,6 +53,7 @@ class World:
     recordings: Recordings
     tokens: Tokens
     meter: Meter
+    audit_health: AuditHealth
     live: LiveSessions
     leases: Leases
     policies: Policies
@@ -62,3 +64,8 @@ class World:
     def instant(self) -> Instant:
         """One reading of both clocks: taken once, at the start of a use case. Refuses while the wall clock cannot be trusted (I-05)."""
         return self.leases.trusted(Instant(wall=self.clock.now(), mono=self.clock.monotonic()))
+
+    def ready(self, tenant: TenantId) -> Instant:
+        """`instant`, if what happens now can also be proved later: nothing is granted, decided or run on a broken log (I-31)."""
+        self.audit_health.refuse_if_broken(tenant)
+        return self.instant()

@@ -1,0 +1,115 @@
+"""The first thing after a start: whatever ended, or died, while the broker was down is ended and marked before anything is served."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import structlog
+
+from broker.core.action import ActionEvent, ActionState, advance
+from broker.core.grant import GrantState
+from broker.core.ids import RecordingId, TenantId
+from broker.service import story
+from broker.service.ending import Ending
+from broker.service.freeze import FreezeService
+from broker.service.ports import Session, SessionState, Tx
+from broker.service.world import World
+from recorder.errors import RecordingInvalid
+from recorder.store.files import Unfinished
+from recorder.track import PartCheckpoint
+
+log = structlog.get_logger()
+_DIED = "broker_died"
+_LEAVING = (GrantState.ENDING, GrantState.STUCK)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """What a start found."""
+
+    sessions: int
+    grants: int
+    recordings: int
+
+
+class Recovery:
+    """Puts the store right with what the world looks like now."""
+
+    def __init__(self, world: World, ending: Ending, freeze: FreezeService) -> None:
+        self._world, self._ending, self._freeze = world, ending, freeze
+
+    async def run(self) -> Recovered:
+        """All tenants. Idempotent: a start that dies in here is followed by another.
+
+        The commands themselves have ended: their connections went with the broker, and the reaper or the wrapper on the target
+        ends them then (architecture.md section 9).
+        """
+        tenants = await self._world.store.tenants()
+        broken = await self._broken_off(tenants)
+        sessions = grants = 0
+        for tenant in tenants:
+            await self._freeze.restore(tenant)
+            sessions += await self._lose(tenant, broken[tenant])
+            await self._ending.retry_due(tenant)
+            grants += len((await self._ending.sweep(tenant)).grants)
+            await self._finish_endings(tenant)
+        count = sum(len(found) for found in broken.values())
+        return Recovered(sessions=sessions, grants=grants, recordings=count)
+
+    async def _broken_off(self, tenants: Sequence[TenantId]) -> defaultdict[TenantId, dict[RecordingId, Unfinished]]:
+        open_now: dict[tuple[str, str], bool] = {}
+        for tenant in tenants:
+            for session in await self._world.store.read(tenant, lambda tx: tx.sessions.open(None)):
+                open_now[tenant, session.recording] = True
+        found = await self._world.recordings.scan_unfinished(is_closed=lambda ten, rec: (ten, rec) not in open_now)
+        by_tenant: defaultdict[TenantId, dict[RecordingId, Unfinished]] = defaultdict(dict)
+        for broken in found:
+            by_tenant[TenantId(broken.ten)][RecordingId(broken.rec)] = broken
+        return by_tenant
+
+    async def _lose(self, tenant: TenantId, broken: dict[RecordingId, Unfinished]) -> int:
+        return await self._world.store.run(tenant, lambda tx: self._mark_lost(tx, broken))
+
+    def _mark_lost(self, tx: Tx, broken: dict[RecordingId, Unfinished]) -> int:
+        now = self._world.clock.now()
+        lost = tx.sessions.open(None)
+        for session in lost:
+            after = _lost(session, broken.get(session.recording), now)
+            tx.sessions.put(after)
+            tx.audit.append(story.of_session("recording.recovered", after, actor=""), now)
+            tx.audit.append(story.of_session("session.cut", after, actor=""), now)
+        for action in tx.actions.in_states((ActionState.RUNNING,), grant=None):
+            gone = advance(action, ActionEvent.LOSE, note=_DIED)
+            tx.actions.put(gone)
+            tx.audit.append(story.of_action("action.lost", gone, actor=""), now)
+        return len(lost)
+
+    async def _finish_endings(self, tenant: TenantId) -> None:
+        """ENDING and STUCK grants: nothing of them runs in this new process."""
+        for grant in await self._world.store.read(tenant, lambda tx: tx.grants.in_states(_LEAVING)):
+            await self._ending.finish(tenant, grant.id)
+
+
+def _lost(session: Session, broken: Unfinished | None, now: datetime) -> Session:
+    """The session as the broken-off recording shows it. What was audited before must still be there, else it is said loudly."""
+    lost = replace(session, state=SessionState.LOST, closed_at=now, end_reason=_DIED)
+    if broken is None or broken.scan is None:
+        log.error("recording.missing", recording=session.recording, problem=broken.problem if broken else "no file")
+        return replace(lost, recording_state="torn")
+    if session.recording_root:
+        _require(session, broken)
+    scan = broken.scan
+    return replace(lost, recording_state=scan.state, recording_leaves=scan.leaves, recording_root=scan.root)
+
+
+def _require(session: Session, broken: Unfinished) -> None:
+    checkpoint = PartCheckpoint(
+        rec=session.recording, part=0, leaves=session.recording_leaves, root=session.recording_root, final=False
+    )
+    try:
+        broken.require(checkpoint)
+    except RecordingInvalid as error:
+        log.error("recording.altered", recording=session.recording, problem=str(error))  # noqa: TRY400
