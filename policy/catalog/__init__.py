@@ -1,1 +1,260 @@
-"""What programs do, as data. Never decides who may run them."""
+"""The catalogue: what programs do, as data (one TOML file a family), read strictly.
+
+A key that is not understood is an error, and so is a program named twice: an entry never means less than it says.
+Never runs anything and holds no rule of its own; the examples in the entries are checked by the tests.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cache
+from importlib import resources
+from typing import cast
+
+from policy.catalog.model import Option, Pattern, Program, Style, Takes
+from policy.classes import CommandClass
+
+_CLASS_WORDS = tuple(cls.word for cls in CommandClass)
+_KEYS = frozenset(
+    {
+        "class",
+        "unknown",
+        "any",
+        "bare",
+        "style",
+        "stops",
+        "digits",
+        "opaque",
+        "egress",
+        "outlives",
+        "special",
+        "runs_after",
+    }
+    | {
+        "operand_limit",
+        "operands",
+        "free",
+        "reads_if",
+        "reads_with",
+        "reads_alone",
+        "names",
+        "sends",
+        "by_value",
+        "sub",
+        "subs",
+        "match",
+        "not_match",
+    }
+    | {takes.value for takes in Takes}
+    | set(_CLASS_WORDS)
+)
+_LEVEL_KEYS = frozenset({takes.value for takes in Takes} | {"opaque"})
+
+Table = Mapping[str, object]
+
+
+class CatalogError(ValueError):
+    """A catalogue file says something that is not understood; the message names file, program and key."""
+
+
+@cache
+def shipped() -> Mapping[str, Program]:
+    """Every program of the shipped files, by each of its names."""
+    folder = resources.files(__name__)
+    programs: dict[str, Program] = {}
+    for entry in sorted(folder.iterdir(), key=lambda item: item.name):
+        if entry.name.endswith(".toml"):
+            _merge(programs, parse(entry.read_text("utf-8"), entry.name))
+    return programs
+
+
+def parse(text: str, file: str) -> Mapping[str, Program]:
+    """The programs of one file, by each of their names.
+
+    Raises:
+        CatalogError: not TOML, an unknown key, a wrong type, a name given twice.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise CatalogError(f"{file}: {error}") from None
+    programs: dict[str, Program] = {}
+    for name, table in tables.items():
+        reader = _Reader(where=f"{file}: [{name}]", table=table)
+        program = reader.program(name, inherited={})
+        _merge(programs, {key: program for key in (name, *reader.words("names"))})
+    return programs
+
+
+def _merge(programs: dict[str, Program], more: Mapping[str, Program]) -> None:
+    for name, program in more.items():
+        if name in programs:
+            raise CatalogError(f"{name!r} is described twice")
+        programs[name] = program
+
+
+class _Reader:
+    """One table of a file, with its place for error messages."""
+
+    def __init__(self, *, where: str, table: object) -> None:
+        if not isinstance(table, dict):
+            raise CatalogError(f"{where}: expected a table")
+        self._where = where
+        self._table = cast("Table", table)
+
+    def program(self, name: str, inherited: Mapping[str, Option], style: str = Style.GNU) -> Program:
+        self._known(_KEYS)
+        base = self._class("class") or CommandClass.READ
+        style = self._text("style") or style
+        options = {**inherited, **dict(self._options())}
+        if self._flag("free") and base < CommandClass.WRITE:
+            raise CatalogError(f"{self._where}: a program that reads is never free of its options")
+        return Program(
+            name=name,
+            base=base,
+            unknown=max(self._class("unknown") or base, CommandClass.EXECUTE),
+            any_words=self._class("any"),
+            bare=self._class("bare"),
+            style=Style(style),
+            stops=self._flag("stops"),
+            digits=self._flag("digits"),
+            opaque=self._flag("opaque"),
+            egress=self._flag("egress"),
+            outlives=self._flag("outlives"),
+            free=self._flag("free"),
+            special=self._text("special"),
+            runs_after=self._number("runs_after"),
+            operand_limit=self._number("operand_limit"),
+            operands=self._patterns("operands"),
+            reads_if=frozenset(self.words("reads_if")),
+            reads_with=frozenset(self.words("reads_with")),
+            reads_alone=self._flag("reads_alone"),
+            options=options,
+            subs=dict(self._subs(options, style, self._class("unknown"))),
+            match=tuple(self._lines("match")),
+            not_match=tuple(self._lines("not_match")),
+        )
+
+    def words(self, key: str) -> list[str]:
+        return (self._text(key) or "").split()
+
+    def _options(self) -> Iterator[tuple[str, Option]]:
+        sends = set(self.words("sends"))
+        by_value = self._by_value()
+        seen: set[str] = set()
+        for level in (None, *_CLASS_WORDS):
+            reader = self if level is None else self._level(level)
+            for takes in Takes:
+                for name in reader.words(takes.value) if reader else ():
+                    if name in seen or not name.startswith(("-", "+")):
+                        raise CatalogError(f"{self._where}: option {name!r} is given twice or has no dash")
+                    seen.add(name)
+                    yield (
+                        name,
+                        Option(
+                            takes=takes,
+                            command_class=CommandClass.from_word(level) if level else CommandClass.READ,
+                            opaque=reader._flag("opaque") if reader and level else False,
+                            egress=name in sends,
+                            by_value=by_value.get(name, ()),
+                        ),
+                    )
+        strays = (sends | set(by_value)) - seen
+        if strays:
+            raise CatalogError(f"{self._where}: sends or by_value name options that are not listed: {sorted(strays)}")
+
+    def _level(self, word: str) -> _Reader | None:
+        if word not in self._table:
+            return None
+        reader = _Reader(where=f"{self._where}.{word}", table=self._table[word])
+        reader._known(_LEVEL_KEYS)
+        return reader
+
+    def _subs(
+        self, options: Mapping[str, Option], style: str, unknown: CommandClass | None
+    ) -> Iterator[tuple[str, Program]]:
+        seen: set[str] = set()
+        for name, program in (*self._short_subs(options, style, unknown), *self._full_subs(options, style)):
+            if name in seen:
+                raise CatalogError(f"{self._where}: sub-command {name!r} is described twice")
+            seen.add(name)
+            yield name, program
+
+    def _short_subs(
+        self, options: Mapping[str, Option], style: str, unknown: CommandClass | None
+    ) -> Iterator[tuple[str, Program]]:
+        """`subs.read = "status show"`: sub-commands that need no more words than their class."""
+        if "subs" not in self._table:
+            return
+        reader = _Reader(where=f"{self._where}.subs", table=self._table["subs"])
+        reader._known(frozenset(_CLASS_WORDS))
+        for level in _CLASS_WORDS:
+            for name in reader.words(level):
+                bare = _Reader(where=reader._where, table={"class": level}).program(name, options, style)
+                yield name, bare if unknown is None else _with_unknown(bare, unknown)
+
+    def _full_subs(self, options: Mapping[str, Option], style: str) -> Iterator[tuple[str, Program]]:
+        """`[git.sub.log]`; a key may list several spellings, and the options of the parent may follow too."""
+        if "sub" not in self._table:
+            return
+        tables = _Reader(where=f"{self._where}.sub", table=self._table["sub"])._table
+        for names, table in tables.items():
+            program = _Reader(where=f"{self._where}.{names}", table=table).program(names.split()[0], options, style)
+            for name in names.split():
+                yield name, program
+
+    def _by_value(self) -> dict[str, tuple[Pattern, ...]]:
+        if "by_value" not in self._table:
+            return {}
+        reader = _Reader(where=f"{self._where}.by_value", table=self._table["by_value"])
+        return {name: reader._patterns(names) for names in reader._table for name in names.split()}
+
+    def _patterns(self, key: str) -> tuple[Pattern, ...]:
+        return tuple(self._pattern(line) for line in self._lines(key))
+
+    def _pattern(self, line: str) -> Pattern:
+        word, _, regex = line.partition(" ")
+        try:
+            return Pattern(command_class=CommandClass.from_word(word), regex=re.compile(regex, re.DOTALL))
+        except (ValueError, re.error) as error:
+            raise CatalogError(f"{self._where}: {line!r}: {error}") from None
+
+    def _known(self, keys: frozenset[str]) -> None:
+        unknown = set(self._table) - keys
+        if unknown:
+            raise CatalogError(f"{self._where}: unknown key {min(unknown)!r}")
+
+    def _class(self, key: str) -> CommandClass | None:
+        word = self._text(key)
+        try:
+            return CommandClass.from_word(word) if word else None
+        except ValueError as error:
+            raise CatalogError(f"{self._where}.{key}: {error}") from None
+
+    def _lines(self, key: str) -> list[str]:
+        value = self._table.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(line, str) for line in value):
+            raise CatalogError(f"{self._where}.{key}: expected a list of strings")
+        return value
+
+    def _text(self, key: str) -> str | None:
+        return cast("str | None", self._typed(key, str))
+
+    def _number(self, key: str) -> int | None:
+        return cast("int | None", self._typed(key, int))
+
+    def _flag(self, key: str) -> bool:
+        return bool(self._typed(key, bool))
+
+    def _typed(self, key: str, kind: type) -> object:
+        value = self._table.get(key)
+        if value is not None and type(value) is not kind:
+            raise CatalogError(f"{self._where}.{key}: expected {kind.__name__}")
+        return value
+
+
+def _with_unknown(program: Program, unknown: CommandClass) -> Program:
+    return replace(program, unknown=max(unknown, CommandClass.EXECUTE))

@@ -1,1 +1,70 @@
-"""Parses and classifies a shell command. Never runs one; what it cannot read, it classes up."""
+"""From the bytes of a command line to what it does. Total and bounded: any bytes get a verdict, no exception escapes.
+
+Advises people and drives the tiers; it is not the security boundary (the certificate's force-command, the login's own rights and
+the recorder are). Runs nothing and reads nothing but its argument and the shipped catalogue.
+"""
+
+from __future__ import annotations
+
+import re
+
+from policy.classes import CommandClass
+from policy.shell.gate import MAX_COMMAND_BYTES, GateError, admit
+from policy.shell.tree import parse
+from policy.shell.verdict import Classified, Part, Refused, Verdict
+from policy.shell.walk import Names, Walk
+
+__all__ = ["MAX_COMMAND_BYTES", "Classified", "Part", "Refused", "Verdict", "classify"]
+
+# Where part of a line is not understood, the rest of its text may be what that part runs (`echo reboot | sh`).
+_SAYS_REBOOT = re.compile(
+    r"\b(?:reboot|poweroff|halt|shutdown|kexec|telinit|soft-reboot|hibernate)\b|\binit +[06]\b|sysrq-trigger"
+)
+_SAYS_INSTALL = re.compile(
+    r"\b(?:apt|apt-get|aptitude|dnf|yum|zypper|apk|pacman|rpm|dpkg|snap|flatpak|brew|pip3?|pipx|uv|npm|yarn|pnpm|gem|cargo|go|conda)\b"
+    r"[^|;&\n]*\b(?:install|add|remove|purge|upgrade|dist-upgrade|full-upgrade|autoremove|uninstall|-i|-U|-e)\b"
+    r"|\b(?:insmod|modprobe|rmmod)\b"
+)
+
+
+def classify(command: bytes) -> Verdict:
+    """What a command line does, or why it is never run.
+
+    Args:
+        command: the exact bytes that would run under `bash -c`.
+
+    Returns:
+        Classified with the highest class of its parts, or Refused. Any input gets one of the two.
+    """
+    try:
+        parts = _parts(command)
+    except GateError as error:
+        return Refused(rule=error.rule, reason=str(error))
+    if not parts:
+        return Refused(rule="parse.nothing", reason="nothing in it does anything")
+    return _verdict(command.decode(), parts)
+
+
+def _parts(command: bytes) -> tuple[Part, ...]:
+    source = admit(command)
+    walk = Walk(source=source, tree=parse(source.data), parts=[], names=Names(), outer=None, depth=0)
+    walk.run()
+    walk.settle()
+    return tuple(walk.parts)
+
+
+def _verdict(text: str, parts: tuple[Part, ...]) -> Classified:
+    opaque = any(part.opaque for part in parts)
+    return Classified(
+        command_class=max(*(part.command_class for part in parts), _said(text) if opaque else CommandClass.READ),
+        opaque=opaque,
+        egress=any(part.egress for part in parts),
+        outlives=any(part.outlives for part in parts),
+        parts=parts,
+    )
+
+
+def _said(text: str) -> CommandClass:
+    if _SAYS_REBOOT.search(text):
+        return CommandClass.REBOOT
+    return CommandClass.INSTALL if _SAYS_INSTALL.search(text) else CommandClass.EXECUTE

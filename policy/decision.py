@@ -1,0 +1,103 @@
+"""What is asked of a policy and what it answers. Values only; `engine.py` decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from policy.classes import CommandClass, Tier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who asks: an agent, or a person. `role` is "" for agents; `owner` is the person an agent belongs to, or ""."""
+
+    kind: Literal["agent", "person"]
+    id: str
+    tenant: str
+    teams: frozenset[str]
+    role: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """A target, as policies see it."""
+
+    id: str
+    name: str
+    tenant: str
+    tier: Tier
+    teams: frozenset[str]
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessQuery:
+    """May this access be asked for, and may it be granted without a person?"""
+
+    principal: Principal
+    target: Resource
+    login: str
+    ceiling: CommandClass
+    flags: frozenset[str]
+    ttl: timedelta
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionQuery:
+    """May this command run under its grant, and may it run without a person?"""
+
+    principal: Principal
+    target: Resource
+    login: str
+    command_class: CommandClass
+    opaque: bool
+    egress: bool
+    ceiling: CommandClass
+    verified: bool
+    flags: frozenset[str]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApproveQuery:
+    """May `principal` decide what `requester` asks for? `command_class` is None for an access request."""
+
+    principal: Principal
+    requester: Principal
+    target: Resource
+    command_class: CommandClass | None
+    now: datetime
+
+
+Query = AccessQuery | ActionQuery | ApproveQuery
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permit:
+    """Nobody has to be asked. `reasons` name the rules."""
+
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeedsApproval:
+    """So many different people of these roles have to agree."""
+
+    quorum: int
+    roles: frozenset[str]
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deny:
+    """Never, whoever agrees. `reasons` name the rules."""
+
+    reasons: tuple[str, ...]
+
+
+Decision = Permit | NeedsApproval | Deny

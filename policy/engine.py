@@ -1,0 +1,321 @@
+"""Policies an operator edits (Cedar), decided fail-closed. The only module that knows cedarpy.
+
+Some laws stand above every policy and are held here as well as in Cedar: no decision crosses a tenant, nothing exceeds the grant's
+ceiling, nobody approves what they or their agent asked for, and what was not understood always needs a person. Any error while a
+policy is evaluated is a denial: Cedar itself would skip the policy, and a skipped `forbid` allows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from importlib import resources
+from typing import assert_never
+
+import cedarpy
+
+from policy.classes import CommandClass
+from policy.decision import (
+    AccessQuery,
+    ActionQuery,
+    ApproveQuery,
+    Decision,
+    Deny,
+    NeedsApproval,
+    Permit,
+    Principal,
+    Query,
+    Resource,
+)
+
+__all__ = [
+    "AccessQuery",
+    "ActionQuery",
+    "ApproveQuery",
+    "Decision",
+    "Deny",
+    "NeedsApproval",
+    "Permit",
+    "PolicyError",
+    "PolicySet",
+    "Principal",
+    "Query",
+    "Resource",
+    "shipped_policy",
+]
+
+APPROVER_ROLES = frozenset({"owner", "admin", "manager"})
+MAX_QUORUM = 10
+
+_ANNOTATIONS = frozenset({"id", "approvers", "roles", "description"})
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+# A statement ends at a `;` that is in no string and no comment; Cedar has no other kind of either.
+_STATEMENT = re.compile(r'(?:"(?:[^"\\]|\\.)*"|//[^\n]*|[^;"])*;?', re.DOTALL)
+_BLANK = re.compile(r"(?:\s|//[^\n]*)*")
+
+
+class PolicyError(ValueError):
+    """A policy file says something that cannot be used. The message begins with file and line."""
+
+
+@cache
+def shipped_policy() -> Mapping[str, str]:
+    """The default policy: file name to text, as `PolicySet.load` takes it."""
+    return {"tiers.cedar": resources.files("policy").joinpath("tiers.cedar").read_text("utf-8")}
+
+
+@cache
+def _schema() -> tuple[str, cedarpy.Schema]:
+    text = resources.files("policy").joinpath("schema.cedarschema").read_text("utf-8")
+    return text, cedarpy.Schema.from_str(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Obligation:
+    """What a permit asks of the approval that it leads to; `roles` empty for the default."""
+
+    quorum: int
+    roles: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    """What Cedar said to one action. `reasons` are the policies that decided."""
+
+    allowed: bool
+    reasons: tuple[str, ...]
+    error: str
+
+
+class PolicySet:
+    """A validated set of policies; immutable, safe to share."""
+
+    def __init__(self, *, version: str, policies: cedarpy.PolicySet, obligations: Mapping[str, _Obligation]) -> None:
+        self.version = version
+        self._policies = policies
+        self._obligations = obligations
+
+    @classmethod
+    def load(cls, sources: Mapping[str, str]) -> PolicySet:
+        """Read policies from the texts of files.
+
+        Args:
+            sources: file name to Cedar text.
+
+        Raises:
+            PolicyError: a syntax error, an attribute or action that the schema does not have, a missing or repeated @id, an
+                annotation that means nothing here, or no policy at all.
+        """
+        policies: dict[str, object] = {}
+        obligations: dict[str, _Obligation] = {}
+        for file in sorted(sources):
+            for line, statement in _statements(sources[file]):
+                where = f"{file}:{line}"
+                name, policy, obligation = _read(where, statement)
+                if name in policies:
+                    raise PolicyError(f"{where}: @id({name!r}) is already taken")
+                policies[name] = policy
+                obligations[name] = obligation
+        if not policies:
+            raise PolicyError(
+                f"{', '.join(sorted(sources)) or 'no files'}: no policy in it, so nothing would be permitted"
+            )
+        whole = json.dumps({"staticPolicies": policies, "templates": {}, "templateLinks": []})
+        version = hashlib.sha256(json.dumps(dict(sources), sort_keys=True).encode()).hexdigest()
+        return cls(version=version, policies=cedarpy.PolicySet.from_json_str(whole), obligations=obligations)
+
+    def decide(self, query: Query) -> Decision:
+        """The answer to one question. Never raises: what cannot be decided is denied."""
+        match query:
+            case AccessQuery():
+                return self._access(query)
+            case ActionQuery():
+                return self._action(query)
+            case ApproveQuery():
+                return self._approve(query)
+            case _:
+                assert_never(query)
+
+    def _access(self, query: AccessQuery) -> Decision:
+        if query.ttl <= timedelta(0):
+            return Deny(reasons=("request.ttl",))
+        context = {
+            "login": query.login,
+            "ceiling": int(query.ceiling),
+            "flags": sorted(query.flags),
+            "ttl": _duration(query.ttl),
+            "now": _datetime(query.now),
+        }
+        return self._with_or_without(query.principal, query.target, "request", context, person_needed=False)
+
+    def _action(self, query: ActionQuery) -> Decision:
+        level = max(query.command_class, CommandClass.EXECUTE) if query.opaque else query.command_class
+        if level > query.ceiling:
+            return Deny(reasons=("grant.ceiling",))
+        context = {
+            "login": query.login,
+            "level": int(level),
+            "opaque": query.opaque,
+            "egress": query.egress,
+            "ceiling": int(query.ceiling),
+            "verified": query.verified,
+            "flags": sorted(query.flags),
+            "now": _datetime(query.now),
+        }
+        return self._with_or_without(query.principal, query.target, "run", context, person_needed=query.opaque)
+
+    def _approve(self, query: ApproveQuery) -> Decision:
+        approver, requester = query.principal, query.requester
+        if not approver.tenant == requester.tenant == query.target.tenant:
+            return Deny(reasons=("tenant.isolation",))
+        if approver.kind != "person" or approver.id in (requester.id, requester.owner):
+            return Deny(reasons=("approve.not_oneself",))
+        context = {
+            "requester": requester.id,
+            "requester_kind": requester.kind,
+            "requester_tenant": requester.tenant,
+            "requester_owner": requester.owner,
+            "level": int(query.command_class or 0),
+            "now": _datetime(query.now),
+        }
+        (answer,) = self._ask(approver, query.target, ("approve",), context)
+        return Permit(reasons=answer.reasons) if answer.allowed else _denied(answer)
+
+    def _with_or_without(
+        self, principal: Principal, target: Resource, verb: str, context: Mapping[str, object], *, person_needed: bool
+    ) -> Decision:
+        """Permitted unattended: permit. Else permitted: approval. Else: deny. A forbid of the verb itself denies both."""
+        if principal.tenant != target.tenant:
+            return Deny(reasons=("tenant.isolation",))
+        attended, alone = self._ask(principal, target, (verb, f"{verb}_unattended"), context)
+        forbidden = not attended.allowed and bool(attended.reasons)
+        if attended.error or alone.error or forbidden or not (attended.allowed or alone.allowed):
+            return _denied(attended, alone)
+        if alone.allowed and not person_needed:
+            return Permit(reasons=alone.reasons)
+        if not attended.allowed:
+            return Deny(reasons=("opaque.asks",))
+        return self._approval(attended.reasons)
+
+    def _approval(self, reasons: Sequence[str]) -> Decision:
+        """The strictest of what the permits ask for."""
+        obligations = [self._obligations[name] for name in reasons]
+        roles = APPROVER_ROLES.intersection(*(o.roles for o in obligations if o.roles))
+        if not roles:
+            return Deny(reasons=(*reasons, "no role may approve this"))
+        return NeedsApproval(
+            quorum=max((o.quorum for o in obligations), default=1), roles=roles, reasons=tuple(reasons)
+        )
+
+    def _ask(
+        self, principal: Principal, target: Resource, actions: Sequence[str], context: Mapping[str, object]
+    ) -> tuple[_Answer, ...]:
+        who = {"type": principal.kind.capitalize(), "id": f"{principal.tenant}/{principal.id}"}
+        what = {"type": "Target", "id": f"{target.tenant}/{target.id}"}
+        entities = [_principal_entity(who, principal), _target_entity(what, target)]
+        shared = json.dumps(context)
+        requests = [
+            {"principal": who, "action": {"type": "Action", "id": action}, "resource": what, "context": shared}
+            for action in actions
+        ]
+        try:
+            results = cedarpy.is_authorized_batch(requests, self._policies, json.dumps(entities), _schema()[1])
+        except Exception as error:  # noqa: BLE001 - one place where every failure of the engine is a denial
+            return tuple(_Answer(allowed=False, reasons=(), error=f"{type(error).__name__}: {error}") for _ in actions)
+        return tuple(_answer(result) for result in results)
+
+
+def _answer(result: cedarpy.AuthzResult) -> _Answer:
+    errors = list(result.diagnostics.errors)
+    if result.decision is cedarpy.Decision.NoDecision and not errors:
+        errors = ["no decision"]
+    allowed = result.decision is cedarpy.Decision.Allow and not errors
+    return _Answer(
+        allowed=allowed, reasons=tuple(sorted(result.diagnostics.reasons)), error="; ".join(str(e) for e in errors)
+    )
+
+
+def _denied(*answers: _Answer) -> Deny:
+    errors = tuple(f"policy error: {answer.error}" for answer in answers if answer.error)
+    forbids = tuple(reason for answer in answers[:1] if not answer.allowed for reason in answer.reasons)
+    return Deny(reasons=errors or forbids or ("no policy permits it",))
+
+
+def _principal_entity(uid: Mapping[str, str], principal: Principal) -> dict[str, object]:
+    attrs: dict[str, object] = {
+        "id": principal.id,
+        "tenant": principal.tenant,
+        "teams": _teams(principal.tenant, principal.teams),
+    }
+    attrs |= {"owner": principal.owner} if principal.kind == "agent" else {"role": principal.role}
+    return {"uid": uid, "attrs": attrs, "parents": []}
+
+
+def _target_entity(uid: Mapping[str, str], target: Resource) -> dict[str, object]:
+    attrs = {
+        "name": target.name,
+        "tenant": target.tenant,
+        "tier": str(target.tier),
+        "teams": _teams(target.tenant, target.teams),
+    }
+    return {"uid": uid, "attrs": attrs, "parents": [], "tags": dict(target.labels)}
+
+
+def _teams(tenant: str, teams: frozenset[str]) -> list[dict[str, dict[str, str]]]:
+    """Team ids carry the tenant, so equal names of two tenants are two teams."""
+    return [{"__entity": {"type": "Team", "id": f"{tenant}/{team}"}} for team in sorted(teams)]
+
+
+def _duration(ttl: timedelta) -> dict[str, dict[str, str]]:
+    return {"__extn": {"fn": "duration", "arg": f"{ttl // timedelta(milliseconds=1)}ms"}}
+
+
+def _datetime(now: datetime) -> dict[str, dict[str, str]]:
+    text = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"__extn": {"fn": "datetime", "arg": text}}
+
+
+def _statements(text: str) -> Iterator[tuple[int, str]]:
+    """Each policy of a file with the line it begins on."""
+    for match in _STATEMENT.finditer(text):
+        blank = _BLANK.match(match[0])
+        lead = blank.end() if blank else 0
+        if match[0][lead:]:
+            yield text.count("\n", 0, match.start() + lead) + 1, match[0][lead:]
+
+
+def _read(where: str, statement: str) -> tuple[str, object, _Obligation]:
+    try:
+        parsed = json.loads(cedarpy.policies_to_json_str(statement))
+    except ValueError as error:
+        raise PolicyError(f"{where}: {error}") from None
+    found = list(parsed["staticPolicies"].values())
+    if len(found) != 1 or parsed.get("templates"):
+        raise PolicyError(f"{where}: expected one policy without slots")
+    policy = found[0]
+    annotations = policy.get("annotations", {})
+    name = annotations.get("id") or ""
+    if not _ID.fullmatch(name):
+        raise PolicyError(f"{where}: every policy needs an @id of letters, digits, '.', '_' and '-'")
+    for key in sorted(set(annotations) - _ANNOTATIONS):
+        raise PolicyError(f"{where}: {name}: unknown annotation @{key}")
+    result = cedarpy.validate_policies(statement, _schema()[0])
+    for problem in result.errors:
+        raise PolicyError(f"{where}: {name}: {problem.error}")
+    return name, policy, _obligation(f"{where}: {name}", annotations)
+
+
+def _obligation(where: str, annotations: Mapping[str, str | None]) -> _Obligation:
+    number = annotations.get("approvers", "1") or ""
+    if not number.isdecimal() or not 1 <= int(number) <= MAX_QUORUM:
+        raise PolicyError(f"{where}: @approvers takes a number from 1 to {MAX_QUORUM}, not {number!r}")
+    words = (annotations.get("roles") or "").split()
+    strange = sorted(set(words) - APPROVER_ROLES)
+    if strange or ("roles" in annotations and not words):
+        raise PolicyError(f"{where}: @roles names {strange or 'nothing'}; known: {', '.join(sorted(APPROVER_ROLES))}")
+    return _Obligation(quorum=int(number), roles=frozenset(words))

@@ -1,0 +1,208 @@
+"""Parse a command line and hold the tree against the bytes (guards G1 and G3 to G12).
+
+The parser alone is not believed: a dozen shapes are known where it reports no error and hides a command that bash runs.
+A tree that leaves this module accounts for every byte; what it cannot account for is refused, what it does not know is marked.
+Never decides what a command does.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import tree_sitter
+import tree_sitter_bash
+from tree_sitter import Node
+
+from policy.shell.gate import GateError
+
+MAX_NODES = 5_000
+MAX_NESTING = 64
+
+_PARSER = tree_sitter.Parser(tree_sitter.Language(tree_sitter_bash.language()))
+
+# G3: what the walk knows how to read. A kind that a later grammar invents is not in it, so it fails up.
+_KNOWN_KINDS = frozenset(
+    """
+    program comment command command_name word number string string_content raw_string ansi_c_string concatenation
+    simple_expansion expansion variable_name special_variable_name subscript command_substitution process_substitution
+    variable_assignment variable_assignments array redirected_statement file_redirect file_descriptor herestring_redirect
+    heredoc_redirect heredoc_start heredoc_body heredoc_content heredoc_end list pipeline negated_command subshell
+    compound_statement do_group if_statement elif_clause else_clause while_statement for_statement c_style_for_statement
+    case_statement case_item extglob_pattern function_definition test_command test_operator binary_expression
+    unary_expression parenthesized_expression postfix_expression ternary_expression regex arithmetic_expansion
+    declaration_command unset_command brace_expression
+    """.split()
+)
+# Where two touching children would be two words to the parser and one to bash.
+_WORD_LISTS = frozenset({"command", "for_statement", "array", "declaration_command", "unset_command", "file_redirect"})
+_NOT_WORDS = frozenset({"file_redirect", "file_descriptor", "herestring_redirect", "heredoc_redirect", "do_group"})
+# Leaves whose inside is text to the parser: a gap or an odd token in them is not a dropped one.
+_QUOTED = frozenset({"raw_string", "ansi_c_string", "comment", "heredoc_body", "heredoc_start", "heredoc_end"})
+RESERVED = frozenset("! { } if then elif else fi do done case esac while until for select in function [[ ]]".split())
+_CASE_ENDS = frozenset({";;", ";&", ";;&"})
+_CODE = re.compile(rb"[$](?:[({\[])|`|[<>]\(")
+_BODY_CODE = re.compile(rb"[$][({\[]|`")
+_DELIMITER = re.compile(rb"""(?P<quote>["']?)(?P<word>[A-Za-z_]\w*)(?P=quote)""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """A parsed command line whose bytes are all accounted for. `doubts`: reasons why it must count as opaque."""
+
+    root: Node
+    data: bytes
+    doubts: tuple[tuple[str, str], ...]
+
+
+def parse(data: bytes) -> Tree:
+    """The tree of a gated command line.
+
+    Raises:
+        GateError: it is not valid shell, or a guard found a byte that the tree does not explain.
+    """
+    root = _PARSER.parse(data).root_node
+    if root.has_error:
+        raise GateError("parse.error", "not a complete shell command")
+    if root.descendant_count > MAX_NODES:
+        raise GateError("parse.nodes", f"more than {MAX_NODES} syntax nodes")
+    guard = _Guard(data=data)
+    guard.check(root)
+    return Tree(root=root, data=data, doubts=tuple(dict.fromkeys(guard.doubts)))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Guard:
+    """One pass over the leaves in order: G4 to G7 and G9 to G12."""
+
+    data: bytes
+    end: int = 0
+    doubts: list[tuple[str, str]] = field(default_factory=list)
+    bodies: set[int] = field(default_factory=set)
+
+    def check(self, root: Node) -> None:
+        self._visit(root, None, 0)
+        self._gap(len(self.data))  # G9: the tree spans the whole input
+
+    def _visit(self, node: Node, parent: Node | None, depth: int) -> None:
+        if depth > MAX_NESTING:
+            raise GateError("parse.nesting", f"nested deeper than {MAX_NESTING}")
+        kind = node.type
+        if node.is_named and kind not in _KNOWN_KINDS:
+            self.doubts.append(("guard.kind", f"the shape {kind!r} is not understood"))
+        children = node.children
+        if not children or kind in _QUOTED:
+            self._leaf(node, kind, parent)
+            return
+        self._shape(node, kind, children, parent)
+        for child in children:
+            self._visit(child, node, depth + 1)
+
+    def _gap(self, start: int) -> None:
+        """G4: between two leaves there is only white space; anything else is a token that the tree lost."""
+        if self.data[self.end : start].strip(b" \t\n"):
+            raise GateError("guard.gap", f"bytes {self.end} to {start} are not part of any word")
+
+    def _leaf(self, node: Node, kind: str, parent: Node | None) -> None:
+        self._gap(node.start_byte)
+        self.end = max(self.end, node.end_byte)
+        text = self.data[node.start_byte : node.end_byte]
+        if node.is_missing:
+            raise GateError("parse.error", f"incomplete: {kind} is missing")
+        if b"`" in text and kind not in ("raw_string", "heredoc_body"):
+            self._backtick(text, kind)
+        elif kind in ("word", "string_content", "heredoc_content") and _unescaped_code(text, kind):
+            raise GateError("guard.hidden", "a substitution that is not read as one")
+        elif kind in ("regex", "extglob_pattern") and _CODE.search(text):
+            self.doubts.append(("guard.pattern", "a pattern that holds a substitution"))  # G12
+        elif kind == "$" and parent is not None and parent.type in ("command", "concatenation", "redirected_statement"):
+            raise GateError("guard.dollar", "a '$' that begins no expansion")
+        elif kind in _CASE_ENDS and (parent is None or parent.type != "case_item"):
+            raise GateError("guard.case", f"{kind!r} outside case")
+        elif kind in ("[", "]", "[[", "]]") and parent is not None and parent.type == "test_command":
+            self._bracket(node, kind)
+
+    def _backtick(self, text: bytes, kind: str) -> None:
+        if kind not in ("`", "comment") and text != b"`":
+            raise GateError("guard.backtick", "a backtick inside a word")  # G7
+        self.doubts.append(("guard.backtick", "backticks; write $( ) instead"))  # G11
+
+    def _bracket(self, node: Node, kind: str) -> None:
+        beside = (
+            self.data[node.end_byte : node.end_byte + 1]
+            if kind.startswith("[")
+            else self.data[node.start_byte - 1 : node.start_byte]
+        )
+        if beside not in (b" ", b"\t", b"\n"):
+            raise GateError("guard.bracket", f"{kind!r} that is part of a word")
+
+    def _shape(self, node: Node, kind: str, children: list[Node], parent: Node | None) -> None:
+        if kind in _WORD_LISTS:
+            self._touching(children)  # G5
+        if kind == "command":
+            self._command(children)
+        elif kind == "heredoc_redirect":
+            self._heredoc(node, parent)
+
+    def _touching(self, children: list[Node]) -> None:
+        for left, right in zip(children, children[1:], strict=False):
+            if left.end_byte == right.start_byte and _is_word(left) and _is_word(right):
+                raise GateError("guard.touching", f"two words that touch at byte {right.start_byte}")
+
+    def _command(self, children: list[Node]) -> None:
+        for child in children:
+            if child.type == "subshell":
+                raise GateError("guard.subshell", "a subshell inside a command")
+            if child.type == "command_name" and self.data[child.start_byte : child.end_byte].decode() in RESERVED:
+                raise GateError("guard.reserved", "a reserved word where a command should be")
+
+    def _heredoc(self, node: Node, parent: Node | None) -> None:
+        """G10: one here-document a line, its end where bash sees it, and its body free of code."""
+        start = next((child for child in node.children if child.type == "heredoc_start"), None)
+        end = next((child for child in node.children if child.type == "heredoc_end"), None)
+        delimiter = _DELIMITER.fullmatch(_text(self.data, start)) if start else None
+        if start is None or end is None or delimiter is None or _inside_substitution(parent):
+            raise GateError("guard.heredoc", "a here-document whose end cannot be told for certain")
+        line_end = self.data.find(b"\n", start.end_byte)
+        if line_end in self.bodies:
+            raise GateError("guard.heredoc", "two here-documents on one line")
+        self.bodies.add(line_end)
+        body = self._body(line_end + 1, delimiter["word"], end, tabs=node.children[0].type == "<<-")
+        if not delimiter["quote"] and _BODY_CODE.search(body):
+            self.doubts.append(("guard.heredoc", "a here-document that runs code while it is read"))
+
+    def _body(self, start: int, word: bytes, end: Node, *, tabs: bool) -> bytes:
+        position = start
+        while position <= len(self.data):
+            stop = self.data.find(b"\n", position)
+            stop = len(self.data) if stop < 0 else stop
+            line = self.data[position:stop]
+            if (line.lstrip(b"\t") if tabs else line) == word:
+                if not position <= end.start_byte <= end.end_byte <= stop or end.end_byte != stop:
+                    break
+                return self.data[start:position]
+            position = stop + 1
+        raise GateError("guard.heredoc", "a here-document that ends elsewhere than it seems")
+
+
+def _is_word(node: Node) -> bool:
+    return (node.is_named or node.type == "$") and node.type not in _NOT_WORDS
+
+
+def _text(data: bytes, node: Node) -> bytes:
+    return data[node.start_byte : node.end_byte]
+
+
+def _inside_substitution(node: Node | None) -> bool:
+    while node is not None:
+        if node.type in ("command_substitution", "process_substitution", "string"):
+            return True
+        node = node.parent
+    return False
+
+
+def _unescaped_code(text: bytes, kind: str) -> bool:
+    """Whether a plain piece of text holds what bash would expand; escaped pairs are not looked at."""
+    bare = re.sub(rb"\\.", b"", text, flags=re.DOTALL)
+    marks = (b"$(", b"${", b"$[") if kind != "word" else (b"$", b"<(", b">(")
+    return any(mark in bare for mark in marks)
