@@ -246,6 +246,7 @@ class _Drafting:
                 tx.audit.append(story.of_request("access.denied", request, actor=""), self._now)
             case NeedsApproval():
                 tx.requests.put(request)
+                self._world.ends.expect(request.tenant, request.expires_at)
             case _:
                 assert_never(decision)
         sha = hashlib.sha256(self._wish.content()).digest()
@@ -281,6 +282,7 @@ def approve(world: World, tx: Tx, request: AccessRequest, *, now: datetime, acto
     approved = replace(advance(request, RequestEvent.APPROVE, note=""), grant_id=grant.id)
     tx.requests.put(approved)
     tx.grants.put(grant)
+    world.ends.expect(grant.tenant, grant.must_start_by)
     tx.audit.append(story.of_request("access.approved", approved, actor=actor), now)
     return approved
 

@@ -129,6 +129,7 @@ class IssueService:
             grant = first_use(before, instant.wall)
             if before.state is GrantState.APPROVED:
                 tx.grants.put(grant)
+                self._world.ends.expect(grant.tenant, grant.deadline())
                 tx.audit.append(story.of_grant("grant.activated", grant, actor=caller.identity), instant.wall)
             credential = _row(grant, kind, serial, key, instant.wall, self._world.entropy.token(16))
             tx.credentials.add(credential)

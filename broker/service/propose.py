@@ -211,6 +211,7 @@ class _Draft:
         used = first_use(grant, self.instant.wall)
         if grant.state is GrantState.APPROVED:
             tx.grants.put(used)
+            self.world.ends.expect(used.tenant, used.deadline())
             tx.audit.append(story.of_grant("grant.activated", used, actor=self.caller.identity), self.instant.wall)
         if self.world.leases.left(used, self.instant) <= 0:
             first_use(used, used.deadline())  # raises: it is over by the monotonic clock
@@ -294,6 +295,7 @@ class _Draft:
         self._within_limits(tx)
         asked = actions.advance(action, ActionEvent.ASK)
         tx.actions.put(asked)
+        self.world.ends.expect(asked.tenant, asked.expires_at)
         now, actor = self.instant.wall, self.caller.identity
         tx.audit.append(story.of_action("action.proposed", asked, actor=actor), now)
         tx.audit.append(story.of_action("action.awaiting", asked, actor=""), now)

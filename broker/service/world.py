@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from broker.core.clock import Clock, Instant
 from broker.core.ids import TenantId
+from broker.service.ends import Ends
 from broker.service.leases import Leases
 from broker.service.live import LiveSessions
 from broker.service.policies import Policies
@@ -56,6 +57,7 @@ class World:
     audit_health: AuditHealth
     live: LiveSessions
     leases: Leases
+    ends: Ends
     policies: Policies
     bell: Bell
     limits: Limits

@@ -1,0 +1,123 @@
+"""What an operator sees: every metric of the product, declared once with its labels and unit; served as OpenMetrics (I-45).
+
+No label ever carries a tenant, a name or an id. Recording a metric never fails a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.exposition import choose_encoder
+
+log = structlog.get_logger()
+_MAX_REQUEST_BYTES = 8_192
+_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_SLOW = (1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
+
+COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "requests": ("Access requests by what policy said.", ("decision",)),
+        "approvals": ("Decisions of people.", ("verdict",)),
+        "actions": ("Proposed commands by class and what became of the proposal.", ("command_class", "state")),
+        "executions": ("Commands that ran, by class and how they ended.", ("command_class", "state")),
+        "grants_ended": ("Grants that ended, by reason.", ("reason",)),
+        "features_refused": ("SSH features that were asked for and refused.", ("feature",)),
+        "connections_refused": ("SSH connections that were not admitted.", ("reason",)),
+        "audit_failures": ("Steps of the audit log that failed and are tried again.", ("step",)),
+        "audit_batches": ("Batches of entries that were given their places.", ()),
+        "rpc_requests": ("gRPC calls.", ("method", "code")),
+    }
+)
+HISTOGRAMS: Mapping[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = MappingProxyType(
+    {
+        "approval_wait_seconds": ("How long a decision by people took.", (), _SLOW),
+        "execution_duration_seconds": ("How long commands ran.", ("command_class",), (*_FAST, 60.0, 600.0)),
+        "rpc_duration_seconds": ("How long gRPC calls took.", ("method",), _FAST),
+        "audit_batch_entries": ("Entries in one batch.", (), (1, 4, 16, 64, 256, 1024, 4096)),
+        "revocation_duration_seconds": ("From the decision to end something to its sessions being closed.", (), _FAST),
+        "revocation_lateness_seconds": ("How late a grant was ended after its end.", (), _FAST),
+    }
+)
+GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "grants_active": ("Grants in use or waiting for their first use.", ()),
+        "grants_stuck": ("Grants whose access could not be taken away yet.", ()),
+        "sessions_active": ("Sessions that run now.", ()),
+        "approvals_pending": ("Requests and actions that wait for a person.", ()),
+        "audit_lag_seconds": ("Age of the oldest audit entry that is not sequenced yet.", ()),
+        "audit_unsigned_seconds": ("Age of the oldest entry that no signed head covers yet.", ()),
+        "audit_broken_logs": ("Logs that do not continue their last signed head: they refuse grants.", ()),
+        "recorder_lag_seconds": ("Age of the oldest recorded event that is not durable yet.", ()),
+        "build_info": ("Version of the broker.", ("version",)),
+    }
+)
+
+
+class PrometheusMeter:
+    """One registry of its own. Names are those of the tables above; `grantd_` stands before each on the wire."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()
+        self.registry = made = CollectorRegistry()
+        self._counters = {n: Counter(f"grantd_{n}", t, ls, registry=made) for n, (t, ls) in COUNTERS.items()}
+        self._histograms = {
+            n: Histogram(f"grantd_{n}", t, ls, registry=made, buckets=bs) for n, (t, ls, bs) in HISTOGRAMS.items()
+        }
+        self._gauges = {n: Gauge(f"grantd_{n}", t, ls, registry=made) for n, (t, ls) in GAUGES.items()}
+
+    def count(self, name: str, **labels: str) -> None:
+        with _never_failing(name):
+            counter = self._counters[name]
+            (counter.labels(**labels) if labels else counter).inc()
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        with _never_failing(name):
+            histogram = self._histograms[name]
+            (histogram.labels(**labels) if labels else histogram).observe(value)
+
+    def gauge(self, name: str, value: float, **labels: str) -> None:
+        with _never_failing(name):
+            gauge = self._gauges[name]
+            (gauge.labels(**labels) if labels else gauge).set(value)
+
+
+@contextmanager
+def _never_failing(name: str) -> Iterator[None]:
+    """A metric never fails what it measures: a mistake in its name or labels is a log line."""
+    try:
+        yield
+    except (KeyError, ValueError) as error:
+        log.warning("metric.failed", metric=name, cause=repr(error))
+
+
+async def serve_metrics(meter: PrometheusMeter, *, host: str, port: int) -> asyncio.Server:
+    """GET /metrics for a scraper on its own address; everything else is 404. No other path, no keep-alive, no body read."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(5):
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(_response(meter, head))
+                await writer.drain()
+        except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            log.debug("metrics.scrape_failed")
+        finally:
+            writer.close()
+
+    return await asyncio.start_server(answer, host, port, limit=_MAX_REQUEST_BYTES)
+
+
+def _response(meter: PrometheusMeter, head: bytes) -> bytes:
+    lines = head.decode("latin-1").split("\r\n")
+    if lines[0].split(" ")[:2] != ["GET", "/metrics"]:
+        return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    accept = next((line.partition(":")[2].strip() for line in lines if line.lower().startswith("accept:")), "")
+    encoder, content_type = choose_encoder(accept)
+    body = encoder(meter.registry)
+    fields = f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\nConnection: close"
+    return f"HTTP/1.1 200 OK\r\n{fields}\r\n\r\n".encode() + body

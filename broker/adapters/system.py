@@ -1,0 +1,37 @@
+"""The machine's own clock, randomness and process settings."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from datetime import UTC, datetime
+
+from broker.core.ids import AuditId
+
+_MASK_62 = (1 << 62) - 1
+_MASK_12 = (1 << 12) - 1
+
+
+class SystemClock:
+    """CLOCK_REALTIME and CLOCK_MONOTONIC."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class SystemEntropy:
+    """The kernel's random numbers."""
+
+    def token(self, size: int) -> bytes:
+        return secrets.token_bytes(size)
+
+    def uuid7(self, now: datetime) -> AuditId:
+        """RFC 9562 section 5.7: 48 bits of milliseconds, version 7, the rest random."""
+        milliseconds = int(now.timestamp() * 1000)
+        random = int.from_bytes(os.urandom(10), "big")
+        value = milliseconds << 80 | 0x7 << 76 | (random >> 62 & _MASK_12) << 64 | 0b10 << 62 | random & _MASK_62
+        return AuditId(f"{value:032x}")
