@@ -1,1 +1,5 @@
-"""grantctl: the command line for people and scripts. A decision needs a terminal."""
+"""grantctl: the broker for people and scripts. Needs the extra `cli` of the distribution."""
+
+from grantd.cli.app import main
+
+__all__ = ["main"]

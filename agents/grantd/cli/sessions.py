@@ -1,0 +1,177 @@
+"""`grantctl sessions`: who did what where; play it back, fetch the sealed file, cut a session."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import click
+
+from grantd.cli.exits import Exit
+from grantd.cli.shell import Shell, facts, moment, span
+from grantd.cli.visible import exact, one_line, readable
+from grantd.errors import Invalid
+from grantd.v1 import session_pb2
+from grantd.v1.session_pb2 import PlayRecordingResponse, Session
+
+_KINDS: Final = {1: "out", 2: "err", 3: "in"}
+_TOLD: Final = {4: "size", 5: "exec", 6: "exit", 9: "mark"}
+_KIND_COLOURS: Final = {"err": "red", "in": "cyan"}
+
+
+@click.group()
+def sessions() -> None:
+    """Uses of grants, always recorded."""
+
+
+@sessions.command("list")
+@click.pass_obj
+def list_sessions(shell: Shell) -> int:
+    """Sessions that you may see, newest first."""
+    shell.show_all(
+        _all(shell),
+        ("SESSION", "OPENED", "WHO", "LOGIN", "TARGET", "DOOR", "STATE", "COMMAND"),
+        lambda each: (
+            each.id,
+            moment(each.opened_at),
+            each.identity_name,
+            each.login,
+            each.target_name,
+            each.door,
+            each.state,
+            exact(each.command),
+        ),
+    )
+    return Exit.OK
+
+
+@sessions.command("show")
+@click.argument("session_id", metavar="SESSION")
+@click.pass_obj
+def show_session(shell: Shell, session_id: str) -> int:
+    """One session."""
+    client = shell.client
+    request = session_pb2.GetSessionRequest(session_id=session_id)
+    told = client.call(client.sessions.GetSession, request).session
+    shell.show(told, lambda: _text(told))
+    return Exit.OK
+
+
+@sessions.command("play")
+@click.argument("session_id", metavar="SESSION")
+@click.option("--reason", default="", help="why you look; kept in the audit log")
+@click.pass_obj
+def play(shell: Shell, session_id: str, reason: str) -> int:
+    """Show what was recorded, with times; every unsafe byte escaped. stderr is marked `err`, stdin `in`."""
+    client = shell.client
+    request = session_pb2.PlayRecordingRequest(session_id=session_id, reason=reason)
+    events = client.stream(client.sessions.PlayRecording, request)
+    if shell.as_json:
+        shell.show_all(events, (), lambda _: ())
+        return Exit.OK
+    for (kind, _), group in itertools.groupby(events, lambda event: (event.kind, event.channel)):
+        for line in _played(kind, list(group)):
+            click.echo(line)
+    return Exit.OK
+
+
+@sessions.command("fetch")
+@click.argument("session_id", metavar="SESSION")
+@click.option("--reason", default="", help="why you fetch it; kept in the audit log")
+@click.option("--out", type=click.Path(path_type=Path), help="file to make [SESSION.grec; - is stdout]")
+@click.pass_obj
+def fetch(shell: Shell, session_id: str, reason: str, out: Path | None) -> int:
+    """Fetch the sealed recording; `grantd verify FILE` checks it without keys. Further parts get a number."""
+    client = shell.client
+    request = session_pb2.FetchRecordingRequest(session_id=session_id, reason=reason)
+    pieces = client.stream(client.sessions.FetchRecording, request)
+    if out == Path("-"):
+        for piece in pieces:
+            sys.stdout.buffer.write(piece.data)
+        return Exit.OK
+    base = out or Path(f"{_plain(session_id)}.grec")
+    for part, group in itertools.groupby(pieces, lambda piece: piece.part):
+        path = base if part == 0 else base.with_name(f"{base.stem}.{part}{base.suffix}")
+        _write(path, (piece.data for piece in group))
+        shell.say(f"wrote {path}; check it with: grantd verify {path}")
+    return Exit.OK
+
+
+@sessions.command("kill")
+@click.argument("session_id", metavar="SESSION")
+@click.option("--reason", required=True, help="why; kept in the audit log")
+@click.pass_obj
+def kill(shell: Shell, session_id: str, reason: str) -> int:
+    """Cut a session now. Repeating it is harmless."""
+    client = shell.client
+    request = session_pb2.TerminateSessionRequest(session_id=session_id, reason=reason)
+    told = client.call(client.sessions.TerminateSession, request).session
+    shell.show(told, lambda: f"{one_line(told.id)} is {one_line(told.state)}")
+    return Exit.OK
+
+
+def _all(shell: Shell) -> Iterator[Session]:
+    client, token = shell.client, ""
+    while True:
+        page = client.call(client.sessions.ListSessions, session_pb2.ListSessionsRequest(page_token=token))
+        yield from page.sessions
+        token = page.next_page_token
+        if not token:
+            return
+
+
+def _text(told: Session) -> str:
+    return facts(
+        {
+            "session": told.id,
+            "command": exact(told.command),
+            "who": f"{told.identity_name} ({told.identity_id})",
+            "login": f"{told.login} on {told.target_name}",
+            "grant": told.grant_id,
+            "action": told.action_id,
+            "door": told.door,
+            "state": f"{told.state} ({told.end_reason})" if told.end_reason else told.state,
+            "opened": moment(told.opened_at),
+            "closed": moment(told.closed_at),
+            "recording": f"{told.recording_id} ({told.recording_state}, {told.recording_leaves} leaves)",
+            "root": told.recording_root.hex(),
+        }
+    )
+
+
+def _played(kind: int, group: list[PlayRecordingResponse]) -> list[str]:
+    """A run of events of one kind as lines; characters and lines split between events are put together."""
+    label = _KINDS.get(kind, "")
+    at = f"{span(timedelta(microseconds=group[0].t_us)):>8}.{group[0].t_us // 1000 % 1000:03d}"
+    if not label:
+        name = _TOLD.get(kind, f"event {kind}")
+        return [f"{at} {name:>4} {exact(event.payload)}" for event in group]
+    whole = b"".join(event.payload for event in group).decode(errors="surrogateescape")
+    # the text as a person reads it, not as a terminal would obey it
+    lines = readable(whole.replace("\r\n", "\n")).split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    return [f"{at} {label:>4} {click.style(line, fg=_KIND_COLOURS.get(label))}" for line in lines] or [
+        f"{at} {label:>4}"
+    ]
+
+
+def _write(path: Path, chunks: Iterator[bytes]) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except OSError as wrong:
+        raise Invalid("bad_file", f"{path} cannot be made: {wrong.strerror}", "choose another with --out") from wrong
+    with os.fdopen(descriptor, "wb") as file:
+        for chunk in chunks:
+            file.write(chunk)
+
+
+def _plain(session_id: str) -> str:
+    if not session_id.replace("_", "").isalnum():
+        raise Invalid("bad_session", "that is not a session id")
+    return session_id
