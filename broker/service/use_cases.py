@@ -1,0 +1,72 @@
+"""Every use case of the product, built over one world. What doors and jobs are handed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from broker.service.access import AccessService
+from broker.service.approval import ApprovalService
+from broker.service.audit import AuditService
+from broker.service.ending import Ending
+from broker.service.enrol import EnrolService
+from broker.service.freeze import FreezeService
+from broker.service.gateway import GatewayService
+from broker.service.identify import IdentifyService
+from broker.service.inventory import InventoryService
+from broker.service.issue import IssueService
+from broker.service.people import PeopleService
+from broker.service.ports import AuditLog
+from broker.service.propose import ProposeService
+from broker.service.recovery import Recovery
+from broker.service.rules import RulesService
+from broker.service.run import RunService
+from broker.service.session import SessionService
+from broker.service.start import Start
+from broker.service.world import World
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UseCases:
+    """One object a use-case file."""
+
+    access: AccessService
+    approval: ApprovalService
+    propose: ProposeService
+    run: RunService
+    issue: IssueService
+    session: SessionService
+    audit: AuditService
+    enrol: EnrolService
+    identify: IdentifyService
+    people: PeopleService
+    inventory: InventoryService
+    rules: RulesService
+    freeze: FreezeService
+    gateway: GatewayService
+    ending: Ending
+    recovery: Recovery
+
+    @classmethod
+    def over(cls, world: World, log: AuditLog) -> Self:
+        """All of them over one world."""
+        ending, start, identify = Ending(world), Start(world), IdentifyService(world)
+        freeze = FreezeService(world, ending)
+        return cls(
+            access=AccessService(world, ending),
+            approval=ApprovalService(world),
+            propose=ProposeService(world, start, ending),
+            run=RunService(world, start),
+            issue=IssueService(world, ending),
+            session=SessionService(world),
+            audit=AuditService(world, log),
+            enrol=EnrolService(world),
+            identify=identify,
+            people=PeopleService(world, ending, identify),
+            inventory=InventoryService(world),
+            rules=RulesService(world),
+            freeze=freeze,
+            gateway=GatewayService(world, ending),
+            ending=ending,
+            recovery=Recovery(world, ending, freeze),
+        )
