@@ -194,7 +194,5 @@ def _settle(jobs: Sequence[_Job]) -> None:
             continue
         if job.error is None:
             job.future.set_result(job.result)
-        elif isinstance(job.error, StopIteration):  # which no future can carry
-            job.future.set_exception(RuntimeError("a unit of work raised StopIteration"))
         else:
             job.future.set_exception(job.error)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Final, Generic, TypeVar
 
 import psycopg
@@ -81,27 +82,48 @@ class PostgresBackend:
         self._reading = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="store")
         self._inside = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._closed = False
 
     async def write(self, tenant: TenantId, unit: Callable[[Connection], T]) -> T:
         attempt = _Write(tenant, unit)
-        try:
-            return await self._until_no_conflict(self._writing, attempt)
-        except _CommitLost as lost:
-            await self._must_be_committed(attempt.number, lost)
-            return attempt.result
+        with self._place():
+            try:
+                return await self._until_no_conflict(self._writing, attempt)
+            except _CommitLost as lost:
+                await self._must_be_committed(attempt.number, lost)
+                return attempt.result
 
     async def read(self, tenant: TenantId, unit: Callable[[Connection], T]) -> T:
         def view(conn: Connection) -> T:
             conn.execute(_ANNOUNCE, {"tenant": tenant})
             return unit(conn)
 
-        return await self._until_no_conflict(self._reading, view)
+        with self._place():
+            return await self._until_no_conflict(self._reading, view)
 
     async def close(self) -> None:
         self._closed = True
-        await asyncio.to_thread(self._threads.shutdown)
+        await self._empty.wait()
+        await asyncio.to_thread(self._threads.shutdown)  # a cancelled caller's unit may still be on its thread
         self._engine.dispose()
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """A unit's place among those that may wait, kept over all its attempts."""
+        if self._closed:
+            raise StoreFault(CLOSED)
+        if self._inside >= MAX_WAITING:
+            raise StoreFault(BUSY)
+        self._inside += 1
+        self._empty.clear()
+        try:
+            yield
+        finally:
+            self._inside -= 1
+            if not self._inside:
+                self._empty.set()
 
     async def _until_no_conflict(self, engine: Engine, work: Callable[[Connection], T]) -> T:
         pause = _FIRST_PAUSE_SECONDS
@@ -119,15 +141,7 @@ class PostgresBackend:
             raise fault_of(error) from error
 
     async def _once(self, engine: Engine, work: Callable[[Connection], T]) -> T:
-        if self._closed:
-            raise StoreFault(CLOSED)
-        if self._inside >= MAX_WAITING:
-            raise StoreFault(BUSY)
-        self._inside += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, _connected, engine, work)
-        finally:
-            self._inside -= 1
+        return await asyncio.get_running_loop().run_in_executor(self._threads, _connected, engine, work)
 
     async def _must_be_committed(self, number: str, lost: _CommitLost) -> None:
         """Asks over another connection. Only a server that stays away leaves the question open."""

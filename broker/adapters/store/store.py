@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -48,18 +49,18 @@ class SqlStore:
         return store
 
     async def run(self, tenant: TenantId, unit: Callable[[Tx], T]) -> T:
-        return await self._backend.write(tenant, lambda conn: unit(SqlTx(conn, tenant, self._source)))
+        return await self.run_sql(tenant, lambda conn: unit(SqlTx(conn, tenant, self._source)))
 
     async def read(self, tenant: TenantId, unit: Callable[[Tx], T]) -> T:
-        return await self._backend.read(tenant, lambda conn: unit(SqlTx(conn, tenant, self._source)))
+        return await self.read_sql(tenant, lambda conn: unit(SqlTx(conn, tenant, self._source)))
 
     async def run_sql(self, tenant: TenantId, unit: Callable[[Connection], T]) -> T:
         """As run, for adapters with statements of their own (the sequencer). The unit neither begins nor commits."""
-        return await self._backend.write(tenant, unit)
+        return await self._backend.write(tenant, partial(_carried, unit))
 
     async def read_sql(self, tenant: TenantId, unit: Callable[[Connection], T]) -> T:
         """As read, for adapters with statements of their own."""
-        return await self._backend.read(tenant, unit)
+        return await self._backend.read(tenant, partial(_carried, unit))
 
     async def tenants(self) -> Sequence[TenantId]:
         names = select(tenants.c.tenant).where(tenants.c.tenant != SYSTEM_TENANT).order_by(tenants.c.tenant)
@@ -102,6 +103,14 @@ def parsed(url: str | URL) -> URL:
     if made.get_backend_name() == "sqlite" and made.database in (None, "", ":memory:"):
         raise invalid("no_database_file", "a SQLite database needs a file", "sqlite:////absolute/path/grantd.db")
     return made
+
+
+def _carried(unit: Callable[[Connection], T], conn: Connection) -> T:
+    """Runs the unit; what it raises must come over from another thread, and a future cannot carry StopIteration."""
+    try:
+        return unit(conn)
+    except StopIteration as error:
+        raise RuntimeError("a unit of work raised StopIteration") from error
 
 
 def _backend(url: URL) -> Backend:

@@ -59,10 +59,10 @@ def upgrade() -> None:
 def _force_row_security() -> None:
     """FORCE: the owner of the tables sees no more than the broker does (I-40)."""
     for table in ("tenants", *TENANT_TABLES):
-        op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
-        op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
+        op.execute(f'ALTER TABLE "{table}" ENABLE ROW LEVEL SECURITY')
+        op.execute(f'ALTER TABLE "{table}" FORCE ROW LEVEL SECURITY')
     for table in TENANT_TABLES:
-        op.execute(f"CREATE POLICY own_rows ON {table} USING ({OWN_ROWS}) WITH CHECK ({OWN_ROWS})")
+        op.execute(f'CREATE POLICY own_rows ON "{table}" USING ({OWN_ROWS}) WITH CHECK ({OWN_ROWS})')
     # The names of tenants can be listed, so that the broker can serve each in turn; only the announced one can be made.
     op.execute("CREATE POLICY list_names ON tenants FOR SELECT USING (true)")
     op.execute(f"CREATE POLICY own_rows ON tenants FOR INSERT WITH CHECK ({OWN_ROWS})")
