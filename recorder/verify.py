@@ -65,9 +65,16 @@ def _is_recording(path: Path) -> bool:
 
 def _keys_beside(directory: Path) -> list[str]:
     try:
-        return (directory / bundle.VKEYS).read_text().split()
-    except (OSError, UnicodeDecodeError):
+        return _read_keys(directory)
+    except (OSError, NoteError):
         return []  # verify_bundle reports it
+
+
+def _read_keys(directory: Path) -> list[str]:
+    text = (directory / bundle.VKEYS).read_bytes().decode("ascii", "replace")
+    if not text.endswith("\n"):
+        raise NoteError(f"{bundle.VKEYS}: not lines of verifier keys")
+    return text[:-1].split("\n")
 
 
 def _unreadable(path: Path, error: OSError) -> Report:
@@ -140,9 +147,9 @@ def _commitment_problems(scans: Sequence[Scan], expected: Sequence[PartCheckpoin
             problems.append(f"part {commitment.part} was audited and is not there")
             continue
         try:
-            check_commitment(part, commitment.leaves, commitment.root)
             if part.header.rec != commitment.rec:
                 raise RecordingInvalid(f"this is recording {part.header.rec}")
+            check_commitment(part, commitment.leaves, commitment.root)
             if commitment.final and not _covers(commitment, part):
                 raise RecordingInvalid(f"part {commitment.part}: {part.leaves - commitment.leaves} frames too many")
         except RecordingInvalid as error:
@@ -183,7 +190,7 @@ def verify_bundle(directory: Path, *, vkeys: Sequence[str] = (), pins: Sequence[
     state, problems, notes = "", list[str](), list[str]()
     try:
         note = (directory / bundle.CHECKPOINT).read_bytes()
-        keys = list(vkeys) or (directory / bundle.VKEYS).read_text().split()
+        keys = list(vkeys) or _read_keys(directory)
         head = checkpoint.parse_and_verify(note, keys)
         state = _head_text(head)
         log = LogCheck(directory, head)
@@ -191,7 +198,7 @@ def verify_bundle(directory: Path, *, vkeys: Sequence[str] = (), pins: Sequence[
         problems, notes = log.problems, log.notes
         problems += _pin_problems(log, head, pins, keys)
         problems += _recording_problems(directory, log, notes)
-    except (Invalid, OSError, UnicodeDecodeError) as error:
+    except (Invalid, OSError) as error:
         problems.append(str(error))
     if not vkeys:
         notes.append(_OWN_KEYS)

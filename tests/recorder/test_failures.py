@@ -1,0 +1,399 @@
+"""What the recorder does when the disk does not: fail at once, seal what it can, never go on without (I-30)."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import inspect
+import os
+import random
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from recorder.errors import RecorderFailed
+from recorder.grec import Kind
+from recorder.reader import scan_file
+from recorder.scan import State
+from recorder.sink import RecordingSink
+from recorder.store import files as files_module
+from recorder.store.disk import DiskPart, create_part
+from recorder.track import Limits, RecordingMeta
+from recorder.writer import RecorderThread
+from tests.recorder.recordings import DONE, QUICK, START, meta, reader, store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+NOISE = random.Random(3)
+
+
+class TroubledPart(DiskPart):
+    """A part on a real disk that can be told to fail, or to hang."""
+
+    trouble: Callable[[str], None] = staticmethod(lambda _: None)
+
+    def reserve(self, offset: int, size: int) -> None:
+        self.trouble("reserve")
+        super().reserve(offset, size)
+
+    def write(self, data: bytes, offset: int) -> None:
+        self.trouble("write")
+        super().write(data, offset)
+
+    def sync(self) -> None:
+        self.trouble("sync")
+        super().sync()
+
+
+@contextmanager
+def troubled(monkeypatch: pytest.MonkeyPatch, trouble: Callable[[str], None]) -> Iterator[None]:
+    """From now on every part has this trouble."""
+
+    def create(root: Path, names: Sequence[str]) -> TroubledPart:
+        part = create_part(root, names)
+        return TroubledPart(part._fd)  # noqa: SLF001 - the fake takes over the real file
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files_module, "create_part", create)
+        patch.setattr(TroubledPart, "trouble", staticmethod(trouble))
+        yield
+
+
+async def fails(sink: RecordingSink, *, within_s: float = 1.0) -> None:
+    """The session learns of it in time, and nothing more is accepted."""
+    async with asyncio.timeout(within_s):
+        await sink.failed.wait()
+    with pytest.raises(RecorderFailed):
+        await sink.event(Kind.OUT, 0, b"x")
+    with pytest.raises(RecorderFailed):
+        await sink.sync()
+
+
+async def pour(sink: RecordingSink, size: int) -> None:
+    """Noise without end."""
+    while True:
+        await sink.event(Kind.OUT, 0, NOISE.randbytes(size))
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EROFS])
+@pytest.mark.parametrize("where", ["write", "sync"])
+async def test_a_broken_disk_ends_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, code: int
+) -> None:
+    """An I/O error fails the recording within a second; it stays without an end, its whole frames readable."""
+    broken = threading.Event()
+
+    def trouble(step: str) -> None:
+        if broken.is_set() and step == where:
+            raise OSError(code, os.strerror(code))
+
+    with troubled(monkeypatch, trouble), store(tmp_path) as files:
+        sink = await files.create(meta())
+        await sink.event(Kind.OUT, 0, b"before")
+        await sink.sync()
+        broken.set()
+        await sink.event(Kind.OUT, 0, b"accepted")
+        await fails(sink)
+        with pytest.raises(RecorderFailed):
+            await sink.close(DONE)
+    found = reader(files.directory("t1", "rec_1", START))
+    assert found.state in {State.TRUNCATED, State.TORN}
+    assert next(found.events()).payload == b"before"
+
+
+async def test_an_error_while_sealing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A close that cannot write the end raises; it is never taken for a sealed recording."""
+    broken = threading.Event()
+
+    def trouble(step: str) -> None:
+        if broken.is_set() and step == "write":
+            raise OSError(errno.EIO, "input/output error")
+
+    with troubled(monkeypatch, trouble), store(tmp_path) as files:
+        sink = await files.create(meta())
+        broken.set()
+        with pytest.raises(RecorderFailed):
+            await sink.close(DONE)
+        assert reader(files.directory("t1", "rec_1", START)).verify([sink.opened]) is State.TRUNCATED
+
+
+async def test_a_full_disk_seals_with_what_was_reserved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When no more room can be had, what was accepted and an orderly end still fit into the reserve."""
+    full = threading.Event()
+
+    def trouble(step: str) -> None:
+        if full.is_set() and step == "reserve":
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    with troubled(monkeypatch, trouble), store(tmp_path) as files:
+        sink = await files.create(meta())
+        full.set()
+        await sink.event(Kind.OUT, 0, b"accepted")
+        await fails(sink)
+        commitment = await sink.close(DONE)
+        with pytest.raises(RecorderFailed):
+            await files.create(meta("rec_2"))
+    found = reader(files.directory("t1", "rec_1", START))
+    assert found.state is State.FINAL
+    assert [event.payload for event in found.events()] == [b"accepted"]
+    assert found.summary()["exit"]["reason"] == "recorder_failed"
+    assert found.summary()["lost"] == 0
+    assert commitment.leaves == 3
+
+
+async def test_what_is_lost_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If even the reserve cannot be written once, the end takes the spent number and says how much was lost."""
+    steps: list[str] = []
+    full = threading.Event()
+
+    def trouble(step: str) -> None:
+        steps.append(step)
+        if full.is_set() and step in {"reserve", "write"} and steps.count("write") < 3:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    with troubled(monkeypatch, trouble), store(tmp_path) as files:
+        sink = await files.create(meta())
+        full.set()
+        await sink.event(Kind.OUT, 0, b"0123456789")
+        await fails(sink)
+        await sink.close(DONE)
+    found = reader(files.directory("t1", "rec_1", START))
+    assert found.state is State.FINAL
+    assert list(found.events()) == []
+    assert found.summary()["lost"] >= 10
+
+
+async def test_a_disk_that_hangs_fails_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No error, only silence: the lag bound ends the session although the recorder thread is stuck."""
+    hang, release = threading.Event(), threading.Event()
+
+    def trouble(step: str) -> None:
+        if hang.is_set() and step == "sync":
+            release.wait(20)
+
+    limits = replace(QUICK, lag_s=0.3, open_s=0.5)
+    with troubled(monkeypatch, trouble), store(tmp_path, limits) as files:
+        sink = await files.create(meta())
+        hang.set()
+        began = time.monotonic()
+        await sink.event(Kind.OUT, 0, b"accepted")
+        await fails(sink, within_s=1.0)
+        assert time.monotonic() - began >= 0.3
+        with pytest.raises(RecorderFailed, match="does not answer"):
+            await sink.close(DONE)
+        with pytest.raises(RecorderFailed, match="does not answer"):
+            await files.create(meta("rec_2"))
+        release.set()
+    found = reader(files.directory("t1", "rec_1", START))
+    assert [event.payload for event in found.events()] == [b"accepted"]
+    assert found.state is State.FINAL
+
+
+async def test_an_idle_recording_is_not_late(tmp_path: Path) -> None:
+    """The lag bound counts unsaved events, not silence."""
+    with store(tmp_path, replace(QUICK, flush_after_s=0.02, lag_s=0.2)) as files:
+        sink = await files.create(meta())
+        for _ in range(8):
+            await sink.event(Kind.OUT, 0, b"x")
+            await asyncio.sleep(0.08)
+        await asyncio.sleep(0.3)
+        assert not sink.failed.is_set()
+        await sink.close(DONE)
+
+
+async def test_a_slow_disk_slows_the_session_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over 4 MiB unwritten, `event` waits: nothing is dropped and memory stays bounded."""
+    stop, release = threading.Event(), threading.Event()
+
+    def trouble(step: str) -> None:
+        if stop.is_set() and step == "write":
+            release.wait(20)
+
+    limits = replace(QUICK, queue_bytes=256 * 1024)
+    sent = 0
+    with troubled(monkeypatch, trouble), store(tmp_path, limits) as files:
+        sink = await files.create(meta())
+        stop.set()
+        chunk = NOISE.randbytes(64 * 1024)
+
+        async def pump() -> None:
+            nonlocal sent
+            for _ in range(64):
+                await sink.event(Kind.OUT, 0, chunk)
+                sent += len(chunk)
+
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            group.create_task(pump())
+            await asyncio.sleep(0.3)
+            assert sent <= 2 * 256 * 1024 + 2 * 512 * 1024
+            held = sent
+            release.set()
+        assert held < sent == 64 * len(chunk)
+        await sink.close(DONE)
+    found = reader(files.directory("t1", "rec_1", START))
+    assert sum(len(event.payload) for event in found.events()) == sent
+
+
+async def test_waiting_sessions_hear_of_the_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that waits for room is woken by the failure, not left waiting."""
+    stop = threading.Event()
+
+    def trouble(step: str) -> None:
+        if stop.is_set() and step == "write":
+            time.sleep(0.2)
+            raise OSError(errno.EIO, "input/output error")
+
+    with troubled(monkeypatch, trouble), store(tmp_path, replace(QUICK, queue_bytes=1024)) as files:
+        sink = await files.create(meta())
+        stop.set()
+        async with asyncio.timeout(5):
+            with pytest.raises(RecorderFailed):
+                await pour(sink, 1024)
+
+
+async def test_a_failed_rotation_ends_the_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the next part cannot be opened the sealed one stays good and the session ends."""
+    opened: list[int] = []
+
+    def create(root: Path, names: Sequence[str]) -> DiskPart:
+        opened.append(1)
+        if len(opened) > 1:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return create_part(root, names)
+
+    monkeypatch.setattr(files_module, "create_part", create)
+    with store(tmp_path, replace(QUICK, part_bytes=1000)) as files:
+        sink = await files.create(meta())
+        await sink.event(Kind.OUT, 0, NOISE.randbytes(2000))
+        await sink.sync()
+        await sink.event(Kind.OUT, 0, b"rotates")
+        await fails(sink)
+        with pytest.raises(RecorderFailed):
+            await sink.close(DONE)
+    found = reader(files.directory("t1", "rec_1", START))
+    assert found.state is State.FINAL
+    assert [event.payload for event in found.events()][-1] == b"rotates"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB. Needs root."""
+    where = tmp_path / "disk"
+    where.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", where], check=False, capture_output=True
+    )
+    if mount.returncode != 0:
+        pytest.skip("mounting a small file system needs root")
+    yield where
+    subprocess.run(["umount", "-l", where], check=True)
+
+
+async def test_a_really_full_disk(small_disk: Path) -> None:
+    """Noise until a real disk is full: the session fails at once, every accepted frame and an end are there."""
+    with store(small_disk) as files:
+        sink = await files.create(meta())
+        async with asyncio.timeout(10):
+            with pytest.raises(RecorderFailed):
+                await pour(sink, 4096)
+        await fails(sink)
+        commitment = await sink.close(DONE)
+        directory = files.directory("t1", "rec_1", START)
+        found = reader(directory)
+        assert found.state is State.FINAL
+        assert found.summary()["leaves"] == commitment.leaves - 1
+        (small_disk / "filler").write_bytes(bytes(os.statvfs(small_disk).f_bavail * 4096))
+        with pytest.raises(RecorderFailed, match="cannot open"):
+            await files.create(meta("rec_2"))
+        assert files.directory("t1", "rec_1", START) == directory
+
+
+LIMITED = """
+    import asyncio, resource, sys
+    from pathlib import Path
+    from recorder.errors import RecorderFailed
+    from recorder.grec import Kind
+    from tests.recorder.recordings import DONE, meta, store
+
+    async def main():
+        with store(Path(sys.argv[1])) as files:
+            sink = await files.create(meta())
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+            noise = open("/dev/urandom", "rb")
+            try:
+                while True:
+                    await sink.event(Kind.OUT, 0, noise.read(4096))
+                    await asyncio.sleep(0.001)
+            except RecorderFailed:
+                pass
+            try:
+                await sink.close(DONE)
+            except RecorderFailed:
+                print("no end")
+
+    asyncio.run(main())
+"""
+
+
+def test_a_file_size_limit(tmp_path: Path) -> None:
+    """Where not even the reserve can be written the recording has no end, and says so by having none."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(LIMITED), tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    path = next(tmp_path.rglob("*.grec"))
+    if done.stdout == "no end\n":
+        assert scan_file(path).state in {State.TRUNCATED, State.TORN}
+    else:
+        assert scan_file(path).state is State.FINAL
+    assert path.stat().st_size <= 100_000
+
+
+async def test_a_late_opening_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recording that opens after its session gave up has no writer left, so it is found as unfinished."""
+    release = threading.Event()
+
+    def trouble(step: str) -> None:
+        if step == "sync":
+            release.wait(20)
+
+    with troubled(monkeypatch, trouble), store(tmp_path, replace(QUICK, open_s=0.2)) as files:
+        with pytest.raises(RecorderFailed, match="does not answer"):
+            await files.create(meta())
+        release.set()
+        for _ in range(500):
+            found = await files.scan_unfinished(is_closed=lambda _ten, _rec: False)
+            if found:
+                break
+            await asyncio.sleep(0.01)
+        assert [(each.ten, each.rec) for each in found] == [("t1", "rec_1")]
+
+
+def test_a_file_system_without_reserves(tmp_path: Path) -> None:
+    """Where room cannot be reserved the error says so; there is no going on without it."""
+    fd = os.open(tmp_path, os.O_RDONLY)
+    part = DiskPart(fd)
+    with pytest.raises(OSError, match="cannot reserve"):
+        part.reserve(0, 4096)
+    part.close()
+
+
+def test_nobody_can_switch_it_off() -> None:
+    """No bound and no argument of the recorder is a switch: there is nothing to turn it off with (F18)."""
+    for callable_ in (Limits, RecorderThread, files_module.FileRecordingStore, RecordingSink.event, RecordingMeta):
+        for parameter in inspect.signature(callable_).parameters.values():
+            assert "bool" not in str(parameter.annotation)
+            assert not isinstance(parameter.default, bool)
