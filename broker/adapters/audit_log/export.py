@@ -111,7 +111,12 @@ async def _entry_bundles(source: BundleSource) -> AsyncIterator[tuple[str, list[
 
 
 def _stored(connection: Connection, span: dict[str, object]) -> list[bytes]:
-    return [bytes(entry) for entry in connection.execute(_ENTRIES, span).scalars()]
+    return [raw(entry) for entry in connection.execute(_ENTRIES, span).scalars()]
+
+
+def raw(value: bytes | str) -> bytes:
+    """A stored value's bytes. SQLite keeps whatever type was written: a row turned into text is still evidence."""
+    return value.encode() if isinstance(value, str) else bytes(value)
 
 
 async def _hash_tiles(source: BundleSource) -> AsyncIterator[tuple[str, bytes]]:
@@ -147,8 +152,8 @@ def _opened(connection: Connection, source: BundleSource, span: dict[str, object
     opener = source.openers(connection, source.tenant)
     for row in connection.execute(_DISCLOSURES, span):
         try:
-            entry = AuditId(parse_entry(bytes(row.entry)).id)
-            text = opener.open_disclosure(row.subject, entry, row.i, bytes(row.blob))
+            entry = AuditId(parse_entry(raw(row.entry)).id)
+            text = opener.open_disclosure(row.subject, entry, row.i, raw(row.blob))
         except (EntryError, VaultFault) as error:
             _log.warning("audit.disclosure_unreadable", tenant=source.tenant, seq=row.seq, why=type(error).__name__)
             continue

@@ -31,17 +31,16 @@ def newest_of(notes: list[bytes], vkey: str) -> Checkpoint | None:
     return max(heads, key=lambda head: head.size, default=None)
 
 
-def continued(connection: Connection, tenant: TenantId, kept: Checkpoint | None) -> Head:
-    """The committed head, proved to continue `kept`.
+def continued(connection: Connection, tenant: TenantId, kept: Checkpoint | None, vkey: str) -> Head:
+    """The committed head, proved to continue `kept`, or what other brokers published where this one kept none yet.
 
     Raises:
         LogForked: it does not, or heads were published and none is kept here.
         LogDamaged: the tree's rows contradict one another.
     """
     head = tree.head(connection, tenant)
+    kept = kept or _published_by_others(connection, tenant, vkey)
     if kept is None:
-        if published_size(connection, tenant) is not None:
-            raise LogForked("heads were published, and none of them is kept outside the database")
         return head
     if head.size < kept.size:
         raise LogForked(f"the log has {head.size} rows, {kept.size} were signed")
@@ -54,6 +53,17 @@ def continued(connection: Connection, tenant: TenantId, kept: Checkpoint | None)
     if (-1 if last is None else last) != head.size - 1:
         raise LogForked(f"the last entries of {head.size} are missing")
     return head
+
+
+def _published_by_others(connection: Connection, tenant: TenantId, vkey: str) -> Checkpoint | None:
+    """The newest published head, for a broker that joins others. On SQLite there are none: what was kept is lost."""
+    notes = select(audit_checkpoint.c.note).where(audit_checkpoint.c.tenant == tenant)
+    note = connection.execute(notes.order_by(audit_checkpoint.c.size.desc()).limit(1)).scalar_one_or_none()
+    if note is None:
+        return None
+    if connection.dialect.name == "sqlite":
+        raise LogForked("heads were published, and none of them is kept outside the database")
+    return newest_of([bytes(note)], vkey)
 
 
 def published_size(connection: Connection, tenant: TenantId) -> int | None:

@@ -101,6 +101,6 @@ class LogHealth:
 
     def report(self) -> None:
         """To the meter."""
-        self._meter.gauge("grantd_audit_lag_seconds", self.waiting.oldest_s())
-        self._meter.gauge("grantd_audit_unsigned_seconds", self.unsigned.oldest_s())
-        self._meter.gauge("grantd_audit_broken_logs", float(len(self._broken)))
+        self._meter.gauge("audit_lag_seconds", self.waiting.oldest_s())
+        self._meter.gauge("audit_unsigned_seconds", self.unsigned.oldest_s())
+        self._meter.gauge("audit_broken_logs", float(len(self._broken)))

@@ -84,8 +84,9 @@ class SqlAuditKeeper:
 
     async def _hold_against_kept(self, tenant: TenantId) -> None:
         notes = await asyncio.to_thread(self._pins.newest, tenant)
-        kept = newest_of(notes, self._keyring.get().vkey(tenant))
-        await self._store.read_sql(tenant, lambda conn: continued(conn, tenant, kept))
+        vkey = self._keyring.get().vkey(tenant)
+        kept = newest_of(notes, vkey)
+        await self._store.read_sql(tenant, lambda conn: continued(conn, tenant, kept, vkey))
         if kept is None:
             return
         self._kept[tenant] = kept
@@ -117,8 +118,8 @@ class SqlAuditKeeper:
             self._health.waiting.settle(tenant, began)
         if moved:
             self._health.unsigned.note(tenant)
-            self._meter.count("grantd_audit_batches_total")
-            self._meter.observe("grantd_audit_batch_entries", float(moved))
+            self._meter.count("audit_batches")
+            self._meter.observe("audit_batch_entries", float(moved))
         return moved
 
     # ---- signing
@@ -138,13 +139,14 @@ class SqlAuditKeeper:
 
     async def _sign_new(self, tenant: TenantId, now: datetime) -> bool:
         kept = self._kept.get(tenant)
-        head = await self._store.read_sql(tenant, lambda conn: continued(conn, tenant, kept))
+        key = self._keyring.get()
+        vkey = key.vkey(tenant)
+        head = await self._store.read_sql(tenant, lambda conn: continued(conn, tenant, kept, vkey))
         if head.size == (kept.size if kept else 0):
             return False
-        key = self._keyring.get()
         checkpoint, note = key.sign(tenant, head, now)
         try:
-            await asyncio.to_thread(self._keep, tenant, checkpoint, note, key.vkey(tenant))
+            await asyncio.to_thread(self._keep, tenant, checkpoint, note, vkey)
         except OSError as error:
             raise StoreFault("the folder of signed heads cannot be written") from error
         self._kept[tenant], self._unpublished[tenant] = checkpoint, note

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, bindparam, select
 
 from broker.adapters.audit_log import tree
 from broker.adapters.audit_log.errors import LogDamaged
-from broker.adapters.audit_log.export import BundleSource, Opener, SqlReads, bundle_files
+from broker.adapters.audit_log.export import BundleSource, Opener, SqlReads, bundle_files, raw
 from broker.adapters.audit_log.signing import Keyring
 from broker.adapters.store.schema import audit_checkpoint, audit_disclosure, audit_entry
 from broker.core.clock import from_micros
@@ -151,7 +151,7 @@ def _inclusion(connection: Connection, tenant: TenantId, seq: int, size: int) ->
 def _read(connection: Connection, tenant: TenantId, opener: Opener, first: int, most: int) -> list[AuditRecord]:
     size = tree.head(connection, tenant).size
     wanted = range(first, min(first + most, size))
-    rows = {row.seq: bytes(row.entry) for row in _rows(connection, tenant, wanted)}
+    rows = {row.seq: raw(row.entry) for row in _rows(connection, tenant, wanted)}
     node = tree.nodes(connection, tenant)
     parsed = {seq: _checked(seq, rows.get(seq), node) for seq in wanted}
     told = _told(connection, tenant, opener, parsed)
@@ -188,7 +188,7 @@ def _told(
         entry = parsed.get(row.seq)
         if entry is None:
             continue
-        text = opener.open_disclosure(row.subject, AuditId(entry.id), row.i, bytes(row.blob))
+        text = opener.open_disclosure(row.subject, AuditId(entry.id), row.i, raw(row.blob))
         if text is None:
             continue
         if digest_of(text) not in entry.digests:
@@ -212,7 +212,7 @@ def _erasures(connection: Connection, tenant: TenantId) -> Iterator[tuple[int, i
     first = 0
     while rows := _rows(connection, tenant, range(first, first + _SCAN)):
         for row in rows:
-            data = bytes(row.entry)
+            data = raw(row.entry)
             if _ERASED.encode() in data and (entry := parse_entry(data)).code == _ERASED:
                 for part in str(entry.fields.get("ranges", "")).split(","):
                     low, _, high = part.partition("-")
