@@ -112,10 +112,11 @@ def _from_hex(text: str) -> bytearray:
 
 def _read(path: Path, *, owners: set[int], others: int) -> bytearray:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # not blocking: a pipe in the place of a key must not hold up the start
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise RootKeyFault(f"{path}: the root key cannot be opened") from error
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_uid not in owners:
             raise RootKeyFault(f"{path}: the root key must be a file of this process's own user")
@@ -124,5 +125,7 @@ def _read(path: Path, *, owners: set[int], others: int) -> bytearray:
         if found.st_size != KEY_BYTES:
             raise RootKeyFault(f"{path}: the root key must have exactly {KEY_BYTES} bytes")
         material = bytearray(KEY_BYTES)
-        file.readinto(material)
+        os.readv(descriptor, [material])
         return material
+    finally:
+        os.close(descriptor)

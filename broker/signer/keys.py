@@ -62,7 +62,10 @@ def make_keys(directory: Path, now: datetime) -> None:
     Raises:
         KeyFault: the directory is not private, or a key is already there.
     """
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise KeyFault(f"{directory}: cannot be made") from error
     _must_be_private(directory, directory.lstat(), os.geteuid())
     x509_key = ec.generate_private_key(ec.SECP256R1())
     _write(directory / X509_CERTIFICATE, _self_signed(x509_key, now).public_bytes(Encoding.PEM))
@@ -128,17 +131,21 @@ def _load_certificate(path: Path, owner: int, key: ec.EllipticCurvePrivateKey) -
 
 def _read_private(path: Path, owner: int) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # not blocking: a pipe in the place of a key must not hold up the start
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise KeyFault(f"{path}: cannot be opened") from error
-    with os.fdopen(descriptor, "rb") as file:
-        _must_be_private(path, os.fstat(descriptor), owner)
-        return file.read(_MAX_FILE_BYTES)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise KeyFault(f"{path}: not a file")
+        _must_be_private(path, found, owner)
+        return os.read(descriptor, _MAX_FILE_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def _must_be_private(path: Path, found: os.stat_result, owner: int) -> None:
-    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
-        raise KeyFault(f"{path}: neither file nor directory")
     if found.st_uid != owner:
         raise KeyFault(f"{path}: belongs to uid {found.st_uid}, not to uid {owner}")
     if stat.S_IMODE(found.st_mode) & 0o077:

@@ -60,10 +60,10 @@ def listen(path: Path, *, own_uid: int, allowed: AllowedPeer) -> socket.socket:
     """A listening socket at `path`, its leftover of an earlier run replaced. Raises SocketFault."""
     if len(str(path).encode()) > MAX_SOCKET_PATH:
         raise SocketFault(f"the socket's path is longer than {MAX_SOCKET_PATH} bytes: {path}")
+    with contextlib.suppress(FileNotFoundError):
+        _remove_leftover(path, own_uid)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with contextlib.suppress(FileNotFoundError):
-            _remove_leftover(path, own_uid)
         listener.bind(str(path))
         # the peer check is the lock; the mode only has to let another uid come as far as it
         path.chmod(0o600 if allowed.uid == own_uid else 0o666)
