@@ -1,4 +1,6 @@
-"""Ends grants on time: sleeps until the next end, looks, ends; a sweep every few seconds is the second pair of eyes (I-01, I-02).
+"""Ends grants on time: sleeps until the next end, looks, ends.
+
+A sweep every few seconds is the second pair of eyes (I-01, I-02).
 
 One failing tenant, or a store that fails, never stops the endings of the others.
 """

@@ -92,5 +92,5 @@ class Sequencer:
             self._failed("beat", SYSTEM_TENANT, fault)
 
     def _failed(self, step: str, tenant: TenantId, fault: Fault) -> None:
-        self._meter.count("grantd_audit_failures_total", step=step)
+        self._meter.count("audit_failures", step=step)
         _log.error("audit.step_failed", step=step, tenant=tenant, why=fault.what, exc_info=fault)

@@ -1,4 +1,6 @@
-"""Taking access away: expiry, revocation, freeze. What ends is cut in memory first, then written, then finished by the outbox.
+"""Taking access away: expiry, revocation, freeze.
+
+What ends is cut in memory first, then written, then finished by the outbox.
 
 A cut needs no database (I-61); a revocation that fails is a state, retried and counted (STUCK), never a lost log line.
 """
@@ -21,7 +23,6 @@ from broker.core.request import advance as advance_request
 from broker.service import story
 from broker.service.live import Cut, Scope
 from broker.service.ports import Effect, Tx
-from broker.service.wake import PENDING
 from broker.service.world import World
 
 log = structlog.get_logger()
@@ -58,7 +59,8 @@ class Ending:
         """Ends one grant: nothing new starts, sessions are cut within a second, the end is written and finished.
 
         Returns:
-            How many sessions were cut. A store that fails does not stop the cut: the end is written as soon as it can be.
+            How many sessions were cut. A store that fails does not stop the cut: the end is written as soon as it can
+            be.
         """
         self._unwritten[grant_id] = (tenant, reason, by)
         cut = await self._cut(Scope(tenant=tenant, grant=grant_id), reason)
@@ -88,15 +90,17 @@ class Ending:
             return Due(grants=ending, decisions=_expire_requests(self._world, tx) + _expire_actions(self._world, tx))
 
         due = await self._world.store.run(tenant, unit)
-        if due.decisions:
-            self._world.bell.ring(tenant, PENDING)
+        self._world.bell.ring_all(tenant)
         for grant in due.grants:
             await self._cut(Scope(tenant=tenant, grant=grant.id), grant.end_reason or EndReason.EXPIRED)
             await self.finish(tenant, grant.id)
         return due
 
     async def finish(self, tenant: TenantId, grant_id: GrantId) -> None:
-        """ENDING -> EXPIRED or REVOKED, once nothing of the grant runs any more; else STUCK, and again later. Idempotent."""
+        """ENDING -> EXPIRED or REVOKED, once nothing of the grant runs any more; else STUCK, and again later.
+
+        Idempotent.
+        """
         cut = await self._cut(Scope(tenant=tenant, grant=grant_id), EndReason.EXPIRED)
         try:
             await self._world.targets.end_grant(tenant, grant_id)
@@ -106,7 +110,7 @@ class Ending:
             failed = True
         await self._world.store.run(tenant, lambda tx: self._finish_in(tx, grant_id, failed=failed))
         self._world.leases.forget(grant_id)
-        self._world.bell.ring(tenant, grant_id)
+        self._world.bell.ring_all(tenant)
 
     async def retry_due(self, tenant: TenantId) -> int:
         """Runs the outbox effects that are due; returns how many."""
@@ -127,7 +131,7 @@ class Ending:
         return cut.sessions
 
     def end_all_in(self, tx: Tx, reason: EndReason, *, by: str, only: frozenset[str] | None) -> Sequence[Grant]:
-        """Ends every live grant of the tenant (of the identities in `only`, where given) inside a caller's transaction."""
+        """Ends every live grant of the tenant, or of the identities in `only`, inside a caller's transaction."""
         live = [g for g in tx.grants.in_states(LIVE) if only is None or g.identity in only]
         return [self._end_in(tx, grant, reason, by=by) for grant in live]
 

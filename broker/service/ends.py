@@ -1,4 +1,7 @@
-"""When to look for endings: one heap of moments for the whole process. The store stays the truth; this only says when to look."""
+"""When to look for endings: one heap of moments for the whole process. The store stays the truth.
+
+This only says when to look.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The kill switch: cut first, in memory; then written, so that it survives a restart. Lifting it is harder than pulling it (I-61)."""
+"""The kill switch: cut first, in memory; then written, so that it survives a restart.
+
+Lifting it is harder than pulling it (I-61).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,6 @@ from broker.service import story
 from broker.service.ending import Ending
 from broker.service.ports import Freeze, Tx
 from broker.service.stepup import Change, signed_by
-from broker.service.wake import PENDING
 from broker.service.world import World
 
 log = structlog.get_logger()
@@ -55,7 +57,7 @@ class FreezeService:
             log.exception("freeze.unwritten", tenant=tenant)
             raise
         await self._ending.retry_due(tenant)
-        self._world.bell.ring(tenant, PENDING)
+        self._world.bell.ring_all(tenant)
         return cut
 
     async def unfreeze(self, caller: Caller, reason: str, change: Change) -> None:

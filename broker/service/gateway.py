@@ -1,4 +1,6 @@
-"""Admission at the SSH door: a certificate that completed authentication, turned into a caller and a grant by its row (I-08, I-24).
+"""Admission at the SSH door.
+
+A certificate that completed authentication, turned into a caller and a grant by its row (I-08, I-24).
 
 A valid signature is never enough; the user name carries no authority, it must merely agree.
 """

@@ -30,11 +30,15 @@ class IdentifyService:
         Raises:
             Refusal: `unknown_identity`, the same for every reason.
         """
+        return await self.again(tenant, identity, key, max_age=FRESH_FOR)
+
+    async def again(self, tenant: str, identity: str, key: bytes, *, max_age: float) -> Caller:
+        """As `identify`, from a row read at most `max_age` seconds ago: what a stream asks while it lasts (I-41)."""
         if not is_tenant(tenant) or not is_id(identity):
             raise _unknown()
         now = self._world.clock.monotonic()
         remembered = self._recent.get(key)
-        if remembered is not None and now - remembered[0] < FRESH_FOR and remembered[1].identity == identity:
+        if remembered is not None and now - remembered[0] < max_age and remembered[1].identity == identity:
             return remembered[1]
         row = await self._world.store.read(TenantId(tenant), lambda tx: tx.identities.get(IdentityId(identity)))
         if row is None or row.status is not IdentityStatus.ACTIVE or row.key != key:

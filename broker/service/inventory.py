@@ -1,4 +1,7 @@
-"""Targets: adding, changing, checking. The host key is pinned by an administrator's act, never on first use (I-25, F09)."""
+"""Targets: adding, changing, checking.
+
+The host key is pinned by an administrator's act, never on first use (I-25, F09).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Issuing what a grant allows: a certificate for the gateway or a grant token. Row and audit are durable before anything is signed."""
+"""Issuing what a grant allows: a certificate for the gateway or a grant token.
+
+Row and audit are durable before anything is signed.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How long a grant still lasts, by both clocks, and whether the wall clock can be trusted at all (I-05).
 
-The end is kept twice: as `not_after` in the store, and from the first sight on as a monotonic second in this process. The
-earlier one wins, so a wall clock that moves back or stands still lengthens nothing.
+The end is kept twice: as `not_after` in the store, and from the first sight on as a monotonic second in this process.
+The earlier one wins, so a wall clock that moves back or stands still lengthens nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The sessions that run in this process right now, and how they are cut.
 
-The seam to separate data workers: they will be reached through the same three calls, with acknowledgement. Never touches
-the store: a cut needs no database (I-61).
+The seam to separate data workers: they will be reached through the same three calls, with acknowledgement. Never
+touches the store: a cut needs no database (I-61).
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from broker.core.ids import GrantId, IdentityId, SessionId, TenantId
 
 
 class LiveSession:
-    """One running session. `cut` may be called from any task of the loop, any number of times; the first reason stays."""
+    """One running session. `cut` may be called from any task of the loop, any number of times.
+
+    The first reason stays.
+    """
 
     def __init__(self, *, tenant: TenantId, session: SessionId, grant: GrantId, identity: IdentityId) -> None:
         self.tenant, self.session, self.grant, self.identity = tenant, session, grant, identity

@@ -58,7 +58,10 @@ def host_key_sha256(target: Target) -> bytes:
 
 
 def sees_target(caller: Caller, target: Target | None) -> bool:
-    """Whether the caller's role lets it see what happens on a target: all for Owner, Admin, Viewer; own teams for a Manager."""
+    """Whether the caller's role lets it see what happens on a target: all for Owner, Admin, Viewer.
+
+    Own teams for a Manager.
+    """
     if caller.role is Role.AGENT:
         return False
     if caller.role in TEAM_BOUND:

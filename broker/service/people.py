@@ -62,7 +62,10 @@ class PeopleService:
         self._world, self._ending, self._identify = world, ending, identify
 
     async def add_agent(self, caller: Caller, newcomer: Newcomer) -> Invitation:
-        """Adds an agent to teams that the caller may add to. Asking again with the same key makes a new join token for it."""
+        """Adds an agent to teams that the caller may add to.
+
+        Asking again with the same key makes a new join token for it.
+        """
         return await self._add(caller, newcomer, change=None)
 
     async def add_person(self, caller: Caller, newcomer: Newcomer, change: Change) -> Invitation:
@@ -74,7 +77,10 @@ class PeopleService:
         return await self._add(caller, newcomer, change=change)
 
     async def suspend(self, caller: Caller, identity_id: IdentityId, reason: str) -> Identity:
-        """Suspends an identity: its certificate stops working, its grants end, its sessions are cut. Repeating it is harmless."""
+        """Suspends an identity: its certificate stops working, its grants end, its sessions are cut.
+
+        Repeating it is harmless.
+        """
         checked_text("reason", reason, 512)
         now = self._world.clock.now()
 

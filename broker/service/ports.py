@@ -1,4 +1,6 @@
-"""What the services need from the world, as Protocols. Adapters implement them; tests use fakes that pass the same contract suites.
+"""What the services need from the world, as Protocols. Adapters implement them.
+
+Tests use fakes that pass the same contract suites.
 
 Every implementation normalises what it raises: only `Refusal` and `Fault` of broker.core.errors leave a port.
 """
@@ -40,7 +42,8 @@ from recorder.track import RecordingMeta
 T = TypeVar("T")
 
 
-# ---- randomness -------------------------------------------------------------------------------------------------------
+# ---- randomness
+# -------------------------------------------------------------------------------------------------------
 class Entropy(Protocol):
     """The only source of randomness."""
 
@@ -53,7 +56,8 @@ class Entropy(Protocol):
         ...
 
 
-# ---- the store --------------------------------------------------------------------------------------------------------
+# ---- the store
+# --------------------------------------------------------------------------------------------------------
 class SessionState(StrEnum):
     OPEN = "open"
     CLOSED = "closed"
@@ -296,7 +300,7 @@ class OutboxRows(Protocol):
 
 class AuditRows(Protocol):
     def append(self, event: AuditEvent, now: datetime) -> AuditId:
-        """Puts the finished entry (canonical bytes, salted digests, sealed disclosures) into the outbox of the log; same transaction (I-31)."""
+        """Puts the finished entry (canonical bytes, digests, sealed disclosures) into the log's outbox (I-31)."""
         ...
 
 
@@ -348,7 +352,10 @@ class Tx(Protocol):
 
 
 class Store(Protocol):
-    """Units of work. A unit is a plain synchronous function; it may not block on anything but its Tx, and may run again after a conflict."""
+    """Units of work. A unit is a plain synchronous function.
+
+    It may not block on anything but its Tx, and may run again after a conflict.
+    """
 
     async def run(self, tenant: TenantId, unit: Callable[[Tx], T]) -> T:
         """One transaction, durable when this returns. An exception rolls the unit back and comes out as it was.
@@ -367,10 +374,14 @@ class Store(Protocol):
         ...
 
 
-# ---- the signer -------------------------------------------------------------------------------------------------------
+# ---- the signer
+# -------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """Why a certificate may be signed: the record that people signed and their signatures. Empty where policy let it run unattended."""
+    """Why a certificate may be signed: the record that people signed and their signatures.
+
+    Empty where policy let it run unattended.
+    """
 
     record: bytes
     signatures: tuple[bytes, ...]
@@ -396,9 +407,13 @@ class Signer(Protocol):
         ...
 
 
-# ---- recordings -------------------------------------------------------------------------------------------------------
+# ---- recordings
+# -------------------------------------------------------------------------------------------------------
 class Recordings(Protocol):
-    """Where recordings are kept; recorder.store.files is one. Raises recorder.errors.RecorderFailed: no recording, no session."""
+    """Where recordings are kept; recorder.store.files is one. Raises recorder.errors.RecorderFailed.
+
+    No recording, no session.
+    """
 
     async def create(self, meta: RecordingMeta) -> RecordingSink:
         """Opens a recording whose header is durable on return."""
@@ -415,7 +430,8 @@ class Recordings(Protocol):
         ...
 
 
-# ---- targets ----------------------------------------------------------------------------------------------------------
+# ---- targets
+# ----------------------------------------------------------------------------------------------------------
 class Stream(StrEnum):
     OUT = "out"
     ERR = "err"
@@ -468,7 +484,10 @@ class TargetProcess(Protocol):
 
     async def write_eof(self) -> None: ...
     async def cut(self) -> None:
-        """Ends it on the target too (reaper, wrapper), at once; idempotent; returns within 1 s whatever the target does."""
+        """Ends it on the target too (reaper, wrapper), at once; idempotent.
+
+        Returns within 1 s whatever the target does.
+        """
         ...
 
 
@@ -483,7 +502,11 @@ class Finding:
 
 
 class Targets(Protocol):
-    """The only way to a target. Raises TargetFault with codes `unreachable`, `host_key_changed`, `login_refused`, `too_slow`, `connection_lost`, `no_bash`."""
+    """The only way to a target.
+
+    Raises TargetFault with codes `unreachable`, `host_key_changed`, `login_refused`, `too_slow`, `connection_lost`,
+    `no_bash`.
+    """
 
     async def start(self, plan: ExecPlan) -> TargetProcess: ...
     async def end_grant(self, tenant: TenantId, grant: GrantId) -> None:
@@ -493,19 +516,30 @@ class Targets(Protocol):
     async def probe(
         self, target: Target, login: str, announce: Callable[[int], Awaitable[None]], serial: int
     ) -> Sequence[Finding]:
-        """Checks from outside: reachable, host key as pinned, egress certificate accepted, wrong principal refused, bash there, no start-up file sourced."""
+        """Checks from outside.
+
+        Reachable, host key as pinned, egress certificate accepted, wrong principal refused, bash there, no start-up
+        file sourced.
+        """
         ...
 
     def sshd_lines(self, target: Target, egress_ca: str) -> str:
-        """What an administrator adds to the target's sshd, ready to paste; `egress_ca` is an OpenSSH public key line."""
+        """What an administrator adds to the target's sshd, ready to paste.
+
+        `egress_ca` is an OpenSSH public key line.
+        """
         ...
 
     async def fetch_host_key(self, host: str, port: int) -> str:
-        """The Ed25519 host key that the address shows right now, as an OpenSSH line: for an administrator to compare, never trusted by itself."""
+        """The Ed25519 host key that the address shows right now, as an OpenSSH line.
+
+        For an administrator to compare, never trusted by itself.
+        """
         ...
 
 
-# ---- seeing -----------------------------------------------------------------------------------------------------------
+# ---- seeing
+# -----------------------------------------------------------------------------------------------------------
 class Meter(Protocol):
     """Counters and histograms with bounded labels; never raises (style.md rule 22)."""
 
@@ -514,7 +548,8 @@ class Meter(Protocol):
     def gauge(self, name: str, value: float, **labels: str) -> None: ...
 
 
-# ---- the audit log ----------------------------------------------------------------------------------------------------
+# ---- the audit log
+# ----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRecord:
     """One row of a tenant's log, checked against the tree before it is handed out."""
@@ -591,7 +626,9 @@ class AuditLog(Protocol):
     def export_bundle(
         self, tenant: TenantId, *, recordings: bool, disclosures: bool
     ) -> AsyncIterator[tuple[str, bytes]]:
-        """The files of a bundle (recorder.bundle) as (relative path, at most 256 KiB); the same path again continues it.
+        """The files of a bundle (recorder.bundle) as (relative path, at most 256 KiB).
+
+        The same path again continues it.
 
         Made at the newest checkpoint, which never moves under it. Raises Refusal `no_checkpoint`.
         """
@@ -633,10 +670,14 @@ class AuditKeeper(Protocol):
         ...
 
 
-# ---- grant tokens -----------------------------------------------------------------------------------------------------
+# ---- grant tokens
+# -----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenClaims:
-    """What a grant token says (RFC 7519, RFC 7800). Every claim is required; none is trusted without its row (I-08, I-09)."""
+    """What a grant token says (RFC 7519, RFC 7800). Every claim is required.
+
+    None is trusted without its row (I-08, I-09).
+    """
 
     jti: str
     tenant: TenantId

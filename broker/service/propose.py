@@ -1,6 +1,7 @@
 """Proposing a command: classify, decide, write it down. What may run at once also starts in the same transaction.
 
-Every route to a target comes through here (I-18): gRPC, SSH, retries. Nothing is asked of the target before the decision (I-23).
+Every route to a target comes through here (I-18): gRPC, SSH, retries. Nothing is asked of the target before the
+decision (I-23).
 """
 
 from __future__ import annotations
@@ -113,10 +114,13 @@ class ProposeService:
     async def propose(
         self, caller: Caller, grant_id: GrantId, command: CommandInput, *, idempotency_key: str, reason: str, door: str
     ) -> Proposal:
-        """Writes the action down as decided; where it may run at once, it is RUNNING and carries a ticket for `RunService.run`.
+        """Writes the action down as decided.
+
+        Where it may run at once, it is RUNNING and carries a ticket for `RunService.run`.
 
         Raises:
-            Refusal: not a command (`command_refused`), not allowed (`policy_denied`), cooling down, too much waiting, over.
+            Refusal: not a command (`command_refused`), not allowed (`policy_denied`), cooling down, too much waiting,
+            over.
         """
         checked_text("reason", reason, MAX_REASON_BYTES)
         checked_command(command.line)

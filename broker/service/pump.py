@@ -1,4 +1,6 @@
-"""The bytes of one command between a caller and a target. Record, then send, in both directions; nothing is dropped (I-30).
+"""The bytes of one command between a caller and a target. Record, then send, in both directions.
+
+Nothing is dropped (I-30).
 
 Awaiting the recorder is the back-pressure on both sides. Knows neither the store nor a door.
 """
@@ -51,7 +53,10 @@ class CutShort(Exception):
 
 
 async def guard(live: LiveSession, sink: RecordingSink, outlet: Outlet, left: float) -> None:
-    """Raises CutShort at the deadline, on a cut from outside, or as soon as the recorder fails; warns before the deadline."""
+    """Raises CutShort at the deadline, on a cut from outside, or as soon as the recorder fails.
+
+    Warns before the deadline.
+    """
     loop = asyncio.get_running_loop()
     end = loop.time() + left
     async with asyncio.TaskGroup() as group:
@@ -89,7 +94,10 @@ class Pump:
         self._room = max_output
 
     async def run(self, targets: Targets, plan: ExecPlan) -> Outcome:
-        """Starts the command and moves its bytes until it ends. However this is left, the command is ended on the target."""
+        """Starts the command and moves its bytes until it ends.
+
+        However this is left, the command is ended on the target.
+        """
         await self._sink.event(Kind.EXEC, _CHANNEL, _exec_payload(plan))
         await self._sink.marker(*self._decision())
         try:

@@ -1,4 +1,7 @@
-"""The first thing after a start: whatever ended, or died, while the broker was down is ended and marked before anything is served."""
+"""The first thing after a start.
+
+Whatever ended, or died, while the broker was down is ended and marked before anything is served.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +47,8 @@ class Recovery:
     async def run(self) -> Recovered:
         """All tenants. Idempotent: a start that dies in here is followed by another.
 
-        The commands themselves have ended: their connections went with the broker, and the reaper or the wrapper on the target
-        ends them then (architecture.md section 9).
+        The commands themselves have ended: their connections went with the broker, and the reaper or the wrapper on
+        the target ends them then (architecture.md section 9).
         """
         tenants = await self._world.store.tenants()
         broken = await self._broken_off(tenants)
@@ -94,7 +97,10 @@ class Recovery:
 
 
 def _lost(session: Session, broken: Unfinished | None, now: datetime) -> Session:
-    """The session as the broken-off recording shows it. What was audited before must still be there, else it is said loudly."""
+    """The session as the broken-off recording shows it.
+
+    What was audited before must still be there, else it is said loudly.
+    """
     lost = replace(session, state=SessionState.LOST, closed_at=now, end_reason=_DIED)
     if broken is None or broken.scan is None:
         log.error("recording.missing", recording=session.recording, problem=broken.problem if broken else "no file")

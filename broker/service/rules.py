@@ -1,4 +1,7 @@
-"""The tenant's policy: reading it, replacing it. Validated before it is stored; a change counts for what is decided after it."""
+"""The tenant's policy: reading it, replacing it. Validated before it is stored.
+
+A change counts for what is decided after it.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ class RulesService:
     async def put(
         self, caller: Caller, sources: Mapping[str, str], change: Change, *, replaces: str, idempotency_key: str
     ) -> PolicyVersion:
-        """Replaces the policy, if `replaces` is still the one in force; the caller and, where there are two, a second owner signed."""
+        """Replaces the policy, if `replaces` is still the one in force.
+
+        The caller and, where there are two, a second owner signed.
+        """
         if sum(len(name) + len(text.encode()) for name, text in sources.items()) > MAX_SOURCES_BYTES:
             raise invalid("policy_too_long", "the policy is longer than 256 KiB")
         try:

@@ -1,7 +1,9 @@
-"""Running a started command: recorder first, then the target; every byte is recorded, then sent. Always ends in the store.
+"""Running a started command: recorder first, then the target; every byte is recorded, then sent.
 
-Three things can end it beside the command itself: its own deadline, a cut from outside, a recorder that fails. The reaper or
-the wrapper on the target is a fourth that needs nobody here. Which bytes flow where is in pump.py.
+Always ends in the store.
+
+Three things can end it beside the command itself: its own deadline, a cut from outside, a recorder that fails. The
+reaper or the wrapper on the target is a fourth that needs nobody here. Which bytes flow where is in pump.py.
 """
 
 from __future__ import annotations
@@ -52,7 +54,10 @@ class RunService:
         self._world, self._start = world, start
 
     async def start(self, caller: Caller, action_id: ActionId, *, door: str) -> Ticket:
-        """ALLOWED -> RUNNING for an action that waited: everything is checked again in the transaction that starts it."""
+        """ALLOWED -> RUNNING for an action that waited.
+
+        Everything is checked again in the transaction that starts it.
+        """
         instant = self._world.ready(caller.tenant)
 
         def unit(tx: Tx) -> Ticket:
@@ -203,7 +208,10 @@ class RunService:
             await self._world.store.run(session.tenant, unit)
 
     async def _write(self, ticket: Ticket, ended: _Ended, commitment: Commitment | None) -> Action:
-        """The outcome, durable. A store that will not take it is asked again; recovery at the next start is the last resort."""
+        """The outcome, durable. A store that will not take it is asked again.
+
+        Recovery at the next start is the last resort.
+        """
         action = finish(ticket.action, ended.outcome, cut=ended.cut)
         session = _closed(ticket.session, ended, commitment, self._world.clock.now())
 

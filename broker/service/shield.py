@@ -1,4 +1,7 @@
-"""Cleanup that runs to its end, however often its task is cancelled. The cancellation is passed on afterwards (style.md rule 18)."""
+"""Cleanup that runs to its end, however often its task is cancelled.
+
+The cancellation is passed on afterwards (style.md rule 18).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""ALLOWED -> RUNNING: the last look before anything is opened. Everything that could have changed since the decision is read again.
+"""ALLOWED -> RUNNING: the last look before anything is opened.
+
+Everything that could have changed since the decision is read again.
 
 Runs inside a caller's transaction; the ticket that it makes is the only way into `RunService.run`.
 """

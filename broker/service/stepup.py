@@ -1,4 +1,8 @@
-"""Step-up: a fresh signature over one administrative change, by the caller and, where it raises power, by a second person (I-17, I-43)."""
+"""Step-up.
+
+A fresh signature over one administrative change, by the caller and, where it raises power, by a second person (I-17,
+I-43).
+"""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from broker.service.people import PeopleService
 from broker.service.ports import AuditLog
 from broker.service.propose import ProposeService
 from broker.service.recovery import Recovery
+from broker.service.refused import RefusedService
 from broker.service.rules import RulesService
 from broker.service.run import RunService
 from broker.service.session import SessionService
@@ -44,6 +45,7 @@ class UseCases:
     rules: RulesService
     freeze: FreezeService
     gateway: GatewayService
+    refused: RefusedService
     ending: Ending
     recovery: Recovery
 
@@ -67,6 +69,7 @@ class UseCases:
             rules=RulesService(world),
             freeze=freeze,
             gateway=GatewayService(world, ending),
+            refused=RefusedService(world),
             ending=ending,
             recovery=Recovery(world, ending, freeze),
         )

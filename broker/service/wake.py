@@ -1,4 +1,6 @@
-"""Wakes what waits for a change: pending lists, watched requests, actions that await a decision. Carries no data: waiters read the store.
+"""Wakes what waits for a change: pending lists, watched requests, actions that await a decision. Carries no data.
+
+Waiters read the store.
 
 In one process; several brokers will ring each other through the database behind the same interface.
 """
@@ -27,6 +29,13 @@ class Bell:
         for topic in topics:
             for event in self._listeners.get((tenant, topic), ()):
                 event.set()
+
+    def ring_all(self, tenant: TenantId) -> None:
+        """Wakes every listener of a tenant: after something that touched much at once, such as the end of a grant."""
+        for (owner, _), events in self._listeners.items():
+            if owner == tenant:
+                for event in events:
+                    event.set()
 
     @contextmanager
     def listen(self, tenant: TenantId, topic: str) -> Iterator[asyncio.Event]:

@@ -1,4 +1,7 @@
-"""What every service is handed: the ports, the process's live state and the limits. Built once, in broker.app; holds no logic."""
+"""What every service is handed: the ports, the process's live state and the limits. Built once, in broker.app.
+
+Holds no logic.
+"""
 
 from __future__ import annotations
 
@@ -64,10 +67,16 @@ class World:
     places: Places
 
     def instant(self) -> Instant:
-        """One reading of both clocks: taken once, at the start of a use case. Refuses while the wall clock cannot be trusted (I-05)."""
+        """One reading of both clocks: taken once, at the start of a use case.
+
+        Refuses while the wall clock cannot be trusted (I-05).
+        """
         return self.leases.trusted(Instant(wall=self.clock.now(), mono=self.clock.monotonic()))
 
     def ready(self, tenant: TenantId) -> Instant:
-        """`instant`, if what happens now can also be proved later: nothing is granted, decided or run on a broken log (I-31)."""
+        """`instant`, if what happens now can also be proved later.
+
+        Nothing is granted, decided or run on a broken log (I-31).
+        """
         self.audit_health.refuse_if_broken(tenant)
         return self.instant()

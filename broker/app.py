@@ -1,0 +1,321 @@
+"""The house, put together: signer, vault, store, log, recorder, targets, use cases, doors, jobs.
+
+Holds no rule of its own.
+
+Read it top to bottom to find every room. A start: the signer, then the store, then whatever ended while the broker
+was down is ended, and only then a door opens. A stop: doors shut, sessions are cut and sealed, the log is drained.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import structlog
+from sqlalchemy import Connection
+
+from broker.adapters.audit_log.health import LogHealth
+from broker.adapters.audit_log.keeper import SqlAuditKeeper
+from broker.adapters.audit_log.pins import Pins
+from broker.adapters.audit_log.reading import SqlAuditLog
+from broker.adapters.audit_log.signing import Keyring, LogNames
+from broker.adapters.gateway_identity import GatewayIdentity, gateway_identity
+from broker.adapters.metrics import PrometheusMeter, serve_metrics
+from broker.adapters.root_key import load_root_key
+from broker.adapters.server_identity import ServerCertificate, hosts_of
+from broker.adapters.signer_client import SignerClient, start_signer
+from broker.adapters.store.audit import AuditRowsSql
+from broker.adapters.store.keys import KeyRowsSql
+from broker.adapters.store.store import SqlStore
+from broker.adapters.store.tx import RowSource
+from broker.adapters.system import SystemClock, SystemEntropy
+from broker.adapters.target_ssh.targets import SshTargets
+from broker.adapters.tokens import JwtTokens
+from broker.adapters.vault import Vault
+from broker.config import Address, Settings
+from broker.core.ids import SYSTEM_TENANT, TenantId
+from broker.core.secret import Secret
+from broker.jobs.expiry import Expiry
+from broker.jobs.gauges import Gauges
+from broker.jobs.renewal import Renewal
+from broker.jobs.sequencer import Sequencer
+from broker.proxy.server import SshDoor
+from broker.rpc.server import Listen, RpcServers
+from broker.rpc.services import servicers
+from broker.rpc.tls import ServerIdentity
+from broker.service.ends import Ends
+from broker.service.leases import Leases
+from broker.service.live import LiveRegistry, Scope
+from broker.service.policies import Policies
+from broker.service.ports import Tx
+from broker.service.use_cases import UseCases
+from broker.service.wake import Bell
+from broker.service.world import Limits, Places, World
+from recorder.store.files import FileRecordingStore
+from recorder.writer import RecorderThread
+
+log = structlog.get_logger()
+VERSION = "0.1.0"
+_TOKEN_KEY = "grant-token-key"  # noqa: S105  the name of a vault secret, not its value
+_STOP_WITHIN = 5.0
+
+
+class House:
+    """Everything that lives as long as the process. Built by `build`, in the order of its methods."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self.settings, self._stack = settings, stack
+        self.clock, self.entropy, self.meter = SystemClock(), SystemEntropy(), PrometheusMeter()
+        self.health = LogHealth(clock=self.clock, meter=self.meter)
+        self.keyring = Keyring()
+
+    async def build(self) -> None:
+        """Foundations up: raises Fault or Refusal, and nothing was served."""
+        self.signer = await self._open_signer()
+        self.vault = Vault(load_root_key(_root_key(self.settings), os.environ, owner=os.geteuid()))
+        self.store = await SqlStore.open(self.settings.store_url, source=self._rows())
+        self._stack.push_async_callback(self.store.close)
+        self.sequencer = await self._open_log()
+        self.world = await self._open_world()
+        self.use_cases = UseCases.over(self.world, self._log_reader())
+        self.certificate = ServerCertificate(signer=self.signer, entropy=self.entropy, hosts=_names(self.settings))
+        await self.renew_certificate(self.clock.now())
+
+    async def renew_certificate(self, now: datetime) -> None:
+        """A new TLS certificate for both gRPC listeners, where the present one is due; handshakes see it at once."""
+        if self.certificate.is_due(now):
+            await self.certificate.renew(now)
+            shown = self.certificate
+            self.tls = ServerIdentity(key=shown.key, chain=shown.chain, client_ca=shown.ca)
+
+    async def _open_signer(self) -> SignerClient:
+        settings = self.settings
+        settings.signer_socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if settings.signer.embedded:
+            process = await start_signer(directory=settings.signer_directory, path=settings.signer_socket)
+            self._stack.push_async_callback(process.stop)
+            return process.client
+        uid = os.geteuid() if settings.signer.uid is None else settings.signer.uid
+        client = SignerClient(settings.signer_socket, signer_uid=uid)
+        self._stack.push_async_callback(client.close)
+        return client
+
+    def _rows(self) -> RowSource:
+        def keys(conn: Connection, tenant: TenantId) -> KeyRowsSql:
+            return KeyRowsSql(conn, tenant, self.vault)
+
+        def audit(conn: Connection, tenant: TenantId) -> AuditRowsSql:
+            return AuditRowsSql(
+                connection=conn,
+                tenant=tenant,
+                broker=self.settings.broker,
+                entropy=self.entropy,
+                sealer=keys(conn, tenant),
+                noted=self.health.noted,
+            )
+
+        return RowSource(keys=keys, audit=audit)
+
+    async def _open_log(self) -> Sequencer:
+        keeper = SqlAuditKeeper(
+            store=self.store,
+            names=LogNames(domain=self.settings.audit.domain, cluster=self.settings.audit.cluster),
+            pins=Pins(self.settings.data / "checkpoints"),
+            keyring=self.keyring,
+            health=self.health,
+            entropy=self.entropy,
+            meter=self.meter,
+        )
+        await keeper.start(self.clock.now())
+        sequencer = Sequencer(keeper=keeper, clock=self.clock, meter=self.meter)
+        self._stack.push_async_callback(sequencer.drain)
+        return sequencer
+
+    def _log_reader(self) -> SqlAuditLog:
+        def keys(conn: Connection, tenant: TenantId) -> KeyRowsSql:
+            return KeyRowsSql(conn, tenant, self.vault)
+
+        folder = self.settings.recordings_directory
+        return SqlAuditLog(store=self.store, openers=keys, keyring=self.keyring, recordings=folder)
+
+    async def _open_world(self) -> World:
+        settings = self.settings
+        recorder = RecorderThread()
+        recorder.start()
+        self._stack.callback(recorder.close)
+        targets = SshTargets(signer=self.signer, clock=self.clock, entropy=self.entropy)
+        self._stack.push_async_callback(targets.close)
+        floor = settings.recordings.floor_mib << 20
+        issuer = f"{settings.audit.domain}/{settings.audit.cluster}"
+        return World(
+            store=self.store,
+            clock=self.clock,
+            entropy=self.entropy,
+            signer=self.signer,
+            targets=targets,
+            recordings=FileRecordingStore(settings.recordings_directory, recorder, floor_bytes=floor),
+            tokens=JwtTokens(await self._token_seed(), issuer=issuer, kid="t1"),
+            meter=self.meter,
+            audit_health=self.health,
+            live=LiveRegistry(),
+            leases=Leases(),
+            ends=Ends(),
+            policies=Policies(),
+            bell=Bell(),
+            limits=_limits(settings),
+            places=_places(settings),
+        )
+
+    async def _token_seed(self) -> Secret[bytes]:
+        """The grant tokens' signing key: made once, kept in the vault of `_system`."""
+
+        def unit(tx: Tx) -> Secret[bytes]:
+            seed = tx.keys.secret(_TOKEN_KEY)
+            if seed is None:
+                seed = Secret(self.entropy.token(32))
+                tx.keys.put_secret(_TOKEN_KEY, seed)
+            return seed
+
+        return await self.store.run(SYSTEM_TENANT, unit)
+
+    # ---- doors -------------------------------------------------------------------------------------------------------
+    async def open_doors(self) -> None:
+        """gRPC, SSH and metrics: only now does anybody outside reach the house."""
+        settings = self.settings
+        rpc = RpcServers(
+            listen=Listen(main=_bind(settings.grpc), join=_bind(settings.join)),
+            identity=lambda: self.tls,
+            servicers=servicers(self.use_cases, places=self.world.places, clock=self.clock, version=VERSION),
+            identify=self.use_cases.identify,
+            tell=self.use_cases.refused,
+            meter=self.meter,
+            clock=self.clock,
+        )
+        await rpc.start()
+        self._stack.push_async_callback(rpc.stop, _STOP_WITHIN)
+        gateway = await self._gateway()
+        door = SshDoor(
+            use_cases=self.use_cases,
+            host_key=gateway.host_key,
+            host_certificate=gateway.host_certificate,
+            ingress_ca=gateway.ingress_ca,
+            clock=self.clock,
+            meter=self.meter,
+        )
+        await door.start(settings.ssh.host, settings.ssh.port)
+        self._stack.push_async_callback(door.stop)
+        metrics = await serve_metrics(self.meter, host=settings.metrics.host, port=settings.metrics.port)
+        self._stack.callback(metrics.close)
+        self._stack.push_async_callback(self._cut_all)
+        await rpc.serving(True)  # noqa: FBT003  reads as a sentence
+
+    async def _gateway(self) -> GatewayIdentity:
+        name = self.world.places.gateway_names[0]
+        return await gateway_identity(signer=self.signer, entropy=self.entropy, name=name, now=self.clock.now())
+
+    async def _cut_all(self) -> None:
+        """A stop takes the access away: sessions are cut, sealed and written before the store closes."""
+        for tenant in await self.store.tenants():
+            await self.world.live.cut(Scope(tenant=tenant), "broker_stopping", within=_STOP_WITHIN)
+
+    def jobs(self) -> list[Expiry | Gauges | Renewal | Sequencer]:
+        """The loops; each runs until the process ends."""
+        ending, live = self.use_cases.ending, self.world.live
+        return [
+            self.sequencer,
+            Expiry(store=self.store, ending=ending, ends=self.world.ends, clock=self.clock, meter=self.meter),
+            Gauges(store=self.store, live=live, meter=self.meter),
+            Renewal(renew_if_due=self.renew_certificate, clock=self.clock),
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A broker that serves."""
+
+    house: House
+    places: Places
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """A broker that serves while the context is open; a job that dies ends it.
+
+    Raises:
+        Refusal, Fault: it may not or cannot start; nothing was served.
+    """
+    settings = _with_ports(settings)
+    async with AsyncExitStack() as stack:
+        house = House(settings, stack)
+        await house.build()
+        recovered = await house.use_cases.recovery.run()
+        log.info(
+            "broker.recovered", sessions=recovered.sessions, grants=recovered.grants, recordings=recovered.recordings
+        )
+        async with asyncio.TaskGroup() as group:
+            jobs = [group.create_task(job.run()) for job in house.jobs()]
+            await house.open_doors()
+            log.info("broker.started", version=VERSION, grpc=house.world.places.grpc, ssh=house.world.places.gateway)
+            yield Running(house=house, places=house.world.places)
+            for job in jobs:
+                job.cancel()
+    log.info("broker.stopped")
+
+
+def _limits(settings: Settings) -> Limits:
+    given = settings.limits
+    return Limits(
+        sessions_per_grant=given.sessions_per_grant,
+        sessions_per_process=given.sessions_per_process,
+        max_output_bytes=given.max_output_mib << 20,
+    )
+
+
+def _places(settings: Settings) -> Places:
+    gateway = settings.ssh.told(settings.ssh.port)
+    return Places(
+        grpc=settings.grpc.told(settings.grpc.port),
+        join=settings.join.told(settings.join.port),
+        gateway=gateway,
+        gateway_names=(gateway.rpartition(":")[0], *settings.ssh.names),
+    )
+
+
+def _names(settings: Settings) -> tuple[str, ...]:
+    """The names in the broker's TLS certificate."""
+    told = [address.told(address.port).rpartition(":")[0] for address in (settings.grpc, settings.join)]
+    return hosts_of(*told, settings.grpc.host, settings.join.host, *settings.server_names)
+
+
+def _root_key(settings: Settings) -> Path | None:
+    """The configured file, else the default one if it is there; else a credential or the environment must have it."""
+    if settings.root_key is not None:
+        return settings.root_key
+    return settings.root_key_file if settings.root_key_file.exists() else None
+
+
+def _bind(address: Address) -> str:
+    return f"{address.host}:{address.port}"
+
+
+def _with_ports(settings: Settings) -> Settings:
+    """Port 0 becomes a free port now: clients are told real ones before anything listens."""
+    changed = {
+        name: address.model_copy(update={"port": _free_port(address.host)})
+        for name in ("grpc", "join", "ssh", "metrics")
+        if not (address := getattr(settings, name)).port
+    }
+    return settings.model_copy(update=changed)
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
