@@ -100,9 +100,7 @@ SWAP = (
             id="delete all rows",
         ),
         pytest.param(
-            (
-                "update audit_entry as e set entry = o.entry from audit_entry as o where o.tenant = 't2' and e.seq = o.seq",
-            ),
+            ("update audit_entry as e set entry = o.entry from audit_entry o where o.tenant = 't2' and o.seq = e.seq",),
             "row 1: belongs to tenant t2",
             id="copy from another tenant",
         ),

@@ -36,7 +36,7 @@ AGENT = "ag_" + "a" * 26
 OTHER = "ag_" + "b" * 26
 GRANT = "gr_" + "c" * 26
 NAMES = LogNames(domain="grantd.example", cluster="c1")
-ROOT = os.urandom(32)
+ROOT = bytes.fromhex(os.environ.get("GRANTD_TEST_ROOT", "")) or os.urandom(32)
 
 
 @dataclass
@@ -123,6 +123,11 @@ class Log:
         return rows
 
 
+def new_vault() -> Vault:
+    """A vault under the test's root key."""
+    return Vault(SealingKey("rk_1", Key(bytearray(ROOT))))
+
+
 def _append(told: AuditEvent, now: datetime, tx: Tx) -> AuditId:
     return tx.audit.append(told, now)
 
@@ -130,7 +135,7 @@ def _append(told: AuditEvent, now: datetime, tx: Tx) -> AuditId:
 @asynccontextmanager
 async def open_log(url: str | URL, data: Path, clock: HandClock | None = None) -> AsyncIterator[Log]:
     """A started log over a migrated database; `data` holds heads and recordings."""
-    clock, meter, vault = clock or HandClock(), SeenMeter(), Vault(SealingKey("rk_1", Key(bytearray(ROOT))))
+    clock, meter, vault = clock or HandClock(), SeenMeter(), new_vault()
     health, entropy, keyring, pins = (
         LogHealth(clock=clock, meter=meter),
         SystemEntropy(),
