@@ -1,8 +1,8 @@
 """What can go wrong for a caller, as exceptions with a stable code and a way out.
 
 The broker answers a refusal as google.rpc.Status with one ErrorInfo (reason = code, domain "grantd", metadata
-"way_out"). Nothing else leaves the SDK: no grpc.RpcError, no ValueError of a parser. Messages may quote the broker and
-are not escaped: whoever prints them on a terminal does that (grantctl does).
+"way_out" and "blame"). Nothing else leaves the SDK: no grpc.RpcError, no ValueError of a parser. Messages may quote
+the broker and are not escaped: whoever prints them on a terminal does that (grantctl does).
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
 DOMAIN: Final = "grantd"
+# a broker that stops cancels what it still serves
+_NO_ANSWER: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 _DETAILS_KEY: Final = "grpc-status-details-bin"
 
 
@@ -107,6 +109,8 @@ class ErrorInfo:
 
     reason: str
     way_out: str
+    blame: str
+    """The broker's own word for what kind of refusal it is, such as `expired`."""
 
 
 def from_rpc(error: grpc.RpcError) -> GrantdError:
@@ -116,18 +120,18 @@ def from_rpc(error: grpc.RpcError) -> GrantdError:
     info = _info_of(error.trailing_metadata() or ())
     if info is None:
         return _from_transport(status, said)
-    return _refusal_class(status, info.reason)(info.reason, said, info.way_out)
+    return _refusal_class(status, info)(info.reason, said, info.way_out)
 
 
-def _refusal_class(status: grpc.StatusCode, reason: str) -> type[GrantdError]:
-    # gRPC has no status word for "too late"; the code has
-    if reason == "expired" or reason.endswith("_expired"):
-        return NotSignedIn if status is grpc.StatusCode.UNAUTHENTICATED else Expired
+def _refusal_class(status: grpc.StatusCode, info: ErrorInfo) -> type[GrantdError]:
+    # gRPC has no status word for "too late"
+    if info.blame == "expired":
+        return Expired
     return _BY_STATUS.get(status, BrokerFault)
 
 
 def _from_transport(status: grpc.StatusCode, said: str) -> GrantdError:
-    if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+    if status in _NO_ANSWER:
         return Unreachable("unreachable", f"no answer from the broker ({said})", _reach(said))
     if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return LimitReached("message_too_large", said, "send less in one message")
@@ -156,7 +160,8 @@ def _parse_status(raw: bytes) -> ErrorInfo | None:
                 continue
             info = _ERROR_INFO.FromString(detail.value)
             if info.domain == DOMAIN:  # type: ignore[attr-defined]
-                return ErrorInfo(reason=info.reason, way_out=info.metadata["way_out"])  # type: ignore[attr-defined]
+                told = info.metadata  # type: ignore[attr-defined]
+                return ErrorInfo(reason=info.reason, way_out=told["way_out"], blame=told["blame"])  # type: ignore[attr-defined]
     except message.DecodeError:
         return None
     return None

@@ -19,6 +19,7 @@ from grantd.cli.freezing import freeze, unfreeze
 from grantd.cli.log import audit
 from grantd.cli.login import login, whoami
 from grantd.cli.policies import policy
+from grantd.cli.prompt.command import approve
 from grantd.cli.run import run
 from grantd.cli.sessions import sessions
 from grantd.cli.shell import Shell, colour_allowed, shared
@@ -28,6 +29,7 @@ from grantd.errors import GrantdError
 _INTERRUPTED = 128 + signal.SIGINT
 COMMANDS = (
     agent,
+    approve,
     audit,
     change,
     explain,
