@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from recorder import grec
@@ -82,9 +83,8 @@ class RecordingReader:
                 header, start, _ = grec.read_preamble(source)
                 require_expected(header, self._expected)
                 opener = Opener(header, start, self._key())
-                for frame, plain in _opened(opener, _from_segment(_whole(source), from_us)):
-                    if frame.header.t_us > to_us:
-                        return
+                wanted = takewhile(lambda frame: frame.header.t_us <= to_us, _from_segment(_whole(source), from_us))
+                for frame, plain in _opened(opener, wanted):
                     found = grec.decode_events(plain, frame.header.t_us, seq=frame.header.seq)
                     yield from (event for event in found if from_us <= event.t_us <= to_us)
 

@@ -15,7 +15,8 @@ from recorder.escape import Decoder
 ESC = "\x1b"
 _SINGLE = frozenset("\b\t\n\v\f\r\x0e\x0f")  # what moves the cursor or shifts the character set
 _ESCAPES = frozenset("78DEM")  # save, restore, index, next line, reverse index
-_CHARSETS = frozenset("0AB")
+_CHARSETS = re.compile(r"[()][0AB]")
+_INTERMEDIATES = frozenset(" !\"#$%&'()*+,-./")
 _STRINGS = frozenset("]PX^_")  # OSC, DCS, SOS, PM, APC
 _C1_STRINGS = frozenset("\x90\x98\x9d\x9e\x9f")
 _CSI = re.compile(r"\d{0,5}(?:[;:]\d{0,5}){0,31}[ABCDEFGHJKLMPSX@`abdefmr]|\d{0,5}T|[su]")
@@ -28,7 +29,7 @@ _RESTORE = f"{ESC}[0m\x0f{ESC}(B{ESC}7{ESC}[r{ESC}8{ESC}[?1l{ESC}[?7h{ESC}[?25h"
 class _In(Enum):
     TEXT = auto()
     ESCAPE = auto()
-    CHARSET = auto()
+    INTERMEDIATE = auto()
     CSI = auto()
     STRING = auto()
     STRING_ESCAPE = auto()
@@ -60,9 +61,8 @@ class TerminalFilter:
                 return self._text(char)
             case _In.ESCAPE:
                 return self._escape(char)
-            case _In.CHARSET:
-                self._in = _In.TEXT
-                return f"{ESC}{self._held}{char}" if char in _CHARSETS else self._drop()
+            case _In.INTERMEDIATE:
+                return self._intermediate(char)
             case _In.CSI:
                 return self._csi(char)
             case _In.STRING:
@@ -89,8 +89,8 @@ class TerminalFilter:
             return ESC + char
         if char == "[":
             self._in, self._held = _In.CSI, ""
-        elif char in "()":
-            self._in, self._held = _In.CHARSET, char
+        elif char in _INTERMEDIATES:
+            self._in, self._held = _In.INTERMEDIATE, char
         elif char in _STRINGS:
             self._in = _In.STRING
         elif char == ESC:
@@ -99,6 +99,17 @@ class TerminalFilter:
         else:
             return self._drop()
         return ""
+
+    def _intermediate(self, char: str) -> str:
+        if char == ESC:
+            self._in = _In.ESCAPE
+            return self._drop()
+        if len(self._held) < _MAX_CSI:
+            self._held += char
+        if char in _INTERMEDIATES:
+            return ""
+        self._in = _In.TEXT
+        return f"{ESC}{self._held}" if _CHARSETS.fullmatch(self._held) else self._drop()
 
     def _csi(self, char: str) -> str:
         if char in "\x18\x1a":

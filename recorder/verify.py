@@ -35,32 +35,35 @@ def verify_paths(paths: Iterable[Path], *, vkeys: Sequence[str] = ()) -> list[Re
     """
     paths = list(paths)
     bundles = [path for path in paths if _is_bundle(path)]
-    pins = [path for path in paths if path.is_file() and not _is_recording(path)]
+    pins = [note for path in paths if path.is_file() and (note := _note_in(path)) is not None]
     keys = list(vkeys) or [key for path in bundles for key in _keys_beside(path)]
     return [_verify_path(path, vkeys, keys, pins) for path in paths]
 
 
-def _verify_path(path: Path, vkeys: Sequence[str], keys: Sequence[str], pins: Sequence[Path]) -> Report:
+def _verify_path(path: Path, vkeys: Sequence[str], keys: Sequence[str], pins: Sequence[bytes]) -> Report:
+    if _is_bundle(path):
+        return verify_bundle(path, vkeys=vkeys, pins=pins)
+    if path.is_dir() or _start_of(path, len(grec.MAGIC)) == grec.MAGIC:
+        return verify_recording(path, ())
+    return verify_checkpoint(path, vkeys=keys)
+
+
+def _note_in(path: Path) -> bytes | None:
+    """What could be a checkpoint: anything short that is not a recording. Unreadable files report themselves."""
+    data = _start_of(path, checkpoint.MAX_NOTE + 1)
+    return None if data is None or data.startswith(grec.MAGIC) else data
+
+
+def _start_of(path: Path, size: int) -> bytes | None:
     try:
-        if _is_bundle(path):
-            return verify_bundle(path, vkeys=vkeys, pins=[pin.read_bytes() for pin in pins])
-        if path.is_dir() or _is_recording(path):
-            return verify_recording(path, ())
-        return verify_checkpoint(path, vkeys=keys)
-    except OSError as error:
-        return _unreadable(path, error)
+        with path.open("rb") as source:
+            return source.read(size)
+    except OSError:
+        return None
 
 
 def _is_bundle(path: Path) -> bool:
     return (path / bundle.CHECKPOINT).is_file()
-
-
-def _is_recording(path: Path) -> bool:
-    try:
-        with path.open("rb") as source:
-            return source.read(len(grec.MAGIC)) == grec.MAGIC
-    except OSError:
-        return False
 
 
 def _keys_beside(directory: Path) -> list[str]:
@@ -75,10 +78,6 @@ def _read_keys(directory: Path) -> list[str]:
     if not text.endswith("\n"):
         raise NoteError(f"{bundle.VKEYS}: not lines of verifier keys")
     return text[:-1].split("\n")
-
-
-def _unreadable(path: Path, error: OSError) -> Report:
-    return Report(path=str(path), kind="unknown", state="", problems=(f"cannot be read: {error.strerror}",), notes=())
 
 
 # -- recordings ------------------------------------------------------------------------------------------------------
@@ -175,8 +174,10 @@ def verify_checkpoint(path: Path, *, vkeys: Sequence[str]) -> Report:
         if not vkeys:
             raise NoteError("no verifier key was given")
         checkpoint.parse_and_verify(note, vkeys)
-    except (NoteError, OSError) as error:
+    except NoteError as error:
         problems.append(str(error))
+    except OSError as error:
+        problems.append(f"cannot be read: {error.strerror}")
     kind = "checkpoint" if state else "unknown"
     return Report(path=str(path), kind=kind, state=state, problems=tuple(problems), notes=())
 

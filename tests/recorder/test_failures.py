@@ -25,7 +25,7 @@ from recorder.reader import scan_file
 from recorder.scan import State
 from recorder.sink import RecordingSink
 from recorder.store import files as files_module
-from recorder.store.disk import DiskPart, create_part
+from recorder.store.disk import DiskPart, create_part, is_live
 from recorder.track import Limits, RecordingMeta
 from recorder.writer import RecorderThread
 from tests.recorder.recordings import DONE, QUICK, START, meta, reader, store
@@ -283,6 +283,129 @@ async def test_a_failed_rotation_ends_the_session(tmp_path: Path, monkeypatch: p
     found = reader(files.directory("t1", "rec_1", START))
     assert found.state is State.FINAL
     assert [event.payload for event in found.events()][-1] == b"rotates"
+
+
+async def test_a_full_disk_that_then_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When even the reserve turns out to be unwritable there is no end, and close says so."""
+    full = threading.Event()
+
+    def trouble(step: str) -> None:
+        if full.is_set():
+            raise OSError(errno.ENOSPC if step == "reserve" else errno.EIO, "trouble")
+
+    with troubled(monkeypatch, trouble), store(tmp_path) as files:
+        sink = await files.create(meta())
+        full.set()
+        for _ in range(3):  # the later ones are queued behind the failure
+            await sink.event(Kind.OUT, 0, b"accepted")
+        with pytest.raises(RecorderFailed):
+            await sink.sync()
+        with pytest.raises(RecorderFailed):
+            await sink.close(DONE)
+    assert reader(files.directory("t1", "rec_1", START)).state is State.TRUNCATED
+
+
+async def test_events_behind_the_failure_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events accepted before the session heard of the failure are counted as lost in the end frame."""
+    full, release = threading.Event(), threading.Event()
+
+    def trouble(step: str) -> None:
+        if full.is_set() and step == "reserve":
+            release.wait(20)
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    with troubled(monkeypatch, trouble), store(tmp_path) as files:
+        sink = await files.create(meta())
+        full.set()
+        await sink.event(Kind.OUT, 0, b"kept")
+        await asyncio.sleep(0.2)  # the timer's flush hangs in reserve
+        for _ in range(3):
+            await sink.event(Kind.OUT, 0, b"0123456789")
+        release.set()
+        await fails(sink)
+        await sink.close(DONE)
+    found = reader(files.directory("t1", "rec_1", START))
+    assert [event.payload for event in found.events()] == [b"kept"]
+    assert found.summary()["lost"] == 30
+
+
+async def test_a_waiting_sync_hears_of_the_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that waits for durability is woken by the lag bound."""
+    hang, release = threading.Event(), threading.Event()
+
+    def trouble(step: str) -> None:
+        if hang.is_set() and step == "sync":
+            release.wait(20)
+
+    with troubled(monkeypatch, trouble), store(tmp_path, replace(QUICK, lag_s=0.2)) as files:
+        sink = await files.create(meta())
+        await sink.sync()  # nothing to wait for
+        hang.set()
+        await sink.event(Kind.OUT, 0, b"x")
+        with pytest.raises(RecorderFailed, match="not durable after"):
+            await sink.sync()
+        release.set()
+        await sink.close(DONE)
+
+
+async def test_bulk_output_is_synced_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two timers no more than the bound stays unsynced."""
+    steps: list[str] = []
+    limits = replace(QUICK, flush_after_s=60.0, lag_s=120.0, sync_bytes=512 * 1024)
+    with troubled(monkeypatch, steps.append), store(tmp_path, limits) as files:
+        sink = await files.create(meta())
+        steps.clear()
+        for _ in range(64):
+            await sink.event(Kind.OUT, 0, NOISE.randbytes(64 * 1024))
+        await sink.close(DONE)
+    assert steps.count("sync") >= 4 * 1024 * 1024 // (512 * 1024 + 256 * 1024)
+
+
+async def test_a_recorder_that_stops_is_noticed_at_once(tmp_path: Path) -> None:
+    """Even before the loop has heard of it, nothing is accepted by a recorder that is not there."""
+    with store(tmp_path) as files:
+        sink = await files.create(meta())
+    with pytest.raises(RecorderFailed, match="stopped"):
+        await sink.event(Kind.OUT, 0, b"x")
+
+
+def test_nobody_left_to_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recording that opens after its whole loop is gone is let go, not kept open for ever."""
+    release = threading.Event()
+
+    def trouble(step: str) -> None:
+        if step == "sync":
+            release.wait(20)
+
+    with troubled(monkeypatch, trouble), store(tmp_path) as files:
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(files.create(meta()))
+        loop.run_until_complete(asyncio.sleep(0.1))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            loop.run_until_complete(task)
+        loop.close()
+        release.set()
+        path = files.directory("t1", "rec_1", START) / "p0000.grec"
+        deadline = time.monotonic() + 5
+        while is_live(path) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not is_live(path)
+
+
+async def test_a_directory_that_cannot_be_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part whose name is not durable is not a recording."""
+
+    def refuse(_: int) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    with store(tmp_path) as files:
+        await (await files.create(meta())).close(DONE)
+        (files.directory("t1", "rec_2", START)).mkdir()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", refuse)
+            with pytest.raises(RecorderFailed, match="cannot open"):
+                await files.create(meta("rec_2"))
 
 
 @pytest.fixture

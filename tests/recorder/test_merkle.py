@@ -82,6 +82,9 @@ def test_every_consistency_proof() -> None:
                 merkle.verify_consistency(old, size, [*proof, WRONG], ROOTS[old], ROOTS[size])
             if proof:
                 with pytest.raises(ProofError):
+                    merkle.verify_consistency(old, size, [], ROOTS[old], ROOTS[size])
+            if proof:
+                with pytest.raises(ProofError):
                     merkle.verify_consistency(old, size, proof, ROOTS[old], WRONG)
                 with pytest.raises(ProofError):
                     merkle.verify_consistency(old, size, proof[:-1], ROOTS[old], ROOTS[size])

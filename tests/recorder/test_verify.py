@@ -362,6 +362,7 @@ async def test_a_lone_recording(tmp_path: Path) -> None:
 
 async def test_parts_belong_together(tmp_path: Path) -> None:
     """Parts of other sessions, out of order, or from another history are named."""
+    (tmp_path / "three").mkdir()
     roots = [tmp_path / name for name in ("one", "two")]
     made: list[Path] = []
     for number, root in enumerate(roots):
@@ -378,6 +379,14 @@ async def test_parts_belong_together(tmp_path: Path) -> None:
     assert len(list(one.iterdir())) > 2
     shutil.copy(two / "p0001.grec", one / "p0001.grec")
     assert "part 1 is of another session" in verify_recording(one, ()).problems
+    with store(tmp_path / "three", replace(QUICK, part_bytes=1000)) as files:
+        sink = await files.create(meta("rec_a"))
+        for _ in range(6):
+            await sink.event(Kind.OUT, 0, Random(2).randbytes(2000))
+            await sink.sync()
+        await sink.close(DONE)
+        shutil.copy(files.directory("t1", "rec_a", START) / "p0001.grec", one / "p0001.grec")
+    assert "part 1 was not made after this part 0" in verify_recording(one, ()).problems
     (one / "p0001.grec").unlink()
     assert "part 2 does not follow part 0" in verify_recording(one, ()).problems
 

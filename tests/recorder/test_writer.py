@@ -17,7 +17,7 @@ from recorder.grec import Kind
 from recorder.scan import State
 from recorder.store.disk import create_part
 from recorder.store.files import FileRecordingStore
-from recorder.track import PartCheckpoint
+from recorder.track import RESERVE, PartCheckpoint
 from recorder.writer import RecorderThread
 from tests.recorder.recordings import DONE, QUICK, START, eventually, meta, reader, recorder, store
 
@@ -311,3 +311,20 @@ def test_two_writers_never_share_a_part(tmp_path: Path) -> None:
         create_part(tmp_path, ("a", "p0000.grec")).close()
         with pytest.raises(FileExistsError):
             create_part(tmp_path, ("a", "p0000.grec"))
+
+
+async def test_the_end_fits_into_the_reserve(tmp_path: Path) -> None:
+    """However long the recording, its end frame stays far below the room that is reserved for it."""
+    with store(tmp_path) as files:
+        sink = await files.create(meta())
+        for minute in range(1100):
+            await sink.event(Kind.OUT, 0, b"x", t_us=minute * 61_000_000)
+            await sink.marker("\u202e" * 500, "SE2002I", "0" * 32)
+            await sink.sync()
+        before = (files.directory("t1", "rec_1", START) / "p0000.grec").stat().st_size
+        commitment = await sink.close(DONE)
+    summary = reader(files.directory("t1", "rec_1", START)).summary()
+    assert commitment.bytes - before <= RESERVE // 2
+    assert 512 <= len(summary["index"]) <= 1024
+    assert len(summary["markers"]) == 64
+    assert summary["counts"] == {"OUT": 1100, "MARK": 1100}
