@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from broker.core.errors import Fault, invalid
+from broker.core.errors import Fault, Refusal, invalid
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_TEXT_BYTES = 100_000
@@ -138,6 +138,7 @@ reap "${!g[@]}"
 ).strip()
 
 _GROUP = re.compile(rb"[1-9][0-9]{0,9}")
+_ENV_NAME = re.compile(r"TERM|LANG|LC_[A-Za-z]+")
 _NONCE = re.compile(r"[0-9a-f]{16,64}")
 
 
@@ -168,15 +169,15 @@ def read_force_command(text: str) -> Forced:
     """The inverse of `force_command`, for whoever must know what a certificate will run. Raises NotOurs."""
     try:
         words = shlex.split(text)
-        middle = words.index("bash")
         seconds, cwd, command = words[-3:]
+        given = dict(word.split("=", 1) for word in words[3 : words.index("bash")])
+        env = {name: value for name, value in given.items() if ENVIRONMENT.get(name) != value and name not in _LOGIN}
         centiseconds = int(seconds)
-    except ValueError as error:
+        again = _forced(command, cwd=cwd, env=env, centiseconds=centiseconds)
+    except (ValueError, Refusal) as error:
         raise NotOurs("the force-command is not grantd's") from error
-    given = dict(word.split("=", 1) for word in words[3:middle] if "=" in word)
-    env = {name: value for name, value in given.items() if ENVIRONMENT.get(name) != value and name not in _LOGIN}
     # nothing above has to be right: only a text that we would have written ourselves passes
-    if _forced(command, cwd=cwd, env=env, centiseconds=centiseconds) != text:
+    if again != text:
         raise NotOurs("the force-command is not grantd's")
     return Forced(command=command.encode(), cwd=cwd, env=MappingProxyType(env), centiseconds=centiseconds)
 
@@ -234,6 +235,8 @@ def _forced(command: str, *, cwd: str, env: Mapping[str, str], centiseconds: int
 
 
 def _environment(env: Mapping[str, str]) -> str:
+    if any(_ENV_NAME.fullmatch(name) is None for name in env):
+        raise ValueError("only TERM, LANG and LC_* are a plan's to set")
     login = [f'{name}="${name}"' for name in _LOGIN]
     fixed = [f"{name}={_quote(value)}" for name, value in {**ENVIRONMENT, **dict(sorted(env.items()))}.items()]
     return " ".join(["/usr/bin/env -i", *login, *fixed])

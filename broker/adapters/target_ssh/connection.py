@@ -18,7 +18,7 @@ from asyncssh.packet import SSHPacket
 from broker.adapters.target_ssh.faults import fault, fault_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from asyncssh.packet import SSHPacketLogger
 
@@ -71,6 +71,8 @@ class Connection(asyncssh.SSHClientConnection):
     ) -> None:
         super().__init__(loop, options, wait=wait)
         self._keypair = keypair
+        self.on_lost: Callable[[], object] = _nothing
+        """Called once when the connection is gone."""
         self._agent = None
         self._get_agent_keys = False
         self._full = False
@@ -139,6 +141,7 @@ class Connection(asyncssh.SSHClientConnection):
     def _cleanup(self, exc: Exception | None) -> None:
         self._drained.set()
         super()._cleanup(exc)
+        self.on_lost()
 
     def _refuse_channel(self, _type: int, _id: int, packet: SSHPacket) -> None:
         """Whatever kind a target asks for (forwarded-tcpip, x11, agent, session): no."""
@@ -188,14 +191,14 @@ async def log_in(
 ) -> Connection:
     """The SSH handshake over a connected socket, which is the connection's from here on. Raises TargetFault."""
     pinned = asyncssh.import_public_key(host_key)
-    options = await _options(host=host, port=port, login=login, known_hosts=([pinned], [], []))
+    options = _options(host=host, port=port, login=login, known_hosts=([pinned], [], []))
     return await _handshake(sock, options, wait="auth", keypair=keypair)
 
 
 async def shown_host_key(host: str, port: int) -> asyncssh.SSHKey:
     """The Ed25519 key that the address proves to own right now; nobody logs in. Raises TargetFault."""
     sock = await dial(host, port)
-    options = await _options(host=host, port=port, login="grantd", known_hosts=None, host_key_algs=("ssh-ed25519",))
+    options = _options(host=host, port=port, login="grantd", known_hosts=None, host_key_algs=("ssh-ed25519",))
     connection = await _handshake(sock, options, wait="kex", keypair=None)
     key = connection.get_server_host_key()
     connection.abort()
@@ -241,22 +244,29 @@ async def _options(
 
 async def _handshake(
     sock: socket.socket,
-    options: asyncssh.SSHClientConnectionOptions,
+    made: Awaitable[asyncssh.SSHClientConnectionOptions],
     *,
     wait: str,
     keypair: asyncssh.SSHKeyPair | None,
 ) -> Connection:
     loop = asyncio.get_running_loop()
-    options.waiter = loop.create_future()
-    connection = Connection(loop, options, wait=wait, keypair=keypair)
+    connection: Connection | None = None
     try:
         async with asyncio.timeout(LOGIN_SECONDS):
+            options = await made
+            options.waiter = loop.create_future()
+            connection = Connection(loop, options, wait=wait, keypair=keypair)
             await loop.create_connection(lambda: connection, sock=sock)
             await options.waiter
     except BaseException as error:
-        connection.abort()
+        if connection is not None:
+            connection.abort()
         sock.close()
         if isinstance(error, (OSError, asyncssh.Error)):
             raise fault_of(error) from None
         raise
     return connection
+
+
+def _nothing() -> None:
+    """Nothing hangs on it."""

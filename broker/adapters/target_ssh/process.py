@@ -44,6 +44,7 @@ class Channel(asyncssh.SSHClientChannel[bytes]):
         self._recv_paused = False
         self._session = process
         self._unread = 0
+        self._discarding = False
 
     @property
     def is_open(self) -> bool:
@@ -66,17 +67,31 @@ class Channel(asyncssh.SSHClientChannel[bytes]):
 
     def read(self, size: int) -> None:
         """So many bytes left the inbox: once half the window was read, the target may send as much again."""
-        self._unread -= size
+        if not self._discarding:
+            self._unread -= size
+            self._credit()
+
+    def discard(self) -> None:
+        """From now on whatever arrives is dropped, or a target that floods could not even say that it closes."""
+        self._discarding = True
+        self._unread = 0
+        self._credit()
+
+    def _accept_data(self, data: bytes, datatype: int | None = None) -> None:
+        if not data or self._send_state in {"close_pending", "closed"}:
+            return
+        self._recv_window -= len(data)
+        if self._discarding:
+            self._credit()
+        else:
+            self._unread += len(data)
+            self._session.data_received(data, datatype)
+
+    def _credit(self) -> None:
         free = WINDOW - self._recv_window - self._unread
         if free >= WINDOW // 2 and self._recv_state == "open":
             self._recv_window += free
             self.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(free))
-
-    def _accept_data(self, data: bytes, datatype: int | None = None) -> None:
-        if data and self._send_state not in {"close_pending", "closed"}:
-            self._recv_window -= len(data)
-            self._unread += len(data)
-            self._session.data_received(data, datatype)
 
 
 class RemoteProcess(asyncssh.SSHClientSession[bytes]):
@@ -147,6 +162,7 @@ class RemoteProcess(asyncssh.SSHClientSession[bytes]):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CUT_SECONDS):
                     await self.stop()
+                    self.channel.discard()
                     await self._gone.wait()
         if not self._gone.is_set():
             # the target did not confirm: without its connection the reaper and the watchers there end what is left

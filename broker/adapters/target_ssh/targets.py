@@ -53,6 +53,7 @@ class SshTargets:
         self._clock = clock
         self._entropy = entropy
         self._leases: dict[_Key, _Lease] = {}
+        self._sealed: dict[Connection, tuple[TenantId, GrantId]] = {}
         # asyncssh logs what peers say of themselves: versions, reasons, banners (I-27)
         logging.getLogger("asyncssh").setLevel(logging.CRITICAL)
 
@@ -70,11 +71,13 @@ class SshTargets:
             lease.over = True
             if lease.pool is not None:
                 lease.pool.abort()
+        for connection in [own for own, of in self._sealed.items() if of == (tenant, grant)]:
+            connection.abort()
 
     async def close(self) -> None:
-        """Ends every pooled connection."""
-        for key in list(self._leases):
-            await self.end_grant(key.tenant, key.grant)
+        """Ends every connection, and with it, on the targets, whatever still runs."""
+        for tenant, grant in {*((key.tenant, key.grant) for key in self._leases), *self._sealed.values()}:
+            await self.end_grant(tenant, grant)
 
     async def fetch_host_key(self, host: str, port: int) -> str:
         """See Targets."""
@@ -100,6 +103,8 @@ class SshTargets:
         seconds = max(plan.seconds_left, _LEAST_SECONDS)
         command = force_command(plan.command, cwd=plan.cwd, env=plan.env, seconds=seconds)
         connection = await self._connect(plan, command)
+        self._sealed[connection] = (plan.tenant, plan.grant_id)
+        connection.on_lost = lambda: self._sealed.pop(connection, None)
         try:
             process = await opened(connection)
             process.on_gone = connection.close
