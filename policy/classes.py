@@ -1,6 +1,7 @@
 """The two scales everything is decided on: what a command does, and how far a target lets agents go alone.
 
-Holds names and their order only; what they permit is written in Cedar (`tiers.cedar`), what has which class in the catalogue.
+Holds names and their order only; what they permit is written in Cedar (`tiers.cedar`), what has which class in the
+catalogue.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Policies an operator edits (Cedar), decided fail-closed. The only module that knows cedarpy.
 
-Some laws stand above every policy and are held here as well as in Cedar: no decision crosses a tenant, nothing exceeds the grant's
-ceiling, nobody approves what they or their agent asked for, and what was not understood always needs a person. Any error while a
-policy is evaluated is a denial: Cedar itself would skip the policy, and a skipped `forbid` allows.
+Some laws stand above every policy and are held here as well as in Cedar: no decision crosses a tenant, nothing exceeds
+the grant's ceiling, nobody approves what they or their agent asked for, and what was not understood always needs a
+person. Any error while a policy is evaluated is a denial: Cedar itself would skip the policy, and a skipped `forbid`
+allows.
 """
 
 from __future__ import annotations
@@ -108,7 +109,8 @@ class PolicySet:
             sources: file name to Cedar text.
 
         Raises:
-            PolicyError: a syntax error, an attribute or action that the schema does not have, a missing or repeated @id, an
+            PolicyError: a syntax error, an attribute or action that the schema does not have, a missing or repeated
+            @id, an
                 annotation that means nothing here, or no policy at all.
         """
         policies: dict[str, object] = {}
@@ -189,7 +191,10 @@ class PolicySet:
     def _with_or_without(
         self, principal: Principal, target: Resource, verb: str, context: Mapping[str, object], *, person_needed: bool
     ) -> Decision:
-        """Permitted unattended: permit. Else permitted: approval. Else: deny. A forbid of the verb itself denies both."""
+        """Permit if it may go unattended, else ask people if it may go at all, else deny.
+
+        A forbid of the verb itself denies both.
+        """
         if principal.tenant != target.tenant:
             return Deny(reasons=("tenant.isolation",))
         attended, alone = self._ask(principal, target, (verb, f"{verb}_unattended"), context)

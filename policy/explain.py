@@ -1,4 +1,7 @@
-"""A verdict as plain values: for the approver's prompt, for JSON, for the command line. Pure; it decides nothing anew."""
+"""A verdict as plain values, for the approver's prompt, for JSON and for the command line.
+
+Pure; it decides nothing anew.
+"""
 
 from __future__ import annotations
 

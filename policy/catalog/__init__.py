@@ -53,6 +53,37 @@ _KEYS = frozenset(
 )
 _LEVEL_KEYS = frozenset({takes.value for takes in Takes} | {"opaque"})
 
+# Programs that `policy.shell` reads by more than lists; an entry may name one of these and no other.
+SPECIAL_READERS = frozenset(
+    [
+        "shell",
+        "su",
+        "launcher",
+        "find",
+        "xargs",
+        "dashed",
+        "remote",
+        "joins",
+        "command",
+        "sets",
+        "unset",
+        "set",
+        "trap",
+        "test",
+        "echo",
+        "sed",
+        "awk",
+        "tar",
+        "service",
+        "ip",
+        "curl",
+        "wget",
+        "copies",
+        "manager",
+        "verbs",
+    ]
+)
+
 Table = Mapping[str, object]
 
 
@@ -85,7 +116,7 @@ def parse(text: str, file: str) -> Mapping[str, Program]:
     for name, table in tables.items():
         reader = _Reader(where=f"{file}: [{name}]", table=table)
         program = reader.program(name, inherited={})
-        _merge(programs, {key: program for key in (name, *reader.words("names"))})
+        _merge(programs, dict.fromkeys((name, *reader.words("names")), program))
     return programs
 
 
@@ -110,7 +141,7 @@ class _Reader:
         base = self._class("class") or CommandClass.READ
         style = self._text("style") or style
         options = {**inherited, **dict(self._options())}
-        if self._flag("free") and base < CommandClass.WRITE:
+        if self.flag("free") and base < CommandClass.WRITE:
             raise CatalogError(f"{self._where}: a program that reads is never free of its options")
         return Program(
             name=name,
@@ -118,25 +149,36 @@ class _Reader:
             unknown=max(self._class("unknown") or base, CommandClass.EXECUTE),
             any_words=self._class("any"),
             bare=self._class("bare"),
-            style=Style(style),
-            stops=self._flag("stops"),
-            digits=self._flag("digits"),
-            opaque=self._flag("opaque"),
-            egress=self._flag("egress"),
-            outlives=self._flag("outlives"),
-            free=self._flag("free"),
-            special=self._text("special"),
+            style=self._style(style),
+            stops=self.flag("stops"),
+            digits=self.flag("digits"),
+            opaque=self.flag("opaque"),
+            egress=self.flag("egress"),
+            outlives=self.flag("outlives"),
+            free=self.flag("free"),
+            special=self._special(),
             runs_after=self._number("runs_after"),
             operand_limit=self._number("operand_limit"),
             operands=self._patterns("operands"),
             reads_if=frozenset(self.words("reads_if")),
             reads_with=frozenset(self.words("reads_with")),
-            reads_alone=self._flag("reads_alone"),
+            reads_alone=self.flag("reads_alone"),
             options=options,
             subs=dict(self._subs(options, style, self._class("unknown"))),
             match=tuple(self._lines("match")),
             not_match=tuple(self._lines("not_match")),
         )
+
+    def _style(self, word: str) -> Style:
+        if word not in set(Style):
+            raise CatalogError(f"{self._where}.style: {word!r} is none of {', '.join(Style)}")
+        return Style(word)
+
+    def _special(self) -> str | None:
+        name = self._text("special")
+        if name is not None and name not in SPECIAL_READERS:
+            raise CatalogError(f"{self._where}.special: there is no reader {name!r}")
+        return name
 
     def words(self, key: str) -> list[str]:
         return (self._text(key) or "").split()
@@ -157,7 +199,7 @@ class _Reader:
                         Option(
                             takes=takes,
                             command_class=CommandClass.from_word(level) if level else CommandClass.READ,
-                            opaque=reader._flag("opaque") if reader and level else False,
+                            opaque=bool(reader and level and reader.flag("opaque")),
                             egress=name in sends,
                             by_value=by_value.get(name, ()),
                         ),
@@ -191,16 +233,19 @@ class _Reader:
             return
         reader = _Reader(where=f"{self._where}.subs", table=self._table["subs"])
         reader._known(frozenset(_CLASS_WORDS))
+        shows = {key: self._table[key] for key in ("reads_if", "reads_with") if key in self._table}
         for level in _CLASS_WORDS:
             for name in reader.words(level):
-                bare = _Reader(where=reader._where, table={"class": level}).program(name, options, style)
+                bare = _Reader(where=reader._where, table={"class": level, **shows}).program(name, options, style)
                 yield name, bare if unknown is None else _with_unknown(bare, unknown)
 
     def _full_subs(self, options: Mapping[str, Option], style: str) -> Iterator[tuple[str, Program]]:
         """`[git.sub.log]`; a key may list several spellings, and the options of the parent may follow too."""
         if "sub" not in self._table:
             return
-        tables = _Reader(where=f"{self._where}.sub", table=self._table["sub"])._table
+        tables = self._table["sub"]
+        if not isinstance(tables, dict):
+            raise CatalogError(f"{self._where}.sub: expected tables")
         for names, table in tables.items():
             program = _Reader(where=f"{self._where}.{names}", table=table).program(names.split()[0], options, style)
             for name in names.split():
@@ -246,7 +291,7 @@ class _Reader:
     def _number(self, key: str) -> int | None:
         return cast("int | None", self._typed(key, int))
 
-    def _flag(self, key: str) -> bool:
+    def flag(self, key: str) -> bool:
         return bool(self._typed(key, bool))
 
     def _typed(self, key: str, kind: type) -> object:

@@ -35,7 +35,10 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """An option that is known. `by_value` decides by the value, if there is one; an unmatched value is not understood."""
+    """An option that is known.
+
+    `by_value` decides by the value, if there is one; an unmatched value is not understood.
+    """
 
     takes: Takes
     command_class: CommandClass
@@ -49,10 +52,10 @@ class Program:
     """What a program (or a sub-command of one) does.
 
     `base` is its least class; `unknown` the class of what is not understood about it (never below `execute` in effect);
-    `any_words` the class that no words whatever can exceed, None where that cannot be promised. `free` promises that for every
-    option and operand, so none is listed; it is only for programs that are at least `write`.
-    `reads_if`: one of these options makes the call a `read`, if all others are of `reads_if` or `reads_with` and, with
-    `reads_alone`, there is no operand.
+    `any_words` the class that no words whatever can exceed, None where that cannot be promised. `free` promises that
+    for every option and operand, so none is listed; it is only for programs that are at least `write`. `reads_if`: one
+    of these options makes the call a `read`, if all others are of `reads_if` or `reads_with` and, with `reads_alone`,
+    there is no operand.
     """
 
     name: str

@@ -1,6 +1,7 @@
 """What an awk program does, read by a strict lexer. Runs nothing; what it cannot read it does not guess.
 
-An awk program can run others (`system`, a pipe) and write files (`print >`); everything else in the language only computes and prints.
+An awk program can run others (`system`, a pipe) and write files (`print >`); everything else in the language only
+computes and prints.
 """
 
 from __future__ import annotations
@@ -22,16 +23,73 @@ _TOKEN = re.compile(
 # A slash inside brackets ends the expression in one awk and not in another, so it has no place here.
 _REGEX = re.compile(r"/(?:[^/\\\n\[]|\\[^\n]|\[\^?\]?(?:[^]/\\\n]|\\[^\n])*\])+/")
 _FUNCTIONS = frozenset(
-    """
-    atan2 cos exp int log rand sin sqrt srand gensub gsub index length match split sprintf strftime strtonum sub substr
-    systime mktime tolower toupper asort asorti patsplit and or xor lshift rshift compl close fflush isarray typeof
-    """.split()
+    [
+        "atan2",
+        "cos",
+        "exp",
+        "int",
+        "log",
+        "rand",
+        "sin",
+        "sqrt",
+        "srand",
+        "gensub",
+        "gsub",
+        "index",
+        "length",
+        "match",
+        "split",
+        "sprintf",
+        "strftime",
+        "strtonum",
+        "sub",
+        "substr",
+        "systime",
+        "mktime",
+        "tolower",
+        "toupper",
+        "asort",
+        "asorti",
+        "patsplit",
+        "and",
+        "or",
+        "xor",
+        "lshift",
+        "rshift",
+        "compl",
+        "close",
+        "fflush",
+        "isarray",
+        "typeof",
+    ]
 )
 _KEYWORDS = frozenset(
-    """
-    BEGIN END BEGINFILE ENDFILE if else while for do break continue return next nextfile exit delete in print printf switch
-    case default function func
-    """.split()
+    [
+        "BEGIN",
+        "END",
+        "BEGINFILE",
+        "ENDFILE",
+        "if",
+        "else",
+        "while",
+        "for",
+        "do",
+        "break",
+        "continue",
+        "return",
+        "next",
+        "nextfile",
+        "exit",
+        "delete",
+        "in",
+        "print",
+        "printf",
+        "switch",
+        "case",
+        "default",
+        "function",
+        "func",
+    ]
 )
 _STREAMS = frozenset({'"/dev/stdout"', '"/dev/stderr"', '"/dev/null"'})
 _VALUE_ENDS = frozenset({"string", "number", "name", "]", "$"})

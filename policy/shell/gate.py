@@ -1,4 +1,4 @@
-"""The byte gate (G0) and line continuation (G2): what may reach the parser at all.
+r"""The byte gate (G0) and line continuation (G2): what may reach the parser at all.
 
 Never repairs: the only change it makes is the join of `\\<newline>` that bash itself makes first, and it keeps the
 offsets of the bytes as they were given. Everything else is passed on untouched or refused.
@@ -49,7 +49,8 @@ def admit(command: bytes) -> Source:
     """Let a command line through to the parser.
 
     Raises:
-        GateError: it is empty, longer than MAX_COMMAND_BYTES, not UTF-8, holds a character that a terminal hides or a shell
+        GateError: it is empty, longer than MAX_COMMAND_BYTES, not UTF-8, holds a character that a terminal hides or a
+        shell
             drops, or joins lines where the join cannot be told for certain.
     """
     if len(command) > MAX_COMMAND_BYTES:

@@ -12,8 +12,8 @@ PASSED_TO_PROGRAMS = re.compile(
     r"|AWS_(?:DEFAULT_)?REGION|SYSTEMD_COLORS|PGTZ|PGAPPNAME|NEEDRESTART_MODE"
 )
 
-# A name that is only assigned reaches a program if it is exported already. A broker's session exports few names, and bash
-# itself looks at few; all of them are written in capitals and are of these families.
+# A name that is only assigned reaches a program if it is exported already. A broker's session exports few names, and
+# bash itself looks at few; all of them are written in capitals and are of these families.
 _TAKEN = re.compile(
     r"PATH|IFS|ENV|HOME|SHELL|USER|LOGNAME|TERM\w*|PWD|OLDPWD|CDPATH|FPATH|TMPDIR|TMOUT|DISPLAY|GLOBIGNORE|EXECIGNORE|FCEDIT|FIGNORE"
     r"|FUNCNEST|HOSTFILE|IGNOREEOF|INPUTRC|MAIL\w*|OPT(?:ARG|ERR|IND)|POSIXLY_CORRECT|PROMPT_\w+|PS\d|READLINE_\w+|REPLY|RANDOM"
@@ -21,7 +21,7 @@ _TAKEN = re.compile(
     r"|BASH\w*|HIST\w*|LD_\w+|GCONV\w*|LOCPATH|NLSPATH|MALLOC_\w+|GLIBC_\w+|EDITOR|VISUAL|\w*PAGER|BROWSER|LESS\w*|GIT_\w+|SSH_\w+"
     r"|SUDO_\w+|SYSTEMD_\w+|XDG_\w+|DBUS_\w+|\w+_PROXY|PYTHON\w*|PERL\w*|RUBY\w*|NODE_\w+|JAVA_\w+|\w*OPTS|\w*OPTIONS|\w+FLAGS"
     r"|[A-Z]+_CONFIG\w*|KUBE\w*|DOCKER_\w+|AWS_\w+|GOOGLE_\w+|AZURE_\w+|PG[A-Z]+|MYSQL_\w+|NOTIFY_SOCKET|LISTEN_\w+|CURL_\w+|SSL_\w+"
-    r"|OPENSSL_\w+|_|histchars|auto_resume|\w+_proxy"
+    r"|OPENSSL_\w+|histchars|auto_resume|\w+_proxy"
 )
 
 

@@ -23,7 +23,10 @@ class Given:
 
 @dataclass(slots=True, kw_only=True)
 class Call:
-    """A call as its program reads it. `doubt`: why it could not be read, "" if it could; `open` if a word could be anything."""
+    """A call as its program reads it.
+
+    `doubt`: why it could not be read, "" if it could; `open` if a word could be anything.
+    """
 
     given: list[Given] = field(default_factory=list)
     operands: list[Word] = field(default_factory=list)

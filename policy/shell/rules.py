@@ -1,41 +1,51 @@
-"""What one simple command does: its dequoted words held against the catalogue.
+"""How options and operands move the class of a call; the parts that every reader of calls shares.
 
-Fails up: a name, option, sub-command or operand that the catalogue does not know makes the call `execute` and opaque, and where
-the words themselves speak of installing or rebooting, at least that. Reads no shell syntax; that is the walk's part.
+Decides no call by itself (`calls.py` does) and reads no shell syntax.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from policy import catalog
 from policy.catalog.model import Pattern, Program
 from policy.classes import CommandClass
 from policy.shell.effect import Effect, opaque, plain
-from policy.shell.options import Call, read_call
+from policy.shell.options import Call
 from policy.shell.words import Word
 
-# Only root writes here on a target that `target add` has checked; elsewhere a name says nothing about the file.
-TRUSTED_FOLDERS = frozenset({"/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"})
-_NAME = re.compile(r"[A-Za-z0-9_.+:\[\]-]+")
-_ASCII = re.compile(r"[\x20-\x7e]*")
 _REBOOTS = frozenset(
-    "reboot poweroff shutdown halt suspend hibernate hybrid-sleep soft-reboot kexec power-off shut deallocate sleep-system".split()
+    [
+        "reboot",
+        "poweroff",
+        "shutdown",
+        "halt",
+        "suspend",
+        "hibernate",
+        "hybrid-sleep",
+        "soft-reboot",
+        "kexec",
+        "power-off",
+        "shut",
+        "deallocate",
+        "sleep-system",
+    ]
 )
 _INSTALLS = frozenset(
-    "install reinstall uninstall upgrade full-upgrade dist-upgrade full-update autoremove autopurge self-update sync-packages".split()
-)
-# Files that act on the machine when they are written to.
-_REBOOT_FILE = re.compile(r"/+(?:proc/+sysrq-trigger|sys/+power/+(?:state|disk|mem_sleep)|dev/+watchdog\d*)")
-_REBOOT_UNIT = re.compile(
-    r"(?:reboot|poweroff|halt|kexec|soft-reboot|suspend|hibernate|hybrid-sleep|sleep|rescue|emergency|shutdown|umount|final|exit"
-    r"|ctrl-alt-del|runlevel[0156])\.target|systemd-(?:reboot|poweroff|halt|kexec|suspend|hibernate|hybrid-sleep)\.service"
-)
-_LASTING_FILE = re.compile(
-    r"authorized_keys|/etc/(?:cron|anacrontab|systemd|init|rc|profile)|/var/spool/(?:cron|at)|/\.(?:bash|z|ssh/)"
+    [
+        "install",
+        "reinstall",
+        "uninstall",
+        "upgrade",
+        "full-upgrade",
+        "dist-upgrade",
+        "full-update",
+        "autoremove",
+        "autopurge",
+        "self-update",
+        "sync-packages",
+    ]
 )
 
 
@@ -55,55 +65,7 @@ class Scene(Protocol):
         """Whether the text has defined this function for certain."""
 
 
-def weigh(words: Sequence[Word], scene: Scene) -> Effect:
-    """The effect of a simple command, its name included; at least one word."""
-    return with_files(words, _weigh(words, scene))
-
-
-def _weigh(words: Sequence[Word], scene: Scene) -> Effect:
-    name = words[0]
-    if not name.fixed:
-        return opaque("name.open", "which program runs is only known on the target", floor=hinted(words[1:]))
-    if scene.defines(name.text):
-        return plain(CommandClass.READ, "function.call", "calls a function defined above, whose body is decided there")
-    folder, slash, base = name.text.rpartition("/")
-    program = catalog.shipped().get(base)
-    if slash and folder not in TRUSTED_FOLDERS:
-        floor = max(hinted(words[1:]), _by_name(program, words, scene))
-        return opaque("name.path", f"{name.text!r} is not in a folder that only root writes to", floor=floor)
-    if program is None or not _NAME.fullmatch(base):
-        return opaque("name.unknown", f"{base!r} is not in the catalogue", floor=hinted(words[1:]))
-    return decide(program, words, scene, rule=program.name)
-
-
-def _by_name(program: Program | None, words: Sequence[Word], scene: Scene) -> CommandClass:
-    """A program of an unknown folder does at least what its namesake would."""
-    if program is None:
-        return CommandClass.EXECUTE
-    return decide(program, words, scene, rule=program.name).command_class
-
-
-def decide(program: Program, words: Sequence[Word], scene: Scene, *, rule: str) -> Effect:
-    """The effect of a call of a known program (or of one of its sub-commands)."""
-    from policy.shell.special import SPECIALS
-
-    if program.special:
-        return SPECIALS[program.special](program, words, scene)
-    if program.free:
-        return _free(program, rule)
-    until_operand = bool(program.subs) or program.runs_after is not None or program.stops
-    call = read_call(program, words[1:], until_operand=until_operand)
-    effect = by_options(program, call, rule)
-    if call.doubt:
-        return not_read(program, call, words, rule)
-    if program.subs:
-        return _sub(program, call, scene, effect, rule)
-    if program.runs_after is not None:
-        return _runs(program, call, scene, effect, rule)
-    return by_operands(program, call, effect, rule)
-
-
-def _free(program: Program, rule: str) -> Effect:
+def free(program: Program, rule: str) -> Effect:
     """A program whose entry promises that no option changes its class."""
     effect = plain(program.base, rule, f"{program.name} is a {program.base.word} command, whatever its options")
     return replace(effect, opaque=program.opaque, egress=program.egress, outlives=program.outlives)
@@ -126,7 +88,7 @@ def not_read(program: Program, call: Call, words: Sequence[Word], rule: str) -> 
 
 def by_options(program: Program, call: Call, rule: str) -> Effect:
     """The program's base class, raised by the options that were given."""
-    if _only_reads(program, call):
+    if only_reads(program, call):
         return plain(CommandClass.READ, f"{rule}.reads", f"{program.name} only shows something with these options")
     effect = Effect(
         command_class=program.base,
@@ -151,9 +113,11 @@ def by_options(program: Program, call: Call, rule: str) -> Effect:
     return effect
 
 
-def _only_reads(program: Program, call: Call) -> bool:
+def only_reads(program: Program, call: Call) -> bool:
+    """Whether the options given turn the call into one that only shows something (`reads_if` of the entry)."""
     names = {given.name for given in call.given}
-    shows = names & program.reads_if and not names - program.reads_if - program.reads_with
+    others = set() if "*" in program.reads_with else names - program.reads_if - program.reads_with
+    shows = names & program.reads_if and not others
     values = all(
         _match(given.option.by_value, given.value)[0] is CommandClass.READ
         for given in call.given
@@ -182,47 +146,13 @@ def _match(patterns: Sequence[Pattern], word: Word) -> tuple[CommandClass, bool]
     return CommandClass.EXECUTE, False
 
 
-def _sub(program: Program, call: Call, scene: Scene, effect: Effect, rule: str) -> Effect:
-    if not call.operands:
-        if call.has("--version", "--help", "-V", "-h"):
-            return effect
-        if program.bare is None:
-            return worse(effect, opaque(rule, f"{program.name} without a sub-command", floor=program.unknown))
-        return effect.at_least(program.bare, rule, f"{program.name} alone is a {program.bare.word} command")
-    name, *_ = call.operands
-    sub = program.subs.get(name.text) if name.fixed else None
-    if sub is None:
-        floor = max(program.unknown, hinted(call.operands))
-        return worse(
-            effect, opaque(f"{rule}.unknown", f"{program.name} {name.text!r} is not in the catalogue", floor=floor)
-        )
-    return worse(effect, decide(replace_name(sub, program), call.operands, scene, rule=f"{rule} {name.text}"))
-
-
-def replace_name(sub: Program, parent: Program) -> Program:
-    """A sub-command under its full name, for reasons that people read."""
-    name = f"{parent.name} {sub.name}"
-    return replace(sub, name=name, egress=sub.egress or parent.egress, unknown=max(sub.unknown, parent.unknown))
-
-
-def _runs(program: Program, call: Call, scene: Scene, effect: Effect, rule: str) -> Effect:
-    """A program that runs the words after its own: the higher of the two."""
-    own, inner = call.operands[: program.runs_after], call.operands[program.runs_after or 0 :]
-    if any(not word.operand_like for word in own):
-        return worse(effect, opaque(rule, f"{program.name}: where its own words end cannot be told"))
-    if inner:
-        return around(effect, scene.run_words(inner))
-    if program.bare is not None:
-        return effect.at_least(program.bare, rule, f"{program.name} alone is a {program.bare.word} command")
-    return worse(effect, opaque(rule, f"{program.name} without a command starts a shell or reads one"))
-
-
 def around(effect: Effect, inner: Effect) -> Effect:
-    """A wrapper's own effect when what it runs is a part of its own: flags come together, the class stays the wrapper's."""
-    return replace(effect, egress=effect.egress, outlives=effect.outlives or inner.outlives)
+    """A wrapper's own effect; what it runs is a part of its own, so only what colours the whole call is joined."""
+    return replace(effect, outlives=effect.outlives or inner.outlives)
 
 
 def by_operands(program: Program, call: Call, effect: Effect, rule: str) -> Effect:
+    """What the operands make of a call that was read in full."""
     if not call.operands and program.bare is not None:
         alone = plain(program.bare, rule, f"{program.name} alone is a {program.bare.word} command")
         return worse(effect, alone) if call.given else alone
@@ -247,6 +177,7 @@ def by_operands(program: Program, call: Call, effect: Effect, rule: str) -> Effe
 
 
 def worse(left: Effect, right: Effect) -> Effect:
+    """The higher of two effects, with the flags of both."""
     high = right if right.command_class >= left.command_class else left
     return replace(
         high,
@@ -262,26 +193,3 @@ def hinted(words: Sequence[Word]) -> CommandClass:
     if texts & _REBOOTS:
         return CommandClass.REBOOT
     return CommandClass.INSTALL if texts & _INSTALLS else CommandClass.READ
-
-
-def with_files(words: Sequence[Word], effect: Effect) -> Effect:
-    """Files that act when they are written, whichever program writes them; and names that are not ASCII."""
-    if effect.command_class >= CommandClass.WRITE:
-        if any(_REBOOT_UNIT.fullmatch(word.text) for word in words[1:]):
-            effect = effect.at_least(
-                CommandClass.REBOOT, "unit.reboot", "names a unit that restarts or stops the machine"
-            )
-        texts = [word.text for word in words[1:]]
-        if any(_REBOOT_FILE.search(text) for text in texts):
-            effect = effect.at_least(
-                CommandClass.REBOOT, "file.reboot", "writes a file that restarts or stops the machine"
-            )
-        if any(_LASTING_FILE.search(text) for text in texts):
-            effect = replace(effect, outlives=True)
-    strange = next(
-        (word for word in words if word.text.startswith("-") and not _ASCII.fullmatch(word.text.partition("=")[0])),
-        None,
-    )
-    if strange is not None and effect.rule != "name.open":
-        effect = worse(effect, opaque("option.charset", f"{strange.text!r} has characters that no option has"))
-    return effect

@@ -1,4 +1,7 @@
-"""What a sed script does, read by a strict lexer of GNU sed's commands. Runs nothing; what it cannot read it does not guess."""
+"""What a sed script does, read by a strict lexer of GNU sed's commands.
+
+Runs nothing; what it cannot read it does not guess.
+"""
 
 from __future__ import annotations
 

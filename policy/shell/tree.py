@@ -1,12 +1,13 @@
 """Parse a command line and hold the tree against the bytes (guards G1 and G3 to G12).
 
 The parser alone is not believed: a dozen shapes are known where it reports no error and hides a command that bash runs.
-A tree that leaves this module accounts for every byte; what it cannot account for is refused, what it does not know is marked.
-Never decides what a command does.
+A tree that leaves this module accounts for every byte; what it cannot account for is refused, what it does not know is
+marked. Never decides what a command does.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass, field
 
@@ -23,23 +24,96 @@ _PARSER = tree_sitter.Parser(tree_sitter.Language(tree_sitter_bash.language()))
 
 # G3: what the walk knows how to read. A kind that a later grammar invents is not in it, so it fails up.
 _KNOWN_KINDS = frozenset(
-    """
-    program comment command command_name word number string string_content raw_string ansi_c_string concatenation
-    simple_expansion expansion variable_name special_variable_name subscript command_substitution process_substitution
-    variable_assignment variable_assignments array redirected_statement file_redirect file_descriptor herestring_redirect
-    heredoc_redirect heredoc_start heredoc_body heredoc_content heredoc_end list pipeline negated_command subshell
-    compound_statement do_group if_statement elif_clause else_clause while_statement for_statement c_style_for_statement
-    case_statement case_item extglob_pattern function_definition test_command test_operator binary_expression
-    unary_expression parenthesized_expression postfix_expression ternary_expression regex arithmetic_expansion
-    declaration_command unset_command brace_expression
-    """.split()
+    [
+        "program",
+        "comment",
+        "command",
+        "command_name",
+        "word",
+        "number",
+        "string",
+        "string_content",
+        "raw_string",
+        "ansi_c_string",
+        "concatenation",
+        "simple_expansion",
+        "expansion",
+        "variable_name",
+        "special_variable_name",
+        "subscript",
+        "command_substitution",
+        "process_substitution",
+        "variable_assignment",
+        "variable_assignments",
+        "array",
+        "redirected_statement",
+        "file_redirect",
+        "file_descriptor",
+        "herestring_redirect",
+        "heredoc_redirect",
+        "heredoc_start",
+        "heredoc_body",
+        "heredoc_content",
+        "heredoc_end",
+        "list",
+        "pipeline",
+        "negated_command",
+        "subshell",
+        "compound_statement",
+        "do_group",
+        "if_statement",
+        "elif_clause",
+        "else_clause",
+        "while_statement",
+        "for_statement",
+        "c_style_for_statement",
+        "case_statement",
+        "case_item",
+        "extglob_pattern",
+        "function_definition",
+        "test_command",
+        "test_operator",
+        "binary_expression",
+        "unary_expression",
+        "parenthesized_expression",
+        "postfix_expression",
+        "ternary_expression",
+        "regex",
+        "arithmetic_expansion",
+        "declaration_command",
+        "unset_command",
+        "brace_expression",
+    ]
 )
 # Where two touching children would be two words to the parser and one to bash.
 _WORD_LISTS = frozenset({"command", "for_statement", "array", "declaration_command", "unset_command", "file_redirect"})
 _NOT_WORDS = frozenset({"file_redirect", "file_descriptor", "herestring_redirect", "heredoc_redirect", "do_group"})
 # Leaves whose inside is text to the parser: a gap or an odd token in them is not a dropped one.
 _QUOTED = frozenset({"raw_string", "ansi_c_string", "comment", "heredoc_body", "heredoc_start", "heredoc_end"})
-RESERVED = frozenset("! { } if then elif else fi do done case esac while until for select in function [[ ]]".split())
+RESERVED = frozenset(
+    [
+        "!",
+        "{",
+        "}",
+        "if",
+        "then",
+        "elif",
+        "else",
+        "fi",
+        "do",
+        "done",
+        "case",
+        "esac",
+        "while",
+        "until",
+        "for",
+        "select",
+        "in",
+        "function",
+        "[[",
+        "]]",
+    ]
+)
 _CASE_ENDS = frozenset({";;", ";&", ";;&"})
 _CODE = re.compile(rb"[$](?:[({\[])|`|[<>]\(")
 _BODY_CODE = re.compile(rb"[$][({\[]|`")
@@ -82,7 +156,7 @@ class _Guard:
 
     def check(self, root: Node) -> None:
         self._visit(root, None, 0)
-        self._gap(len(self.data))  # G9: the tree spans the whole input
+        self._gap(len(self.data), "")  # G9: the tree spans the whole input
 
     def _visit(self, node: Node, parent: Node | None, depth: int) -> None:
         if depth > MAX_NESTING:
@@ -98,13 +172,17 @@ class _Guard:
         for child in children:
             self._visit(child, node, depth + 1)
 
-    def _gap(self, start: int) -> None:
-        """G4: between two leaves there is only white space; anything else is a token that the tree lost."""
-        if self.data[self.end : start].strip(b" \t\n"):
+    def _gap(self, start: int, kind: str) -> None:
+        """G4: between two leaves there is only white space; anything else is a token that the tree lost.
+
+        One loss is known and made good by the walk: the operand `-` right before a here-document.
+        """
+        lost = self.data[self.end : start].strip(b" \t\n")
+        if lost and not (lost == b"-" and kind in ("<<", "<<-")):
             raise GateError("guard.gap", f"bytes {self.end} to {start} are not part of any word")
 
     def _leaf(self, node: Node, kind: str, parent: Node | None) -> None:
-        self._gap(node.start_byte)
+        self._gap(node.start_byte, kind)
         self.end = max(self.end, node.end_byte)
         text = self.data[node.start_byte : node.end_byte]
         if node.is_missing:
@@ -145,7 +223,7 @@ class _Guard:
             self._heredoc(node, parent)
 
     def _touching(self, children: list[Node]) -> None:
-        for left, right in zip(children, children[1:], strict=False):
+        for left, right in itertools.pairwise(children):
             if left.end_byte == right.start_byte and _is_word(left) and _is_word(right):
                 raise GateError("guard.touching", f"two words that touch at byte {right.start_byte}")
 

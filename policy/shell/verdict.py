@@ -11,8 +11,9 @@ from policy.classes import CommandClass
 class Part:
     """One thing that a command line does: a simple command, a redirect, an assignment.
 
-    `span` is in byte offsets into the command as it was given; a part from inside a quoted script (`sh -c '...'`) has the span
-    of the word it was written in. `argv` is dequoted; a word whose value only the target knows is shown as it was written.
+    `span` is in byte offsets into the command as it was given; a part from inside a quoted script (`sh -c '...'`) has
+    the span of the word it was written in. `argv` is dequoted; a word whose value only the target knows is shown as it
+    was written.
     """
 
     span: tuple[int, int]

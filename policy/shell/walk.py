@@ -1,7 +1,7 @@
 """Walk a checked tree and keep a part for everything in it that does something.
 
-The class of a command line is the maximum over its parts, so a part may be counted too often but never left out. A node this walk
-has no reader for becomes an opaque part. Runs nothing, reads nothing but the tree.
+The class of a command line is the maximum over its parts, so a part may be counted too often but never left out. A node
+this walk has no reader for becomes an opaque part. Runs nothing, reads nothing but the tree.
 """
 
 from __future__ import annotations
@@ -9,27 +9,40 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from tree_sitter import Node
 
 from policy import catalog
 from policy.classes import CommandClass
-from policy.shell import rules
+from policy.shell import calls
 from policy.shell.effect import Effect, opaque, plain
 from policy.shell.gate import GateError, Source, admit
 from policy.shell.names import PASSED_TO_PROGRAMS, PLAIN_NAME, settable
 from policy.shell.tree import Tree, parse
 from policy.shell.verdict import Part
-from policy.shell.words import Word, read_word
+from policy.shell.words import Word, fixed, read_word
 
 MAX_SCRIPT_DEPTH = 8
 MAX_PARTS = 2_000
 
 _CONTAINERS = frozenset(
-    """
-    program list pipeline negated_command subshell compound_statement do_group if_statement elif_clause else_clause
-    while_statement case_statement case_item variable_assignments
-    """.split()
+    [
+        "program",
+        "list",
+        "pipeline",
+        "negated_command",
+        "subshell",
+        "compound_statement",
+        "do_group",
+        "if_statement",
+        "elif_clause",
+        "else_clause",
+        "while_statement",
+        "case_statement",
+        "case_item",
+        "variable_assignments",
+    ]
 )
 _REDIRECTS = frozenset({"file_redirect", "herestring_redirect", "heredoc_redirect"})
 _SUBSTITUTIONS = frozenset({"command_substitution", "process_substitution"})
@@ -50,7 +63,7 @@ _NOT_POSIX = re.compile(
 
 @dataclass(slots=True, kw_only=True)
 class Names:
-    """What a command line is known to put into its variables, for the places where bash would evaluate a value as code."""
+    """What a command line is known to put into its variables, for places where bash evaluates a value as code."""
 
     untrusted: set[str] = field(default_factory=set)
     evaluated: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -100,30 +113,42 @@ class Walk:
         effect = plain(CommandClass.READ, "shell.background", "what stands before & keeps running by itself")
         self._keep(_span(node), ("&",), replace(effect, outlives=True))
 
-    def _command(self, node: Node, extra: Sequence[Node] = ()) -> None:
+    def command(self, node: Node, extra: Sequence[Node] = (), lost: Sequence[Word] = ()) -> None:
         words: list[Word] = []
+        passed: list[Node] = []
         for child in (*node.children, *extra):
             if child.type == "variable_assignment":
-                self._passed(child)
+                passed.append(child)
             elif child.type in _REDIRECTS:
                 words += [self.word(more) for more in self._redirect(child)]
             else:
                 words.append(self.word(child))
+        words += lost
+        reads = bool(words) and words[0].fixed and words[0].text == "read"
+        for child in passed:
+            self._passed(child, also="IFS" if reads else "")
         if words:
             self.run_words(words)
 
-    def _redirected(self, node: Node) -> None:
+    def redirected(self, node: Node) -> None:
         body = None if node.children[0].type in _REDIRECTS else node.children[0]
         rest = node.children if body is None else node.children[1:]
         extra = [word for child in rest for word in self._redirect(child)]
+        lost = self._lost_dashes(node.children)
         if body is not None and body.type == "command":
-            self._command(body, extra)
-        elif extra:
+            self.command(body, extra, lost)
+        elif extra or lost:
             raise GateError("guard.redirect", "words after a redirect that belong to no command")
         elif body is not None:
             self.statement(body)
 
-    def _for(self, node: Node) -> None:
+    def _lost_dashes(self, children: Sequence[Node]) -> list[Word]:
+        """The operands `-` that stand before a here-document, which the parser drops (see guard G4)."""
+        gaps = pairwise(children)
+        pairs = [(left.end_byte, right.start_byte) for left, right in gaps if right.type == "heredoc_redirect"]
+        return [fixed("-", pair) for pair in pairs if self.tree.data[pair[0] : pair[1]].strip() == b"-"]
+
+    def loop(self, node: Node) -> None:
         values: list[Word] = []
         name = ""
         for child in node.children:
@@ -137,14 +162,14 @@ class Walk:
             self.names.untrusted.add(name)
         self._named(node, name)
 
-    def _c_for(self, node: Node) -> None:
+    def c_for(self, node: Node) -> None:
         for child in node.children:
-            if child.type == "do_group" or child.type == "compound_statement":
+            if child.type in {"do_group", "compound_statement"}:
                 self.statement(child)
             elif child.is_named:
                 self._arithmetic(child)
 
-    def _function(self, node: Node) -> None:
+    def function(self, node: Node) -> None:
         name, body = node.children_by_field_name("name"), node.children_by_field_name("body")
         text = self._text(name[0])
         for child in node.children:
@@ -157,7 +182,7 @@ class Walk:
         else:
             self.names.functions.add(text)
 
-    def _test(self, node: Node) -> None:
+    def test(self, node: Node) -> None:
         double = node.children[0].type == "[["
         self._keep(_span(node), ("[[" if double else "[",), plain(CommandClass.READ, "test", "only tests"))
         for child in node.children:
@@ -165,12 +190,11 @@ class Walk:
                 self._condition(child, double=double)
 
     def _condition(self, node: Node, *, double: bool) -> None:
-        kinds = [child.type for child in node.children]
         operators = {self._text(child) for child in node.children if child.type == "test_operator"}
         if node.type in _ARITHMETIC:
             for child in node.children:
-                if child.type in _SUBSTITUTIONS or (double and operators & _COMPARES and child.type != "test_operator"):
-                    self._compared(child, kinds)
+                if double and operators & _COMPARES and child.is_named and child.type != "test_operator":
+                    self._evaluated(child, "test.number", "a number comparison evaluates its operands as code")
                 elif operators & {"-v", "-R"} and child.type != "test_operator":
                     self._plain_name(child)
                 elif child.is_named:
@@ -180,11 +204,6 @@ class Walk:
         if word.splits and not double:
             self._evaluated(node, "test.split", "an unquoted value can become other tests; quote it")
 
-    def _compared(self, node: Node, kinds: Sequence[str]) -> None:
-        if node.type in _SUBSTITUTIONS and "test_operator" not in kinds:
-            self.word(node)
-        self._evaluated(node, "test.number", "a number comparison evaluates its operands as code")
-
     def _plain_name(self, node: Node) -> None:
         word = self.word(node)
         if not (word.fixed and PLAIN_NAME.fullmatch(word.text)):
@@ -192,7 +211,7 @@ class Walk:
 
     # -- variables
 
-    def _assignment(self, node: Node) -> None:
+    def assignment(self, node: Node) -> None:
         """`NAME=value` on its own: it stays in this shell unless the name is one that programs see."""
         name, value = self._assigned(node)
         text = self._text(node)
@@ -204,10 +223,10 @@ class Walk:
         if value is not None and not _numeric(value, self._text(value)):
             self.names.untrusted.add(name)
 
-    def _passed(self, node: Node) -> None:
-        """`NAME=value command`: the program sees it."""
+    def _passed(self, node: Node, *, also: str = "") -> None:
+        """`NAME=value command`: the program sees it. `read` alone takes an IFS of its own."""
         name, _ = self._assigned(node)
-        if not PASSED_TO_PROGRAMS.fullmatch(name):
+        if name != also and not PASSED_TO_PROGRAMS.fullmatch(name):
             self._keep(
                 _span(node), (self._text(node),), opaque("variable.passed", f"{name} can change what programs do")
             )
@@ -232,12 +251,12 @@ class Walk:
                 self.word(child)
         return name, value
 
-    def _declaration(self, node: Node) -> None:
+    def declaration(self, node: Node) -> None:
         keyword = self._text(node.children[0])
         allowed = {"-r", "-g", "-a", "--"} if keyword != "export" else {"--"}
         for child in node.children[1:]:
             if child.type == "variable_assignment":
-                (self._passed if keyword == "export" else self._assignment)(child)
+                (self._passed if keyword == "export" else self.assignment)(child)
                 if keyword == "export":
                     self.names.untrusted.add(self._text(child.children[0]))
             elif child.type == "variable_name":
@@ -256,7 +275,7 @@ class Walk:
         if keyword == "export" and not PASSED_TO_PROGRAMS.fullmatch(name):
             self._keep(_span(node), (keyword, name), opaque("variable.passed", f"{name} can change what programs do"))
 
-    def _unset(self, node: Node) -> None:
+    def unset(self, node: Node) -> None:
         self.run_words([self.word(child) for child in node.children])
 
     def _named(self, node: Node, name: str) -> None:
@@ -308,8 +327,8 @@ class Walk:
             effect = replace(opaque("redirect.network", "opens a network connection"), egress=True)
         elif not target.fixed and not target.tail:
             effect = opaque("redirect.open", "which file is written is only known on the target")
-        words = [_source_word(operator, _span(node)), target]
-        self._keep(_span(node), (operator, target.text), rules.with_files(words, effect))
+        words = [fixed(operator, _span(node)), target]
+        self._keep(_span(node), (operator, target.text), calls.with_files(words, effect))
 
     # -- words
 
@@ -341,9 +360,9 @@ class Walk:
         names = [
             child for child in node.children if child.type in ("variable_name", "subscript", "special_variable_name")
         ]
-        numbers = operators == [":"] or operators == [":", ":"]
-        literal = all(child.type in ("variable_name", "number") for child in node.children if child.is_named)
-        if not names or any(operator not in _OPERATORS for operator in operators) and not (numbers and literal):
+        numbers = operators in ([":"], [":", ":"])
+        literal = all(child.type == "number" for child in node.children if child.is_named and child not in names[:1])
+        if not names or (any(operator not in _OPERATORS for operator in operators) and not (numbers and literal)):
             self._keep(
                 _span(node), (self._text(node),), opaque("expansion.operator", "an expansion that evaluates or assigns")
             )
@@ -385,7 +404,7 @@ class Walk:
 
     def run_words(self, words: Sequence[Word]) -> Effect:
         """Decide a simple command and keep it as a part."""
-        effect = rules.weigh(words, self)
+        effect = calls.weigh(words, self)
         span = (words[0].span[0], words[-1].span[1])
         self._keep(span, tuple(word.text for word in words), effect)
         return effect
@@ -474,10 +493,6 @@ def _network(target: Word) -> bool:
     return any(name in text for name in ("/dev/tcp", "/dev/udp") for text in (target.text, target.head))
 
 
-def _source_word(text: str, span: tuple[int, int]) -> Word:
-    return Word(text=text, fixed=True, head=text, tail=text, single=True, splits=False, span=span)
-
-
 def _sum(parts: Iterable[Part]) -> Effect:
     """The effect of a script from its parts."""
     kept = list(parts)
@@ -495,13 +510,13 @@ def _sum(parts: Iterable[Part]) -> Effect:
 
 
 _STATEMENTS: Mapping[str, Callable[[Walk, Node], None]] = {
-    "command": Walk._command,
-    "redirected_statement": Walk._redirected,
-    "for_statement": Walk._for,
-    "c_style_for_statement": Walk._c_for,
-    "function_definition": Walk._function,
-    "test_command": Walk._test,
-    "variable_assignment": Walk._assignment,
-    "declaration_command": Walk._declaration,
-    "unset_command": Walk._unset,
+    "command": Walk.command,
+    "redirected_statement": Walk.redirected,
+    "for_statement": Walk.loop,
+    "c_style_for_statement": Walk.c_for,
+    "function_definition": Walk.function,
+    "test_command": Walk.test,
+    "variable_assignment": Walk.assignment,
+    "declaration_command": Walk.declaration,
+    "unset_command": Walk.unset,
 }

@@ -22,6 +22,7 @@ _ANSI_LETTERS = {
     "a": "\a", "b": "\b", "e": "\x1b", "E": "\x1b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v",
     "\\": "\\", "'": "'", '"': '"', "?": "?",
 }  # fmt: skip
+_LAST_ASCII = 0x7F
 _MARK = "\ufdd0"  # stands for what the target fills in; a noncharacter, so the byte gate lets none through
 
 
@@ -143,7 +144,10 @@ def _unquoted(text: str, pieces: _Pieces) -> None:
 
 
 def _string(node: Node, data: bytes, pieces: _Pieces) -> None:
-    """Inside double quotes only `\\`, `"`, `$` and a backtick can be escaped; white space before a `$` belongs to the text."""
+    r"""Read a double-quoted string, where only `\\`, `"`, `$` and a backtick can be escaped.
+
+    White space before a `$` belongs to the text, though the parser counts it to the expansion.
+    """
     position = node.start_byte + 1
     for child in node.children:
         if child.type in _EXPANSIONS:
@@ -175,4 +179,4 @@ def _ansi_escape(match: re.Match[str]) -> str:
         return _ANSI_LETTERS[letter]
     octal = match.group(3)
     number = int(octal, 8) & 0xFF if octal else int(next(n for n in numbers if n), 16)
-    return chr(number) if number < 0x80 else "\0"  # NUL: not decoded here, the caller leaves the word open
+    return chr(number) if number <= _LAST_ASCII else "\0"  # NUL: not decoded here, the caller leaves the word open

@@ -1,0 +1,240 @@
+"""Shells, launchers and shell builtins: programs whose words run other programs or change the shell itself.
+
+Each reader returns the effect of the call and hands what the call runs back to the scene. What it cannot follow is
+opaque.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from policy.catalog.model import Program, Takes
+from policy.classes import CommandClass
+from policy.shell.effect import Effect, opaque, plain
+from policy.shell.names import PASSED_TO_PROGRAMS, PLAIN_NAME, settable
+from policy.shell.readers import Reader, joined, read_and_weigh, with_script
+from policy.shell.rules import Scene, around, worse
+from policy.shell.words import Word, unknown, with_placeholder
+
+_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=")
+_EXEC = frozenset({"-exec", "-execdir", "-ok", "-okdir"})
+
+
+def _shell(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
+    call, effect = read_and_weigh(program, words, until_operand=True)
+    if call.doubt:
+        return effect
+    if not call.has("-c"):
+        if call.has("--version", "--help") and not call.operands:
+            return effect
+        return worse(
+            effect, opaque(f"{program.name}.file", f"{program.name} runs a script that the command does not show")
+        )
+    if not call.operands:
+        return worse(effect, opaque(f"{program.name}.script", f"{program.name} -c without a script"))
+    return with_script(scene, effect, call.operands[0], dialect=program.name)
+
+
+def _su(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
+    call, effect = read_and_weigh(program, words, until_operand=False)
+    scripts = [given.value for given in call.given if given.name in ("-c", "--command") and given.value]
+    if call.doubt:
+        return effect
+    if len(scripts) != 1:
+        return worse(effect, opaque("su.shell", "su without one command starts a shell"))
+    return with_script(scene, effect, scripts[0], dialect="bash")
+
+
+def _launcher(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
+    """sudo and env: options, assignments, then a command."""
+    call, effect = read_and_weigh(program, words, until_operand=True)
+    if call.doubt:
+        return effect
+    rest = list(call.operands)
+    while rest and (match := _ASSIGNMENT.match(rest[0].head)):
+        if not PASSED_TO_PROGRAMS.fullmatch(match[1]) or not (rest[0].fixed or rest[0].single):
+            effect = worse(effect, opaque(f"{program.name}.variable", f"{match[1]} can change what programs do"))
+        del rest[0]
+    if rest:
+        return around(effect, scene.run_words(rest))
+    if program.name == "env" or call.has("-l", "--list", "-v", "--validate", "-V", "--version", "-k", "-K", "--help"):
+        return effect
+    return worse(effect, opaque(f"{program.name}.shell", f"{program.name} without a command starts a shell"))
+
+
+def _find(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
+    """find: each -exec is a command of its own; the rest is tests and actions by the list."""
+    kept: list[Word] = [words[0]]
+    inner = plain(CommandClass.READ, program.name, "")
+    index = 1
+    while index < len(words):
+        text = words[index].text if words[index].fixed else ""
+        option = program.options.get(text)
+        if text in _EXEC:
+            end = _exec_end(words, index + 1)
+            if end is None or end == index + 1:
+                return opaque(f"{program.name} {text}", f"{text} without its end")
+            inner = worse(inner, scene.run_words([with_placeholder(word, "{}") for word in words[index + 1 : end]]))
+            index = end + 1
+            continue
+        step = 2 if option is not None and option.takes is Takes.VALUE else 1
+        kept += words[index : index + step]
+        index += step
+    _, effect = read_and_weigh(program, kept, until_operand=False)
+    return around(effect, inner)
+
+
+def _exec_end(words: Sequence[Word], start: int) -> int | None:
+    for index in range(start, len(words)):
+        text = words[index].text if words[index].fixed else ""
+        if text == ";" or (text == "+" and words[index - 1].text == "{}"):
+            return index
+    return None
+
+
+def _xargs(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
+    """xargs: the command it is given, with words appended (or filled in) that only its input knows."""
+    call, effect = read_and_weigh(program, words, until_operand=True)
+    if call.doubt:
+        return effect
+    if not call.operands:
+        return replace(effect, reason="xargs alone prints its input")
+    marks = [given.value for given in call.given if given.name in ("-I", "--replace", "-i")]
+    if not marks:
+        more = unknown("...", words[-1].span, head="", single=False)
+        return around(effect, scene.run_words([*call.operands, more]))
+    mark = marks[-1]
+    if mark is not None and not mark.fixed:
+        return worse(effect, opaque("xargs.replace", "what xargs replaces is only known on the target"))
+    text = mark.text if mark is not None and mark.text else "{}"
+    return around(effect, scene.run_words([with_placeholder(word, text) for word in call.operands]))
+
+
+def _dashed(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
+    """kubectl exec: its own words, `--`, and the command."""
+    dashes = next((i for i, word in enumerate(words) if word.fixed and word.text == "--"), None)
+    own = words if dashes is None else words[:dashes]
+    call, effect = read_and_weigh(program, own, until_operand=False)
+    if call.doubt:
+        return effect
+    if dashes is None or dashes + 1 == len(words):
+        return worse(effect, opaque(program.name, f"{program.name} without '--' and a command"))
+    return around(effect, scene.run_words(words[dashes + 1 :]))
+
+
+def _remote(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
+    """ssh: leaves the target that the grant is for; what it runs there can only raise the class."""
+    call, effect = read_and_weigh(program, words, until_operand=True)
+    if call.doubt or (call.has("-V") and not call.operands):
+        return effect
+    effect = effect.at_least(CommandClass.EXECUTE, program.name, "leaves the target that the grant is for")
+    if not call.operands or not (call.operands[0].operand_like or call.operands[0].single):
+        return worse(effect, opaque(program.name, "which host is only known on the target"))
+    script = call.operands[1:]
+    return with_script(scene, effect, joined(script), dialect="sh") if script else effect
+
+
+def _joins(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
+    """watch and eval: their operands, joined, are a script."""
+    call, effect = read_and_weigh(program, words, until_operand=True)
+    if call.doubt or (not call.operands and call.has("--version", "--help")):
+        return effect
+    if not call.operands:
+        return (
+            worse(effect, opaque(program.name, f"{program.name} without a command")) if program.bare is None else effect
+        )
+    return with_script(scene, effect, joined(call.operands), dialect="bash" if program.name == "eval" else "sh")
+
+
+def _command(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
+    call, effect = read_and_weigh(program, words, until_operand=True)
+    if call.doubt or not call.operands or call.has("-v", "-V"):
+        return effect
+    return around(effect, scene.run_words(call.operands))
+
+
+def _sets(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
+    """read, mapfile, printf -v, getopts: set shell variables from data."""
+    call, effect = read_and_weigh(program, words, until_operand=program.name == "printf")
+    if call.doubt:
+        return effect
+    names = [given.value for given in call.given if given.name in ("-v", "-a") and given.value]
+    if program.name == "getopts":
+        names += call.operands[1:2]
+    elif program.name != "printf":
+        names += call.operands
+    if not scene.assigned(names):
+        return worse(
+            effect, opaque(f"{program.name}.name", f"{program.name} sets a variable that can change what programs do")
+        )
+    return effect
+
+
+def _unset(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
+    del scene
+    call, effect = read_and_weigh(program, words, until_operand=False)
+    if call.doubt or all(
+        word.fixed and PLAIN_NAME.fullmatch(word.text) and settable(word.text) for word in call.operands
+    ):
+        return effect
+    return worse(effect, opaque("unset.name", "unset of a variable that can change what programs do"))
+
+
+def _set(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
+    """set: a few switches; `+x` turns one off. Everything after `--` are words of the script."""
+    del scene
+    known = re.compile(r"--|[-+][euxfCnvhb]*o?|pipefail|errexit|nounset|xtrace|noglob|noclobber")
+    for word in words[1:]:
+        if not word.fixed or not known.fullmatch(word.text):
+            return opaque("set.option", f"set {word.text!r} changes how the shell reads what follows")
+        if word.text == "--":
+            break
+    return plain(program.base, "set", "sets a switch of this shell")
+
+
+def _trap(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
+    effect = plain(program.base, "trap", "sets what this shell does on a signal")
+    if not words[1:] or (words[1].fixed and words[1].text in ("-l", "-p", "-", "")):
+        return effect
+    return with_script(scene, effect, words[2] if words[1].text == "--" and words[2:] else words[1], dialect="bash")
+
+
+def _test(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
+    """test: `-v NAME` evaluates an array subscript, and words that split could be one."""
+    del scene
+    effect = plain(program.base, "test", "only tests")
+    operands = words[1:]
+    if any(word.splits for word in operands) or (len(operands) == len(("OP", "NAME")) and not operands[0].fixed):
+        return opaque("test.split", "an unquoted value can become other tests; quote it")
+    for word, after in itertools.pairwise(operands):
+        if word.text in ("-v", "-R") and not (after.fixed and PLAIN_NAME.fullmatch(after.text)):
+            return opaque("test.name", f"{word.text} evaluates what is in its operand")
+    return effect
+
+
+def _echo(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
+    """echo: every word is text, options it does not know included."""
+    del words, scene
+    return plain(program.base, "echo", "prints its words")
+
+
+LAUNCHERS: Mapping[str, Reader] = {
+    "shell": _shell,
+    "su": _su,
+    "launcher": _launcher,
+    "find": _find,
+    "xargs": _xargs,
+    "dashed": _dashed,
+    "remote": _remote,
+    "joins": _joins,
+    "command": _command,
+    "sets": _sets,
+    "unset": _unset,
+    "set": _set,
+    "trap": _trap,
+    "test": _test,
+    "echo": _echo,
+}
