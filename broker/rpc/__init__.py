@@ -1,1 +1,1 @@
-"""The gRPC door: interceptors, one servicer per proto service, proto <-> values, errors -> status."""
+"""The gRPC door: who is calling, whether they may, proto <-> values, refusals -> status. Decides nothing else."""

@@ -123,6 +123,10 @@ class EnrolService:
 
         return await self._certify(await self._world.store.run(TenantId(given.tenant), unit), given.csr, now)
 
+    async def authority(self) -> bytes:
+        """The CA certificate that newcomers believe, DER."""
+        return await self._world.signer.x509_ca()
+
     async def _certify(self, identity: Identity, csr: bytes, now: datetime) -> ClientCertificate:
         spec = X509Spec(
             uri=client_uri(identity.tenant, identity.id),
@@ -135,7 +139,7 @@ class EnrolService:
         return ClientCertificate(
             identity=identity.id,
             certificate=await self._world.signer.sign_x509(spec, csr),
-            ca_certificate=await self._world.signer.x509_ca(),
+            ca_certificate=await self.authority(),
             not_after=spec.not_after,
         )
 

@@ -15,6 +15,7 @@ from broker.service.gateway import GatewayService
 from broker.service.identify import IdentifyService
 from broker.service.inventory import InventoryService
 from broker.service.issue import IssueService
+from broker.service.names import NamesService
 from broker.service.people import PeopleService
 from broker.service.ports import AuditLog
 from broker.service.propose import ProposeService
@@ -24,6 +25,7 @@ from broker.service.rules import RulesService
 from broker.service.run import RunService
 from broker.service.session import SessionService
 from broker.service.start import Start
+from broker.service.waiting import WaitingService
 from broker.service.world import World
 
 
@@ -46,6 +48,8 @@ class UseCases:
     freeze: FreezeService
     gateway: GatewayService
     refused: RefusedService
+    names: NamesService
+    waiting: WaitingService
     ending: Ending
     recovery: Recovery
 
@@ -70,6 +74,8 @@ class UseCases:
             freeze=freeze,
             gateway=GatewayService(world, ending),
             refused=RefusedService(world),
+            names=NamesService(world),
+            waiting=WaitingService(world),
             ending=ending,
             recovery=Recovery(world, ending, freeze),
         )

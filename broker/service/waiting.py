@@ -33,15 +33,15 @@ class WaitingService:
         return await self._world.store.read(caller.tenant, lambda tx: _own(tx, caller, action_id))
 
     async def wait(
-        self, caller: Caller, action_id: ActionId, *, unless: ActionState | None, timeout: timedelta
+        self, caller: Caller, action_id: ActionId, *, unless: ActionState | None, at_most: timedelta
     ) -> Action:
-        """The action once it is no longer in the state `unless`, or as it is after `timeout`.
+        """The action once it is no longer in the state `unless`, or as it is after `at_most`.
 
-        With `unless` None it waits until the action is finished; `timeout` is at most MAX_WAIT.
+        With `unless` None it waits until the action is finished; `at_most` is no more than MAX_WAIT.
         """
-        if not timedelta(0) <= timeout <= MAX_WAIT:
+        if not timedelta(0) <= at_most <= MAX_WAIT:
             raise invalid("bad_wait", "a wait lasts 0 to 55 seconds", "wait in several calls")
-        end = self._world.clock.monotonic() + timeout.total_seconds()
+        end = self._world.clock.monotonic() + at_most.total_seconds()
         with self._world.bell.listen(caller.tenant, action_id) as rung:
             while True:
                 rung.clear()

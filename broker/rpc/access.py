@@ -1,0 +1,75 @@
+"""AccessService: asking for access, using it, ending it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from broker.core.grant import Grant
+from broker.core.ids import GrantId, RequestId, TenantId
+from broker.core.request import AccessRequest
+from broker.rpc.call import Call
+from broker.rpc.convert.access import grant_out, request_out, ssh_out, token_out, wish_of
+from broker.service.access import AccessService
+from broker.service.issue import IssueService
+from broker.service.names import NamesService
+from grantd.v1 import access_pb2 as pb
+
+_PAGE = 50
+
+
+class AccessServicer:
+    """Translates; broker.service.access and broker.service.issue do the work."""
+
+    def __init__(self, access: AccessService, issue: IssueService, names: NamesService) -> None:
+        self._access, self._issue, self._names = access, issue, names
+
+    async def RequestAccess(self, request: pb.RequestAccessRequest, call: Call) -> pb.RequestAccessResponse:
+        made = await self._access.request(call.caller, wish_of(request))
+        call.ids.note(request_id=made.id, grant_id=made.grant_id)
+        return pb.RequestAccessResponse(request=await self._request(call, made))
+
+    async def GetRequest(self, request: pb.GetRequestRequest, call: Call) -> pb.GetRequestResponse:
+        found = await self._access.get(call.caller, RequestId(request.request_id))
+        return pb.GetRequestResponse(request=await self._request(call, found))
+
+    async def WatchRequest(self, request: pb.WatchRequestRequest, call: Call) -> AsyncIterator[pb.WatchRequestResponse]:
+        async for seen in self._access.watch(call.caller, RequestId(request.request_id)):
+            yield pb.WatchRequestResponse(request=await self._request(call, seen))
+
+    async def CancelRequest(self, request: pb.CancelRequestRequest, call: Call) -> pb.CancelRequestResponse:
+        cancelled = await self._access.cancel(call.caller, RequestId(request.request_id))
+        return pb.CancelRequestResponse(request=await self._request(call, cancelled))
+
+    async def IssueCredential(self, request: pb.IssueCredentialRequest, call: Call) -> pb.IssueCredentialResponse:
+        grant = GrantId(request.grant_id)
+        if request.kind == pb.CREDENTIAL_KIND_SSH:
+            answer = ssh_out(await self._issue.ssh(call.caller, grant, request.ssh_public_key))
+        else:
+            answer = token_out(await self._issue.token(call.caller, grant))
+        call.ids.note(credential_id=answer.credential_id)
+        return answer
+
+    async def GetGrant(self, request: pb.GetGrantRequest, call: Call) -> pb.GetGrantResponse:
+        found = await self._access.get_grant(call.caller, GrantId(request.grant_id))
+        return pb.GetGrantResponse(grant=await self._grant(call.caller.tenant, found))
+
+    async def ListGrants(self, request: pb.ListGrantsRequest, call: Call) -> pb.ListGrantsResponse:
+        size = request.page_size or _PAGE
+        after = GrantId(request.page_token) if request.page_token else None
+        found = await self._access.list_grants(call.caller, after=after, limit=size)
+        names = await self._names.of(call.caller.tenant, [(g.identity, g.target_id) for g in found])
+        return pb.ListGrantsResponse(
+            grants=[grant_out(grant, names) for grant in found],
+            next_page_token=found[-1].id if len(found) == size else "",
+        )
+
+    async def RevokeGrant(self, request: pb.RevokeGrantRequest, call: Call) -> pb.RevokeGrantResponse:
+        grant, cut = await self._access.revoke(call.caller, GrantId(request.grant_id), request.reason)
+        return pb.RevokeGrantResponse(grant=await self._grant(call.caller.tenant, grant), sessions_cut=cut)
+
+    async def _request(self, call: Call, request: AccessRequest) -> pb.AccessRequest:
+        names = await self._names.of(request.tenant, [(request.identity, request.target_id)])
+        return request_out(request, names)
+
+    async def _grant(self, tenant: TenantId, grant: Grant) -> pb.Grant:
+        return grant_out(grant, await self._names.of(tenant, [(grant.identity, grant.target_id)]))

@@ -1,0 +1,120 @@
+"""AdminService: agents, people, teams, targets, policy, the kill switch."""
+
+from __future__ import annotations
+
+from broker.core.identity import IdentityKind
+from broker.core.ids import IdentityId
+from broker.core.sshwire import parse_line
+from broker.rpc.call import Call
+from broker.rpc.convert.admin import (
+    agent_of,
+    change_of,
+    finding_out,
+    identity_out,
+    person_of,
+    policy_out,
+    target_of,
+    target_out,
+)
+from broker.rpc.convert.scalars import moment
+from broker.rpc.identity import pem
+from broker.service.enrol import EnrolService
+from broker.service.freeze import FreezeService
+from broker.service.inventory import InventoryService
+from broker.service.people import Invitation, PeopleService
+from broker.service.rules import RulesService
+from broker.service.world import Places
+from grantd.v1 import admin_pb2 as pb
+
+
+class AdminServicer:
+    """Translates; broker.service.people, inventory, rules and freeze do the work."""
+
+    def __init__(
+        self, people: PeopleService, inventory: InventoryService, rules: RulesService, freeze: FreezeService,
+        enrol: EnrolService, places: Places,
+    ) -> None:  # fmt: skip
+        self._people, self._inventory, self._rules, self._freeze = people, inventory, rules, freeze
+        self._enrol, self._places = enrol, places
+
+    async def AddAgent(self, request: pb.AddAgentRequest, call: Call) -> pb.AddAgentResponse:
+        invited = await self._people.add_agent(call.caller, agent_of(request))
+        return pb.AddAgentResponse(
+            identity=identity_out(invited.identity, sorted(request.teams)),
+            join_secret=invited.secret,
+            join_expires_at=moment(invited.expires_at),
+            join=await self._join(invited),
+        )
+
+    async def AddPerson(self, request: pb.AddPersonRequest, call: Call) -> pb.AddPersonResponse:
+        invited = await self._people.add_person(call.caller, person_of(request), change_of(request))
+        return pb.AddPersonResponse(
+            identity=identity_out(invited.identity, sorted(request.teams)),
+            join_secret=invited.secret,
+            join_expires_at=moment(invited.expires_at),
+            join=await self._join(invited),
+        )
+
+    async def SuspendIdentity(self, request: pb.SuspendIdentityRequest, call: Call) -> pb.SuspendIdentityResponse:
+        row = await self._people.suspend(call.caller, IdentityId(request.identity_id), request.reason)
+        names = [team.name for team in await self._people.teams(call.caller) if team.id in row.teams]
+        return pb.SuspendIdentityResponse(identity=identity_out(row, names))
+
+    async def ListIdentities(self, request: pb.ListIdentitiesRequest, call: Call) -> pb.ListIdentitiesResponse:
+        kind = IdentityKind(request.kind) if request.kind else None
+        found = await self._people.identities(call.caller, kind)
+        return pb.ListIdentitiesResponse(identities=[identity_out(row, teams) for row, teams in found])
+
+    async def AddTeam(self, request: pb.AddTeamRequest, call: Call) -> pb.AddTeamResponse:
+        team = await self._people.add_team(call.caller, request.name, idempotency_key=request.idempotency_key)
+        return pb.AddTeamResponse(team=pb.Team(id=team.id, name=team.name))
+
+    async def ListTeams(self, request: pb.ListTeamsRequest, call: Call) -> pb.ListTeamsResponse:
+        found = await self._people.teams(call.caller)
+        return pb.ListTeamsResponse(teams=[pb.Team(id=team.id, name=team.name) for team in found])
+
+    async def PutTarget(self, request: pb.PutTargetRequest, call: Call) -> pb.PutTargetResponse:
+        target, lines = await self._inventory.put(
+            call.caller, target_of(request.target), change_of(request), idempotency_key=request.idempotency_key
+        )
+        call.ids.note(target_id=target.id)
+        return pb.PutTargetResponse(target=target_out(target, sorted(request.target.teams)), sshd_lines=lines)
+
+    async def ListTargets(self, request: pb.ListTargetsRequest, call: Call) -> pb.ListTargetsResponse:
+        found = await self._inventory.all(call.caller)
+        return pb.ListTargetsResponse(targets=[target_out(row, teams) for row, teams in found])
+
+    async def ScanHostKey(self, request: pb.ScanHostKeyRequest, call: Call) -> pb.ScanHostKeyResponse:
+        line = await self._inventory.scan(request.host, request.port)
+        return pb.ScanHostKeyResponse(host_key=line, fingerprint=parse_line(line).fingerprint())
+
+    async def CheckTarget(self, request: pb.CheckTargetRequest, call: Call) -> pb.CheckTargetResponse:
+        findings = await self._inventory.check(call.caller, request.target, request.login)
+        return pb.CheckTargetResponse(findings=[finding_out(finding) for finding in findings])
+
+    async def GetPolicy(self, request: pb.GetPolicyRequest, call: Call) -> pb.GetPolicyResponse:
+        return pb.GetPolicyResponse(policy=policy_out(await self._rules.get(call.caller)))
+
+    async def PutPolicy(self, request: pb.PutPolicyRequest, call: Call) -> pb.PutPolicyResponse:
+        put = await self._rules.put(
+            call.caller,
+            dict(request.sources),
+            change_of(request),
+            replaces=request.replaces,
+            idempotency_key=request.idempotency_key,
+        )
+        return pb.PutPolicyResponse(policy=policy_out(put))
+
+    async def Freeze(self, request: pb.FreezeRequest, call: Call) -> pb.FreezeResponse:
+        return pb.FreezeResponse(sessions_cut=await self._freeze.freeze(call.caller, request.reason))
+
+    async def Unfreeze(self, request: pb.UnfreezeRequest, call: Call) -> pb.UnfreezeResponse:
+        await self._freeze.unfreeze(call.caller, request.reason, change_of(request))
+        return pb.UnfreezeResponse()
+
+    async def _join(self, invited: Invitation) -> pb.JoinInfo:
+        return pb.JoinInfo(
+            join_address=self._places.join,
+            ca_certificate=pem(await self._enrol.authority()),
+            tenant=invited.identity.tenant,
+        )

@@ -1,0 +1,39 @@
+"""Sessions and what was recorded of them, for the wire."""
+
+from __future__ import annotations
+
+from broker.rpc.convert.scalars import moment, moment_or_none
+from broker.service.session import SessionView
+from grantd.v1 import session_pb2 as pb
+from recorder.grec import Event
+
+
+def session_out(view: SessionView) -> pb.Session:
+    """A session as it stands."""
+    session = view.session
+    return pb.Session(
+        id=session.id,
+        grant_id=session.grant_id,
+        action_id=session.action_id or "",
+        identity_id=session.identity,
+        identity_name=view.identity_name,
+        target_id=session.target_id,
+        target_name=view.target_name,
+        login=session.login,
+        kind=session.kind,
+        door=session.door,
+        recording_id=session.recording,
+        state=session.state,
+        opened_at=moment(session.opened_at),
+        closed_at=moment_or_none(session.closed_at),
+        end_reason=session.end_reason,
+        recording_leaves=session.recording_leaves,
+        recording_root=session.recording_root,
+        recording_state=session.recording_state,
+        command=view.command,
+    )
+
+
+def event_out(event: Event) -> pb.PlayRecordingResponse:
+    """One recorded event; its payload is raw, whoever shows it escapes it (I-11)."""
+    return pb.PlayRecordingResponse(t_us=event.t_us, kind=event.kind, channel=event.chan, payload=event.payload)

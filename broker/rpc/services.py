@@ -1,0 +1,35 @@
+"""Every servicer of the contract over the use cases: what broker.app hands to RpcServers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from broker.core.clock import Clock
+from broker.rpc.access import AccessServicer
+from broker.rpc.action import ActionServicer
+from broker.rpc.admin import AdminServicer
+from broker.rpc.approval import ApprovalServicer
+from broker.rpc.audit import AuditServicer
+from broker.rpc.identity import IdentityServicer
+from broker.rpc.session import SessionServicer
+from broker.service.use_cases import UseCases
+from broker.service.world import Places
+
+
+def servicers(cases: UseCases, *, places: Places, clock: Clock, version: str) -> Mapping[str, object]:
+    """Full service name -> servicer.
+
+    Args:
+        version: what WhoAmI says of the broker.
+    """
+    return {
+        "grantd.v1.AccessService": AccessServicer(cases.access, cases.issue, cases.names),
+        "grantd.v1.ApprovalService": ApprovalServicer(cases.approval),
+        "grantd.v1.ActionService": ActionServicer(cases.propose, cases.run, cases.issue, cases.waiting),
+        "grantd.v1.SessionService": SessionServicer(cases.session),
+        "grantd.v1.AuditService": AuditServicer(cases.audit),
+        "grantd.v1.IdentityService": IdentityServicer(cases.enrol, cases.people, places, clock, version),
+        "grantd.v1.AdminService": AdminServicer(
+            cases.people, cases.inventory, cases.rules, cases.freeze, cases.enrol, places
+        ),
+    }

@@ -1,0 +1,55 @@
+"""SessionService: sessions, and their recordings in pieces. Whoever reads one is in the audit log first (I-33)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from broker.core.ids import SessionId
+from broker.rpc.call import Call
+from broker.rpc.convert.session import event_out, session_out
+from broker.rpc.threads import walked
+from broker.service.session import SessionService
+from grantd.v1 import session_pb2 as pb
+
+PIECE_BYTES = 256 * 1024
+_PAGE = 50
+_EVENTS_AT_ONCE = 256
+
+
+class SessionServicer:
+    """Translates; broker.service.session does the work."""
+
+    def __init__(self, session: SessionService) -> None:
+        self._session = session
+
+    async def ListSessions(self, request: pb.ListSessionsRequest, call: Call) -> pb.ListSessionsResponse:
+        size = request.page_size or _PAGE
+        after = SessionId(request.page_token) if request.page_token else None
+        found = await self._session.page(call.caller, after=after, limit=size)
+        return pb.ListSessionsResponse(
+            sessions=[session_out(view) for view in found],
+            next_page_token=found[-1].session.id if len(found) == size else "",
+        )
+
+    async def GetSession(self, request: pb.GetSessionRequest, call: Call) -> pb.GetSessionResponse:
+        return pb.GetSessionResponse(
+            session=session_out(await self._session.get(call.caller, SessionId(request.session_id)))
+        )
+
+    async def TerminateSession(self, request: pb.TerminateSessionRequest, call: Call) -> pb.TerminateSessionResponse:
+        view = await self._session.terminate(call.caller, SessionId(request.session_id), request.reason)
+        return pb.TerminateSessionResponse(session=session_out(view))
+
+    async def PlayRecording(
+        self, request: pb.PlayRecordingRequest, call: Call
+    ) -> AsyncIterator[pb.PlayRecordingResponse]:
+        reader = await self._session.play(call.caller, SessionId(request.session_id), request.reason)
+        async for event in walked(reader.events(), at_once=_EVENTS_AT_ONCE):
+            yield event_out(event)
+
+    async def FetchRecording(
+        self, request: pb.FetchRecordingRequest, call: Call
+    ) -> AsyncIterator[pb.FetchRecordingResponse]:
+        reader = await self._session.fetch(call.caller, SessionId(request.session_id), request.reason)
+        async for part, piece in walked(reader.pieces(PIECE_BYTES), at_once=1):
+            yield pb.FetchRecordingResponse(part=part, data=piece)
