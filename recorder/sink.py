@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from recorder import grec
 from recorder.errors import RecorderFailed
 from recorder.grec import Event, Kind
+from recorder.track import queued_cost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,7 +138,7 @@ class RecordingSink:
 
     def _accept(self, event: Event) -> None:
         now = self._monotonic()
-        self._queued += len(event.payload)
+        self._queued += queued_cost(event)
         self._accepted += 1
         if self._ages and now - self._ages[-1][0] < _BUCKET_S:
             self._ages[-1] = (self._ages[-1][0], self._accepted)

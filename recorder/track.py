@@ -32,6 +32,7 @@ _FRAME_SLACK = 4096  # bytes that a frame can be longer than its plaintext
 _MAX_INDEX = 1024  # segment starts in the end frame, about 45 bytes each; thinned beyond
 _MAX_MARKERS = 64  # markers in the end frame; all of them are events too
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # no room, but what is reserved is still ours
+_EVENT_COST = 256  # bytes of memory around a queued payload, measured with sys.getsizeof: 233
 _MAX_LABEL = 120  # characters of a marker's label in the end frame
 
 
@@ -93,6 +94,11 @@ class PartCheckpoint:
     leaves: int
     root: bytes
     final: bool
+
+
+def queued_cost(event: Event) -> int:
+    """Bytes that a queued event counts for: its payload and what Python keeps around it, so tiny ones are bounded."""
+    return len(event.payload) + _EVENT_COST
 
 
 class PartFile(Protocol):

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from recorder.errors import RecorderFailed
-from recorder.track import Commitment, Limits, Outcome, PartCheckpoint, RecordingMeta, Track
+from recorder.track import Commitment, Limits, Outcome, PartCheckpoint, RecordingMeta, Track, queued_cost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -189,7 +189,7 @@ class RecorderThread:
             track.lose(event)
             return
         recording.taken += 1
-        recording.room += len(event.payload)
+        recording.room += queued_cost(event)
         self._guard(recording, lambda each: self._keep(each, event))
         if recording.room >= _ROOM_STEP:
             self._report_room(recording)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,10 +28,12 @@ _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int6
 class DiskPart:
     """A `PartFile` on a file system that can reserve room (ext4, xfs, btrfs, tmpfs, ...)."""
 
-    __slots__ = ("_fd",)
+    __slots__ = ("_fd", "_fresh")
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, fresh: list[int]) -> None:
+        """`fresh`: open directories with new entries, which the first `sync` makes durable too, and closes."""
         self._fd = fd
+        self._fresh = fresh
 
     def reserve(self, offset: int, size: int) -> None:
         """Allocate blocks for [offset, offset + size) without growing the file."""
@@ -46,8 +49,14 @@ class DiskPart:
             view, offset = view[written:], offset + written
 
     def sync(self) -> None:
-        """Data and file size are durable on return."""
+        """Data, file size and, the first time, the way to the file are durable on return.
+
+        The file goes first: on a journalling file system that commits everything, and the directories cost little.
+        """
         os.fdatasync(self._fd)
+        while self._fresh:
+            os.fsync(self._fresh[-1])
+            os.close(self._fresh.pop())
 
     def truncate(self, size: int) -> None:
         """Cut the file to size and free blocks beyond it."""
@@ -55,37 +64,38 @@ class DiskPart:
 
     def close(self) -> None:
         """Close; the flock goes with it."""
-        os.close(self._fd)
+        for fd in (*self._fresh, self._fd):
+            os.close(fd)
 
 
 def create_part(root: Path, names: Sequence[str]) -> DiskPart:
-    """A new, empty, locked part at root/names..., its directory entries durable. FileExistsError if it is there."""
-    parent = os.open(root, _DIRECTORY)
+    """A new, empty, locked part at root/names...; durable at its first `sync`. FileExistsError if it is there."""
+    parent, fresh = os.open(root, _DIRECTORY), list[int]()
     try:
         for name in names[:-1]:
-            child = _enter(parent, name)
-            os.close(parent)
+            child, is_new = _enter(parent, name)
+            if is_new:
+                fresh.append(parent)
+            else:
+                os.close(parent)
             parent = child
         fd = os.open(names[-1], _NEW_FILE, 0o600, dir_fd=parent)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            os.fsync(parent)
-        except OSError:
-            os.close(fd)
-            raise
-    finally:
-        os.close(parent)
-    return DiskPart(fd)
+    except OSError:
+        for each in (*fresh, parent):
+            os.close(each)
+        raise
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    return DiskPart(fd, [*fresh, parent])
 
 
-def _enter(parent: int, name: str) -> int:
-    """Open the directory `name`, making it (0700, durably) when it is not there. A link is refused."""
+def _enter(parent: int, name: str) -> tuple[int, bool]:
+    """(the directory `name`, whether it had to be made, 0700). A link is refused."""
     try:
-        os.mkdir(name, 0o700, dir_fd=parent)
-        os.fsync(parent)
-    except FileExistsError:
-        pass
-    return os.open(name, _DIRECTORY, dir_fd=parent)
+        return os.open(name, _DIRECTORY, dir_fd=parent), False
+    except FileNotFoundError:
+        with suppress(FileExistsError):  # another process was first
+            os.mkdir(name, 0o700, dir_fd=parent)
+    return os.open(name, _DIRECTORY, dir_fd=parent), True
 
 
 def is_live(path: Path) -> bool:

@@ -60,7 +60,7 @@ def troubled(monkeypatch: pytest.MonkeyPatch, trouble: Callable[[str], None]) ->
 
     def create(root: Path, names: Sequence[str]) -> TroubledPart:
         part = create_part(root, names)
-        return TroubledPart(part._fd)  # noqa: SLF001 - the fake takes over the real file
+        return TroubledPart(part._fd, part._fresh)  # noqa: SLF001 - the fake takes over the real file
 
     with monkeypatch.context() as patch:
         patch.setattr(files_module, "create_part", create)
@@ -508,7 +508,7 @@ async def test_a_late_opening_is_let_go(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_file_system_without_reserves(tmp_path: Path) -> None:
     """Where room cannot be reserved the error says so; there is no going on without it."""
     fd = os.open(tmp_path, os.O_RDONLY)
-    part = DiskPart(fd)
+    part = DiskPart(fd, [])
     with pytest.raises(OSError, match="cannot reserve"):
         part.reserve(0, 4096)
     part.close()
