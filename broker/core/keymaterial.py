@@ -1,4 +1,4 @@
-"""Which 32 bytes may be a key: refuses short, constant, counted and published ones (I-54). Never makes a key."""
+"""Which 32 bytes may be a key: refuses short, constant, counted, typed and published ones (I-54). Never makes one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import itertools
 from broker.core.errors import Fault
 
 KEY_BYTES = 32
-_FEWEST_DISTINCT = 16  # 32 random bytes have fewer distinct values about once in 10^15 draws
+_FEWEST_DISTINCT = 16  # 32 random bytes have fewer distinct values once in 3 * 10^16 draws
 # SHA-256 of keys that stand in documents: RFC 8032 section 7.1 (tests 1, 2, 3 and SHA(abc)), C2SP's XAES vectors are
 # constant or counted and fall to the rules above.
 _PUBLISHED = frozenset(
@@ -32,6 +32,10 @@ def must_be_strong(key: bytes | bytearray) -> None:
         raise WeakKey(f"a key must have exactly {KEY_BYTES} bytes")
     if len(set(key)) < _FEWEST_DISTINCT:
         raise WeakKey("a key must be random, this one repeats itself")
+    if key[:16] == key[16:]:
+        raise WeakKey("a key must be random, this one repeats itself")
+    if all(0x20 <= byte < 0x7F for byte in key):  # noqa: PLR2004  printable ASCII: once in 7 * 10^13 draws
+        raise WeakKey("a key must be random, this one is text")
     if len({(b - a) % 256 for a, b in itertools.pairwise(key)}) == 1:
         raise WeakKey("a key must be random, this one counts")
     if hashlib.sha256(key).digest() in _PUBLISHED:

@@ -24,6 +24,9 @@ from broker.core.keymaterial import WeakKey, must_be_strong
         os.urandom(31),
         os.urandom(33),
         os.urandom(8) * 4,
+        os.urandom(16) * 2,
+        b"correct horse battery staple! 42",
+        b"0123456789abcdef0123456789abcdef",
         bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"),
     ],
 )
