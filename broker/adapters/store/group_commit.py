@@ -123,13 +123,13 @@ class GroupCommit:
         """Runs `jobs`, and what else is waiting by then, in one transaction."""
         self._raw.execute("BEGIN IMMEDIATE")
         self._log_is_used = True
-        with self._conn.begin() as transaction:
-            until = time.monotonic() + BATCH_SECONDS
-            self._run_one(jobs[0])
-            while len(jobs) < BATCH_UNITS and time.monotonic() < until and (job := self._at_once()) is not None:
-                jobs.append(job)
-                self._run_one(job)
-            transaction.commit()
+        self._conn.begin()
+        until = time.monotonic() + BATCH_SECONDS
+        self._run_one(jobs[0])
+        while len(jobs) < BATCH_UNITS and time.monotonic() < until and (job := self._at_once()) is not None:
+            jobs.append(job)
+            self._run_one(job)
+        self._conn.commit()
 
     def _at_once(self) -> _Job | None:
         """A job that is waiting already."""
@@ -157,7 +157,9 @@ class GroupCommit:
     def _undo(self) -> None:
         """Leaves the connection ready for the next batch, whatever the failed one left behind."""
         with contextlib.suppress(*_DATABASE_ERRORS):
-            self._raw.rollback()
+            self._conn.rollback()  # SQLAlchemy keeps a transaction whose commit failed until it is told
+        with contextlib.suppress(*_DATABASE_ERRORS):
+            self._raw.rollback()  # and it does not know of one that failed before it began its own
 
     def _empty_log(self) -> None:
         """Copies the write-ahead log into the database and cuts it to nothing, unless a reader is using it."""

@@ -14,6 +14,7 @@ from broker.core.clock import from_micros, micros
 from broker.core.ids import IdentityId
 from broker.service.ports import Effect
 
+_PUT: Final = insert(outbox).inline()
 _FIND: Final = select(idempotency.c.request_sha256, idempotency.c.made).where(
     idempotency.c.tenant == bindparam("tenant"),
     idempotency.c.identity == bindparam("identity"),
@@ -38,7 +39,7 @@ class IdempotencyRowsSql(TenantRows):
         row = self._conn.execute(_FIND, of).one_or_none()
         return None if row is None else (row.request_sha256, row.made)
 
-    def put(  # noqa: PLR0917  the port's own shape
+    def put(
         self, identity: IdentityId, method: str, key: str, request_sha256: bytes, made: str, now: datetime
     ) -> None:
         row = {
@@ -76,7 +77,7 @@ class OutboxRowsSql(TenantRows):
             "attempts": effect.attempts,
             "due_at": micros(effect.due_at),
         }
-        self._conn.execute(insert(outbox).inline(), row)
+        self._conn.execute(_PUT, row)
 
     def due(self, now: datetime, limit: int) -> Sequence[Effect]:
         of = {"tenant": self._tenant, "now": micros(now), "limit": max(0, min(limit, MAX_PAGE))}

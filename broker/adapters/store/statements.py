@@ -6,6 +6,7 @@ Hot statements are built once and run with parameters: building costs SQLAlchemy
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from functools import cache
 from typing import Any, Final
 
@@ -17,6 +18,16 @@ from broker.core.ids import TenantId
 
 MAX_PAGE: Final = 1_000
 """The most rows of one page, whatever was asked for (I-60)."""
+_COUNTED: Final = {"preserve_rowcount": True}
+
+
+class _Kind(Enum):
+    PUT = "put"
+    ADD = "add"
+
+
+_COMPILED: Final[dict[tuple[_Kind, Table, str], tuple[str, tuple[str, ...]]]] = {}
+"""(what, table, dialect) -> text and the order of its positional parameters; empty where the driver takes names."""
 
 
 class TenantRows:
@@ -47,12 +58,12 @@ def by_id(table: Table) -> Select[Any]:
 
 def put(conn: Connection, table: Table, row: Mapping[str, object]) -> None:
     """Inserts the row, or replaces everything but its key."""
-    conn.execute(_upsert(table, conn.dialect.name), row)
+    conn.exec_driver_sql(*_bound(conn, _Kind.PUT, table, row))
 
 
 def add(conn: Connection, table: Table, row: Mapping[str, object]) -> bool:
     """Inserts the row unless one with such a key (or unique column) is there; says whether it did. Never half."""
-    return conn.execute(_insert_new(table, conn.dialect.name), row).rowcount == 1
+    return conn.exec_driver_sql(*_bound(conn, _Kind.ADD, table, row), execution_options=_COUNTED).rowcount == 1
 
 
 def page(
@@ -79,16 +90,25 @@ def page(
     return conn.execute(rows.limit(max(0, min(limit, MAX_PAGE)))).all()
 
 
-@cache
+def _bound(conn: Connection, kind: _Kind, table: Table, row: Mapping[str, object]) -> tuple[str, Any]:
+    """The statement as the driver takes it. Compiled once: for the widest rows that halves what writing one costs."""
+    known = (kind, table, conn.dialect.name)
+    if known not in _COMPILED:
+        statement = (_upsert if kind is _Kind.PUT else _insert_new)(table, conn.dialect.name)
+        compiled = statement.compile(dialect=conn.dialect, column_keys=[column.name for column in table.c])
+        _COMPILED[known] = str(compiled), tuple(getattr(compiled, "positiontup", None) or ())
+    text, positions = _COMPILED[known]
+    return text, tuple(row[name] for name in positions) if positions else dict(row)
+
+
 def _upsert(table: Table, dialect: str) -> Insert:
     into = _insert(table, dialect)
     rest = {c.name: into.excluded[c.name] for c in table.c if not c.primary_key}
     return into.on_conflict_do_update(index_elements=list(table.primary_key), set_=rest)
 
 
-@cache
 def _insert_new(table: Table, dialect: str) -> Insert:
-    return _insert(table, dialect).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    return _insert(table, dialect).on_conflict_do_nothing()
 
 
 def _insert(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from broker.core.clock import from_micros, micros
 
-_MICROSECOND = timedelta(microseconds=1)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def to_json(value: object) -> str:
     """Compact JSON with sorted keys: equal values are equal text."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return _ENCODER.encode(value)
 
 
 def from_json(text: str) -> Any:  # noqa: ANN401  the caller names what it wrote
@@ -22,11 +23,13 @@ def from_json(text: str) -> Any:  # noqa: ANN401  the caller names what it wrote
     return json.loads(text)
 
 
-def from_words(words: Iterable[str]) -> str:
+@lru_cache(maxsize=1024)  # flags and roles: few sets, in every row
+def from_words(words: frozenset[str]) -> str:
     """A set of words, sorted."""
     return to_json(sorted(words))
 
 
+@lru_cache(maxsize=1024)
 def to_words(text: str) -> frozenset[str]:
     """The inverse of `from_words`."""
     return frozenset(json.loads(text))
