@@ -75,12 +75,16 @@ class House:
         self.health = LogHealth(clock=self.clock, meter=self.meter)
         self.keyring = Keyring()
 
-    async def build(self) -> None:
-        """Foundations up: raises Fault or Refusal, and nothing was served."""
+    async def build_foundation(self) -> None:
+        """Signer, vault and store: all that `grantd init` needs."""
         self.signer = await self._open_signer()
         self.vault = Vault(load_root_key(_root_key(self.settings), os.environ, owner=os.geteuid()))
         self.store = await SqlStore.open(self.settings.store_url, source=self._rows())
         self._stack.push_async_callback(self.store.close)
+
+    async def build(self) -> None:
+        """Foundations up: raises Fault or Refusal, and nothing was served."""
+        await self.build_foundation()
         self.sequencer = await self._open_log()
         self.world = await self._open_world()
         self.use_cases = UseCases.over(self.world, self._log_reader())
@@ -206,6 +210,7 @@ class House:
             host_certificate=gateway.host_certificate,
             ingress_ca=gateway.ingress_ca,
             clock=self.clock,
+            entropy=self.entropy,
             meter=self.meter,
         )
         await door.start(settings.ssh.host, settings.ssh.port)

@@ -1,6 +1,7 @@
 """Grant tokens: EdDSA JWTs with exactly the claims of ports.TokenClaims (I-09).
 
-One algorithm and one key id, both fixed here; a token chooses nothing. Never enough alone: the service loads the grant's row.
+One algorithm and one key id, both fixed here; a token chooses nothing. Never enough alone: the service loads the
+grant's row.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class JwtTokens:
             # (1) small, three parts, before anything is parsed
             if len(token) > MAX_TOKEN_BYTES or token.count(".") != _PARTS - 1:
                 _refuse()
-            # (2) a header of exactly our three members; jku, x5u, jwk, crit, zip and others are refused by not being there
+            # (2) a header of exactly our three members; jku, x5u, jwk, crit, zip and others are refused by not being
+            # there
             header = _object(token.split(".", maxsplit=1)[0])
             if (
                 set(header) != _HEADER

@@ -96,6 +96,11 @@ class ProposeService:
         """The classifier alone; touches nothing."""
         return classify(checked_command(line))
 
+    def only_reads(self, line: bytes) -> bool:
+        """Whether the classifier proves a command to be a read; False for whatever it refuses."""
+        seen = classify(line)
+        return isinstance(seen, Classified) and seen.command_class is CommandClass.READ and not seen.opaque
+
     async def preview(self, caller: Caller, grant_id: GrantId, command: CommandInput) -> Forecast:
         """What would happen; writes nothing, starts no TTL."""
         seen = self.classify(command.line)

@@ -1,0 +1,192 @@
+"""`grantd`: the daemon's own commands. What people do with a running broker is `grantctl`'s.
+
+Imports what a command needs inside it: `classify` and `verify` start without the daemon's libraries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+_CONFIG = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=Path("/etc/grantd/grantd.toml"),
+    envvar="GRANTD_CONFIG",
+    show_default=True,
+    help="settings file",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def grantd() -> None:
+    """grantd: just-in-time privileged access broker."""
+
+
+@grantd.command()
+@_CONFIG
+@click.option("--data", type=click.Path(path_type=Path), default=Path("/var/lib/grantd"), show_default=True)
+@click.option("--tenant", default="main", show_default=True, help="name of the first tenant")
+@click.option("--owner", default="owner", show_default=True, help="name of the first Owner")
+@click.option(
+    "--owner-key", type=click.Path(path_type=Path, exists=True), help="their OpenSSH public key; else one is made"
+)
+@click.option("--profile", type=click.Path(path_type=Path), help="their grantctl profile [DATA/owner]")
+@click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
+@click.option("--base-port", default=7443, show_default=True, help="gRPC; join is +1, SSH and metrics follow")
+@click.option("--database", default="", help="postgresql://... instead of SQLite in the data directory")
+def init(
+    config: Path, data: Path, tenant: str, owner: str, owner_key: Path | None, profile: Path | None, host: str,
+    base_port: int, database: str,
+) -> None:  # fmt: skip
+    """Make keys, database, a tenant and the first Owner: a working single node."""
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    from broker.config import Address, Settings, SshDoor, StoreSettings  # noqa: PLC0415
+    from broker.init import initialise, write_config  # noqa: PLC0415
+
+    data = data.absolute()
+    settings = Settings(
+        data=data,
+        tenant=tenant,
+        grpc=Address(host=host, port=base_port),
+        join=Address(host=host, port=base_port + 1),
+        ssh=SshDoor(host=host, port=base_port + 2),
+        metrics=Address(port=base_port + 3),
+        store=StoreSettings(url=database),
+    )
+    where = (profile or data / "owner").absolute()
+    key = owner_key.read_text(encoding="ascii").strip() if owner_key else ""
+    _quiet()
+    with _plainly():
+        write_config(config, settings)
+        asyncio.run(initialise(settings, owner=owner, approval_key=key, profile=where, now=datetime.now(UTC)))
+    click.echo(f"configuration  {config}\ndata           {data}\nowner profile  {where}")
+    click.echo(f"\nnext:  grantd serve --config {config}\n       grantctl --profile {where} whoami")
+
+
+@grantd.command()
+@_CONFIG
+def serve(config: Path) -> None:
+    """Run the broker until SIGTERM."""
+    from broker.app import running  # noqa: PLC0415
+    from broker.config import Settings  # noqa: PLC0415
+    from broker.logs import configure  # noqa: PLC0415
+
+    async def main(settings: Settings) -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        async with running(settings):
+            await stop.wait()
+
+    with _plainly():
+        settings = Settings.load(config)
+        configure(settings.log_level)
+        import uvloop  # noqa: PLC0415
+
+        uvloop.run(main(settings))
+
+
+@grantd.command()
+@click.option("--directory", type=click.Path(path_type=Path), required=True, help="the keys and the journal, 0700")
+@click.option("--socket", type=click.Path(path_type=Path), required=True, help="Unix socket to listen at")
+@click.option("--allowed-uid", type=int, required=True, help="uid of the broker")
+def signer(directory: Path, socket: Path, allowed_uid: int) -> None:
+    """Run the signer as a service of its own."""
+    from broker.logs import configure  # noqa: PLC0415
+    from broker.signer.process import SignerConfig, run_signer  # noqa: PLC0415
+
+    configure("info", stream=sys.stderr)
+    with _plainly():
+        run_signer(SignerConfig(directory=directory, socket=socket, allowed_uid=allowed_uid, parent_pid=None))
+
+
+@grantd.command()
+@_CONFIG
+@click.option("--owner-url", default="", envvar="GRANTD_OWNER_URL", help="the database owner's URL (PostgreSQL)")
+@click.option("--app-role", default="", help="the role that the broker uses (PostgreSQL)")
+def migrate(config: Path, owner_url: str, app_role: str) -> None:
+    """Bring the database to this version's tables."""
+    os.environ.pop("GRANTD_OWNER_URL", None)
+    from broker.adapters.store import migrations  # noqa: PLC0415
+    from broker.config import Settings  # noqa: PLC0415
+
+    with _plainly():
+        migrations.migrate(owner_url or Settings.load(config).store_url, app_role=app_role)
+    click.echo("the database is up to date")
+
+
+@grantd.group()
+def policy() -> None:
+    """Check policies before they are put."""
+
+
+@policy.command()
+@click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def check(directory: Path) -> None:
+    """Load every .cedar file of DIRECTORY as one set; say what is wrong, and where."""
+    from policy.engine import PolicyError, PolicySet  # noqa: PLC0415
+
+    sources = {path.name: path.read_text(encoding="utf-8") for path in sorted(directory.glob("*.cedar"))}
+    try:
+        version = PolicySet.load(sources).version
+    except PolicyError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    click.echo(f"{len(sources)} file(s) load; version {version}")
+
+
+@grantd.command()
+@click.option("--explain", is_flag=True, help="print JSON with every part")
+def classify(explain: bool) -> None:  # noqa: FBT001  a flag of click
+    """Read one JSON string a line, print the class of the command that it holds."""
+    from policy.explain import classify_line, explain_line  # noqa: PLC0415
+
+    answer = explain_line if explain else classify_line
+    for line in sys.stdin:
+        sys.stdout.write(answer(line.rstrip("\n")) + "\n")
+        sys.stdout.flush()
+
+
+@grantd.command()
+@click.argument("files", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
+@click.option("--vkey", "vkeys", multiple=True, help="verifier key of the log, from a place that you trust")
+def verify(files: tuple[Path, ...], vkeys: tuple[str, ...]) -> None:
+    """Check recordings, bundles and checkpoints offline: no key, no network. Exit 1 if anything is wrong."""
+    from recorder.verify import verify_paths  # noqa: PLC0415
+
+    reports = verify_paths(files, vkeys=vkeys)
+    for report in reports:
+        click.echo(str(report))
+    sys.exit(0 if all(report.ok for report in reports) else 1)
+
+
+class _plainly:  # noqa: N801  reads as a word at its call sites
+    """Turns refusals and faults into one line on standard error and exit status 1."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        from broker.core.errors import Fault, Refusal  # noqa: PLC0415
+
+        leaf = error
+        while isinstance(leaf, BaseExceptionGroup):
+            leaf = leaf.exceptions[0]
+        if isinstance(leaf, Refusal):
+            click.echo(f"grantd: {leaf.message}" + (f"\n  {leaf.way_out}" if leaf.way_out else ""), err=True)
+            sys.exit(1)
+        if isinstance(leaf, Fault):
+            click.echo(f"grantd: {leaf.what}", err=True)
+            sys.exit(1)
+
+
+def _quiet() -> None:
+    from broker.logs import configure  # noqa: PLC0415
+
+    configure("warning", stream=sys.stderr)
