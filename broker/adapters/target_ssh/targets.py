@@ -15,6 +15,7 @@ from broker.adapters.target_ssh.credential import connect
 from broker.adapters.target_ssh.faults import fault, fault_of
 from broker.adapters.target_ssh.pool import START_SECONDS, Pool, opened
 from broker.adapters.target_ssh.probe import Probe
+from broker.adapters.target_ssh.sshd_lines import sshd_lines
 from broker.core.cert import egress_spec, principal_of
 from broker.core.clock import Clock
 from broker.core.errors import TargetFault
@@ -78,6 +79,9 @@ class SshTargets:
         """Ends every connection, and with it, on the targets, whatever still runs."""
         for tenant, grant in {*((key.tenant, key.grant) for key in self._leases), *self._sealed.values()}:
             await self.end_grant(tenant, grant)
+
+    def sshd_lines(self, target: Target, egress_ca: str) -> str:
+        return sshd_lines(target.tenant, target, egress_ca)
 
     async def fetch_host_key(self, host: str, port: int) -> str:
         """See Targets."""
