@@ -7,13 +7,15 @@ waiting or in the tree, never both and never neither. Never makes, opens or chan
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
+from typing import Final
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from broker.adapters.audit_log import tree
 from broker.adapters.store.audit import unpack
+from broker.adapters.store.hot import Hot
 from broker.adapters.store.schema import audit_disclosure, audit_entry, audit_pending
 from broker.core.ids import TenantId
 from recorder.merkle import leaf_hash
@@ -28,11 +30,13 @@ _OLDEST = (
 )
 _WAITING = select(audit_pending.c.n).where(audit_pending.c.tenant == bindparam("ten")).limit(1)
 # One statement: what is deleted is exactly what is returned, also when other units commit meanwhile (PostgreSQL).
-_TAKE = (
+_TAKE = Hot(
     delete(audit_pending)
     .where(audit_pending.c.tenant == bindparam("ten"), audit_pending.c.n.in_(_OLDEST))
     .returning(audit_pending.c.n, audit_pending.c.entry, audit_pending.c.disclosures)
 )
+_INSERT = Hot(insert(audit_entry), columns=("tenant", "seq", "entry"))
+_DISCLOSE = Hot(insert(audit_disclosure), columns=("tenant", "seq", "i", "subject", "blob"))
 
 
 def waiting(connection: Connection, tenant: TenantId) -> bool:
@@ -48,24 +52,21 @@ def sequence(connection: Connection, tenant: TenantId, *, most: int) -> int:
     """
     if not _leads(connection, tenant):
         return 0
-    taken = connection.execute(_TAKE, {"ten": tenant, "most": most}).mappings().all()
-    rows = sorted(taken, key=lambda row: int(row["n"]))
-    if rows:
-        first = tree.grow(connection, tenant, [leaf_hash(bytes(row["entry"])) for row in rows])
-        _place(connection, tenant, first, rows)
-    return len(rows)
+    taken = sorted(_TAKE.rows(connection, {"ten": tenant, "most": most}), key=itemgetter(0))
+    if taken:
+        entries = [bytes(entry) for _, entry, _ in taken]
+        first = tree.grow(connection, tenant, [leaf_hash(entry) for entry in entries])
+        _INSERT.run(connection, *({"tenant": tenant, "seq": first + k, "entry": one} for k, one in enumerate(entries)))
+        disclosures = list(_disclosures(tenant, first, [bytes(packed) for _, _, packed in taken]))
+        if disclosures:
+            _DISCLOSE.run(connection, *disclosures)
+    return len(taken)
 
 
-def _place(connection: Connection, tenant: TenantId, first: int, rows: Sequence[RowMapping]) -> None:
-    entries = [{"tenant": tenant, "seq": first + k, "entry": row["entry"]} for k, row in enumerate(rows)]
-    connection.execute(insert(audit_entry), entries)
-    disclosures: list[dict[str, Any]] = [
-        {"tenant": tenant, "seq": first + k, "i": i, "subject": sealed.subject, "blob": sealed.blob}
-        for k, row in enumerate(rows)
-        for i, sealed in enumerate(unpack(bytes(row["disclosures"])))
-    ]
-    if disclosures:
-        connection.execute(insert(audit_disclosure), disclosures)
+def _disclosures(tenant: TenantId, first: int, packed: Sequence[bytes]) -> Iterator[dict[str, object]]:
+    for seq, waited in enumerate(packed, start=first):
+        for i, sealed in enumerate(unpack(waited)):
+            yield {"tenant": tenant, "seq": seq, "i": i, "subject": sealed.subject, "blob": sealed.blob}
 
 
 def _leads(connection: Connection, tenant: TenantId) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from broker.adapters.audit_log.errors import LogDamaged
+from broker.adapters.store.hot import Hot
 from broker.adapters.store.schema import audit_head, audit_tile
 from broker.core.ids import TenantId
 from recorder.errors import ProofError
@@ -21,13 +22,21 @@ from recorder.merkle import EMPTY_ROOT, HASH_SIZE, CompactRange, Node, root_of
 TILE_WIDTH = 256  # hashes; C2SP tlog-tiles
 _TILE_LEVELS = 8  # tree levels that a full tile spans: 2**8 = TILE_WIDTH
 
-_HEAD = select(audit_head.c.size, audit_head.c.root, audit_head.c.frontier).where(
+_HEAD_OF = select(audit_head.c.size, audit_head.c.root, audit_head.c.frontier).where(
     audit_head.c.tenant == bindparam("ten")
 )
-_TILE = select(audit_tile.c.data).where(
+_HEAD, _HEAD_LOCKED = Hot(_HEAD_OF), Hot(_HEAD_OF.with_for_update())
+_MOVE_HEAD = Hot(
+    update(audit_head)
+    .where(audit_head.c.tenant == bindparam("ten"))
+    .values(size=bindparam("leaves"), root=bindparam("top"), frontier=bindparam("peaks"))
+)
+_NEW_TILE = Hot(insert(audit_tile), columns=("tenant", "level", "idx", "width", "data"))
+_TILE_AT = select(audit_tile.c.data).where(
     audit_tile.c.tenant == bindparam("ten"), audit_tile.c.level == bindparam("lev"), audit_tile.c.idx == bindparam("at")
 )
-_WIDEN = (
+_TILE = Hot(_TILE_AT)
+_WIDEN = Hot(
     update(audit_tile)
     .where(
         audit_tile.c.tenant == bindparam("ten"),
@@ -68,11 +77,11 @@ def grow(connection: Connection, tenant: TenantId, leaves: Sequence[bytes]) -> i
     for leaf in leaves:
         frontier.append(leaf)
     _grow_tiles(connection, tenant, before.size, leaves)
-    values = {"size": frontier.size(), "root": frontier.root(), "frontier": frontier.encode()}
+    size, root, peaks = frontier.size(), frontier.root(), frontier.encode()
     if before.size:
-        connection.execute(update(audit_head).where(audit_head.c.tenant == tenant).values(**values))
+        _MOVE_HEAD.run(connection, {"ten": tenant, "leaves": size, "top": root, "peaks": peaks})
     else:
-        connection.execute(insert(audit_head).values(tenant=tenant, **values))
+        connection.execute(insert(audit_head).values(tenant=tenant, size=size, root=root, frontier=peaks))
     return before.size
 
 
@@ -96,10 +105,10 @@ def nodes(connection: Connection, tenant: TenantId) -> Node:
 
 def tile(connection: Connection, tenant: TenantId, level: int, at: int) -> bytes:
     """The hashes of one tile, as wide as it is by now. LogDamaged when it is not there."""
-    data = connection.execute(_TILE, {"ten": tenant, "lev": level, "at": at}).scalar_one_or_none()
-    if data is None:
+    rows = _TILE.rows(connection, {"ten": tenant, "lev": level, "at": at})
+    if not rows:
         raise LogDamaged(f"tile {level}/{at} is missing")
-    return bytes(data)
+    return bytes(rows[0][0])
 
 
 def hashes_of(data: bytes) -> list[bytes]:
@@ -108,16 +117,17 @@ def hashes_of(data: bytes) -> list[bytes]:
 
 
 def _stored(connection: Connection, tenant: TenantId, *, lock: bool) -> tuple[Head, CompactRange]:
-    row = connection.execute(_HEAD.with_for_update() if lock else _HEAD, {"ten": tenant}).one_or_none()
-    if row is None:
+    rows = (_HEAD_LOCKED if lock else _HEAD).rows(connection, {"ten": tenant})
+    if not rows:
         return Head(size=0, root=EMPTY_ROOT), CompactRange()
+    size, root, peaks = rows[0]
     try:
-        frontier = CompactRange.decode(bytes(row.frontier))
+        frontier = CompactRange.decode(bytes(peaks))
     except ProofError as error:
         raise LogDamaged("the stored frontier does not fit its size") from error
-    if frontier.size() != row.size or frontier.root() != bytes(row.root):
+    if frontier.size() != size or frontier.root() != bytes(root):
         raise LogDamaged("the stored head does not fit its frontier")
-    return Head(size=row.size, root=bytes(row.root)), frontier
+    return Head(size=size, root=bytes(root)), frontier
 
 
 def _grow_tiles(connection: Connection, tenant: TenantId, start: int, hashes: Sequence[bytes]) -> None:
@@ -144,8 +154,8 @@ def _write(
     ]
     if widen:
         first = rows.pop(0)
-        connection.execute(
-            _WIDEN, {"ten": tenant, "lev": level, "at": at, "hashes": first["width"], "bytes": first["data"]}
+        _WIDEN.run(
+            connection, {"ten": tenant, "lev": level, "at": at, "hashes": first["width"], "bytes": first["data"]}
         )
     if rows:
-        connection.execute(insert(audit_tile), rows)
+        _NEW_TILE.run(connection, *rows)

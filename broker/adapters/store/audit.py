@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from sqlalchemy import Connection, insert
 
+from broker.adapters.store.hot import Hot
 from broker.adapters.store.schema import audit_pending
 from broker.core.clock import micros
 from broker.core.errors import Fault, VaultFault
@@ -46,6 +47,7 @@ _WORD: Final = re.compile(
 _HEX: Final = re.compile(r"(?:[0-9a-f]{32}|[0-9a-f]{64})")  # an audit id or 16 bytes, a SHA-256
 _DECIMAL: Final = re.compile(r"[0-9]{1,20}")  # a 64-bit serial: beyond what a JSON reader holds as a number
 _RANGES: Final = re.compile(r"[0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*")  # leaf indexes, as in "3,10-12"
+_INSERT: Final = Hot(insert(audit_pending), columns=("tenant", "id", "entry", "disclosures", "at"))
 _LENGTH: Final = 4  # bytes of a length in a packed list
 
 
@@ -101,7 +103,7 @@ class AuditRowsSql:
             raise EventUnfit(f"audit event {event.name} does not fit an entry") from error
         sealed = pack(self._seal(event.personal, hidden, entry_id))
         row = {"tenant": self._tenant, "id": entry_id, "entry": entry, "disclosures": sealed, "at": micros(now)}
-        self._connection.execute(insert(audit_pending), row)
+        _INSERT.run(self._connection, row)
         self._noted(self._tenant)
         return entry_id
 
