@@ -6,7 +6,7 @@ One canonical log line and two metrics a call; no payload, no metadata, no text 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeAlias
 
@@ -88,7 +88,7 @@ class Doorway:
         }
         make, wrap = kinds[rpc.client_streams, rpc.server_streams]
         handler: grpc.RpcMethodHandler[Any, Any] = make(
-            wrap(rpc, method), request_deserializer=_reader(rpc.takes), response_serializer=Message.SerializeToString
+            wrap(rpc, method), request_deserializer=_reader(rpc.takes), response_serializer=_written
         )
         return handler
 
@@ -165,19 +165,15 @@ class Doorway:
         self._meter.observe("rpc_duration_seconds", seconds, method=line.rpc.method)
 
 
-async def _guarded(work: Awaitable[Any], guard: Awaitable[None]) -> None:
+async def _guarded(work: Awaitable[Any], guard: Coroutine[Any, Any, None]) -> None:
     """Runs `work` while `guard` has nothing to say; what either raises comes out as it was."""
     try:
         async with asyncio.TaskGroup() as group:
-            watching = group.create_task(_run(guard))
+            watching = group.create_task(guard)
             await work
             watching.cancel()
     except BaseExceptionGroup as several:
         raise _first(several) from None
-
-
-async def _run(work: Awaitable[None]) -> None:
-    await work
 
 
 def _first(error: BaseException) -> BaseException:
@@ -202,6 +198,10 @@ def _reader(kind: type[Message]) -> Callable[[bytes], Message | _Unreadable]:
             return _Unreadable()
 
     return read
+
+
+def _written(message: Message) -> bytes:
+    return message.SerializeToString()
 
 
 async def _each(

@@ -80,8 +80,8 @@ class RpcServers:
         tell: Tell, meter: Meter, clock: Clock, services: Iterable[ServiceDescriptor] = SERVICES,
         calls_per_identity: int = MAX_CALLS_PER_IDENTITY,
     ) -> None:  # fmt: skip
-        gate = Gate(identify=identify, tell=tell, clock=clock, per_identity=calls_per_identity)
-        doorway = Doorway(gate=gate, meter=meter, clock=clock)
+        self._gate = Gate(identify=identify, tell=tell, clock=clock, per_identity=calls_per_identity)
+        doorway = Doorway(gate=self._gate, meter=meter, clock=clock)
         self._health = Health()
         contract = tuple(services)
         self._main = grpc.aio.server(
