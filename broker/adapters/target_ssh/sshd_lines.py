@@ -6,19 +6,18 @@ from collections.abc import Iterator
 
 from broker.core.cert import principal_of
 from broker.core.identity import Target
-from broker.core.ids import TenantId
 
 _CA = "/etc/ssh/grantd_egress_ca.pub"
 _PRINCIPALS = "/etc/ssh/grantd_principals"
 _CONFIG = "/etc/ssh/sshd_config.d/grantd.conf"
 
 
-def sshd_lines(tenant: TenantId, target: Target, egress_ca_line: str) -> str:
+def sshd_lines(target: Target, egress_ca: str) -> str:
     """A commented text: a few small files, each with its whole content. Nobody but the target.s logins is touched."""
     logins = _logins(target)
     blocks = [
-        _file(_CA, [egress_ca_line.strip()]),
-        *(_file(f"{_PRINCIPALS}/{login}", [principal_of(tenant, target.id, login)]) for login in logins),
+        _file(_CA, [egress_ca.strip()]),
+        *(_file(f"{_PRINCIPALS}/{login}", [principal_of(target.tenant, target.id, login)]) for login in logins),
         _file(_CONFIG, _config(logins)),
         "# then: sshd -t && systemctl reload ssh\n",
     ]

@@ -80,9 +80,6 @@ class SshTargets:
         for tenant, grant in {*((key.tenant, key.grant) for key in self._leases), *self._sealed.values()}:
             await self.end_grant(tenant, grant)
 
-    def sshd_lines(self, target: Target, egress_ca: str) -> str:
-        return sshd_lines(target.tenant, target, egress_ca)
-
     async def fetch_host_key(self, host: str, port: int) -> str:
         """See Targets."""
         key = await shown_host_key(host, port)
@@ -102,6 +99,10 @@ class SshTargets:
             serial=serial,
         )
         return await probe.run()
+
+    def sshd_lines(self, target: Target, egress_ca: str) -> str:
+        """See Targets."""
+        return sshd_lines(target, egress_ca)
 
     async def _start_sealed(self, plan: ExecPlan) -> TargetProcess:
         seconds = max(plan.seconds_left, _LEAST_SECONDS)

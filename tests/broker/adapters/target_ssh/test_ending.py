@@ -23,11 +23,11 @@ pytestmark = pytest.mark.sshd
 BOTH = pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "pooled"])
 REPOSITORY = Path(__file__).resolve().parents[4]
 
-# A tree of three that ignores every signal that can be ignored; prints the process ids and a newline.
+# A tree of three that ignores every signal that can be ignored; its first line are the process ids.
 STUBBORN = (
     "trap '' TERM HUP INT QUIT PIPE USR1 USR2;"
-    " ( trap '' TERM HUP INT; ( trap '' TERM HUP INT; while :; do sleep 0.05; done ) & echo $BASHPID $!; {loop} ) &"
-    " echo $$; wait"
+    " ( trap '' TERM HUP INT; ( trap '' TERM HUP INT; while :; do sleep 0.05; done ) & echo $BASHPID $! $$; {loop} ) &"
+    " wait"
 )
 QUIET = STUBBORN.replace("{loop}", "while :; do sleep 0.05; done")
 FLOOD = STUBBORN.replace("{loop}", "while :; do printf %65536s x; done")
@@ -37,11 +37,11 @@ async def started(real: World, command: str, *, sealed: bool, **changes: object)
     """The process and the ids of its three remote processes."""
     process = await real.targets.start(real.plan(command, sealed=sealed, **changes))
     text = b""
-    while len(text.split()) < 3 or text.count(b"\n") < 2:
+    while b"\n" not in text:
         chunk = await process.read()
         assert isinstance(chunk, Chunk), chunk
         text += chunk.data
-    return process, [int(pid) for pid in text.split()[:3]]
+    return process, [int(pid) for pid in text.split(b"\n")[0].split()]
 
 
 async def gone(pids: list[int], *, within: float) -> float:
