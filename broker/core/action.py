@@ -13,7 +13,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from broker.core.errors import conflict, expired, invalid
-from broker.core.ids import ActionId, GrantId, IdentityId, RequestId, SessionId, TargetId, TenantId
+from broker.core.ids import ActionId, GrantId, IdentityId, RequestId, SessionId, TargetId, TenantId, is_agent
 from broker.core.records import ActionRecord, Verification, digest_of
 from broker.core.table import step
 from policy.classes import CommandClass, Tier
@@ -154,7 +154,7 @@ class Action:
             request_id=self.request_id,
             action_id=self.id,
             requester=self.requester,
-            agent_id="" if self.identity == self.requester else self.identity,
+            agent_id=self.identity if is_agent(self.identity) else "",
             agent_key=self.identity_key,
             target_id=self.target_id,
             host_key=self.host_key,
@@ -197,10 +197,8 @@ def advance(action: Action, event: ActionEvent, *, note: str = "", expires_at: d
 
 def finish(action: Action, outcome: Outcome, *, cut: bool) -> Action:
     """RUNNING -> SUCCEEDED, FAILED or CUT."""
-    if cut:
-        event = ActionEvent.CUT
-    else:
-        event = ActionEvent.EXIT_ZERO if outcome.exit_status == 0 else ActionEvent.EXIT_OTHER
+    ended = ActionEvent.EXIT_ZERO if outcome.exit_status == 0 else ActionEvent.EXIT_OTHER
+    event = ActionEvent.CUT if cut else ended
     return replace(action, state=step(TRANSITIONS, action.state, event), outcome=outcome)
 
 

@@ -1,7 +1,7 @@
 """Audit events as values. Encoding, salts and sealing are the audit adapter's; the names are recorder.codes'.
 
-`facts` are opaque ids, enumerations and numbers only; everything that could name a person, a host, a command or a path goes
-into `personal`, which leaves the log as salted digests (formats.md 2.2, I-35, I-36).
+`facts` are opaque ids, enumerations and numbers only; everything that could name a person, a host, a command or a
+path goes into `personal`, which leaves the log as salted digests (formats.md 2.2, I-35, I-36).
 """
 
 from __future__ import annotations

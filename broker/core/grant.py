@@ -1,4 +1,6 @@
-"""The life of a grant: a lease with an end. Reads no clock: now is an argument, and enforcement also counts monotonic seconds (I-05).
+"""The life of a grant: a lease with an end. Reads no clock.
+
+Now is an argument, and enforcement also counts monotonic seconds (I-05).
 
 APPROVED -> ACTIVE writes `not_after`; nothing ever moves it later (I-03).
 """
@@ -127,7 +129,10 @@ def over(grant: Grant) -> Refusal:
 
 
 def end(grant: Grant, reason: EndReason, *, now: datetime, by: str) -> Grant:
-    """The grant on its way out: ENDING if it was in use (its effects still have to be undone), over at once if it never was."""
+    """The grant on its way out.
+
+    ENDING if it was in use (its effects still have to be undone), over at once if it never was.
+    """
     stamped = replace(grant, ended_at=now, end_reason=reason, ended_by=by)
     if grant.state is GrantState.APPROVED:
         return replace(stamped, state=step(TRANSITIONS, grant.state, _final_event(reason)))

@@ -1,4 +1,7 @@
-"""Identities, teams and targets as values. Never an authentication: that is a row looked up by a verified key (I-08, I-24)."""
+"""Identities, teams and targets as values. Never an authentication.
+
+That is a row looked up by a verified key (I-08, I-24).
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,10 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who is calling, as one door authenticated them for one call. Loaded from the row, never from the certificate's text."""
+    """Who is calling, as one door authenticated them for one call.
+
+    Loaded from the row, never from the certificate's text.
+    """
 
     tenant: TenantId
     identity: IdentityId
@@ -66,7 +72,10 @@ class Team:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """One login of a target. `read_login` names an unprivileged login used for read-class commands; empty = the login itself."""
+    """One login of a target. `read_login` names an unprivileged login used for read-class commands.
+
+    Empty = the login itself.
+    """
 
     name: str
     read_login: str

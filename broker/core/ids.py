@@ -1,4 +1,6 @@
-"""Typed ids. Every id is a prefix and 26 lower-case base32 characters (130 bits drawn, 128 random); none carries meaning.
+"""Typed ids. Every id is a prefix and 26 lower-case base32 characters (130 bits drawn, 128 random).
+
+None carries meaning.
 
 Never makes an id: randomness is an argument (`render`).
 """
@@ -43,6 +45,7 @@ PREFIXES = {
 }
 """Kind of object -> prefix of its id."""
 
+_RANDOM_BYTES = 16
 _TENANT = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _ID = re.compile(r"[a-z]{2}_[a-z2-7]{26}")
 _LOGIN = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
@@ -51,7 +54,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 def render(kind: str, random16: bytes) -> str:
     """The id of a `kind` (a key of PREFIXES) from 16 random bytes."""
-    if len(random16) != 16:
+    if len(random16) != _RANDOM_BYTES:
         raise ValueError("an id takes exactly 16 random bytes")
     return f"{PREFIXES[kind]}_{base64.b32encode(random16).decode().rstrip('=').lower()}"
 
@@ -59,6 +62,11 @@ def render(kind: str, random16: bytes) -> str:
 def is_id(text: str) -> bool:
     """Whether `text` has the shape of an id; says nothing about existence."""
     return _ID.fullmatch(text) is not None
+
+
+def is_agent(identity: IdentityId) -> bool:
+    """Whether an identity is an agent's: records name the agent apart from whoever is behind it."""
+    return identity.startswith(f"{PREFIXES['agent']}_")
 
 
 def is_tenant(text: str) -> bool:

@@ -1,7 +1,9 @@
-"""The records that people sign, and the action key (formats.md section 9). Bytes in their final form; vectors in tests/vectors.
+"""The records that people sign, and the action key (formats.md section 9). Bytes in their final form.
 
-Two hashes, never interchanged: the action key merges retries and cools down denials, the approval digest is what is signed.
-Text written by an agent (reason, evidence) is in neither.
+Vectors in tests/vectors.
+
+Two hashes, never interchanged: the action key merges retries and cools down denials, the approval digest is what is
+signed. Text written by an agent (reason, evidence) is in neither.
 """
 
 from __future__ import annotations
@@ -177,8 +179,9 @@ def sign_in_record(*, tenant: str, person: str, key_sha256: bytes, at: datetime,
 
 
 def change_record(*, tenant: str, person: str, method: str, payload_sha256: bytes, at: datetime, nonce: bytes) -> bytes:
-    """Step-up: a fresh signature over one administrative change. `method` is the RPC's full name, the hash is over its
-    deterministic request bytes without the signatures.
+    """Step-up: what a fresh signature over one administrative change covers.
+
+    `method` is the RPC's full name, the hash is over its deterministic request bytes without the signatures.
     """
     return pae([CHANGE, *_texts(tenant, person, method), payload_sha256, _int(micros(at)), nonce])
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from broker.core.errors import conflict, expired, invalid
-from broker.core.ids import GrantId, IdentityId, RequestId, TargetId, TenantId
+from broker.core.ids import GrantId, IdentityId, RequestId, TargetId, TenantId, is_agent
 from broker.core.records import AccessRecord, digest_of
 from broker.core.table import step
 from policy.classes import CommandClass
@@ -99,7 +99,7 @@ class AccessRequest:
             tenant=self.tenant,
             request_id=self.id,
             requester=self.requester,
-            agent_id="" if self.identity == self.requester else self.identity,
+            agent_id=self.identity if is_agent(self.identity) else "",
             agent_key=self.identity_key,
             target_id=self.target_id,
             host_key=self.host_key,

@@ -28,13 +28,17 @@ def login(shell: Shell, join: str | None, key: Path | None) -> int:
     """Get a client certificate: with a join file the first time, by the approval key afterwards."""
     profile = _sign_in(shell, key) if join is None else _enrol(shell, join, key)
     shell.say(f"signed in; the profile is {profile.directory}")
-    return whoami.callback(shell) if whoami.callback else 0
+    return _tell(shell)
 
 
 @click.command()
 @click.pass_obj
 def whoami(shell: Shell) -> int:
     """Who the broker takes you for, and until when."""
+    return _tell(shell)
+
+
+def _tell(shell: Shell) -> int:
     told = shell.client.whoami()
     shell.show(
         told,
