@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -33,6 +34,8 @@ from tests.broker.adapters.store.fixtures import NOW, OTHER, TENANT
 
 T = TypeVar("T")
 RACERS = 20
+GAP_SECONDS = 0.01
+"""Between looking and writing in a race: time for the others to look as well, where a database lets them."""
 
 
 async def race(attempts: Sequence[Awaitable[T]]) -> list[T | BaseException]:
@@ -223,6 +226,7 @@ class StoreContract:
                 found = tx.actions.get(action.id)
                 if found is None or found.state is not ActionState.AWAITING:
                     raise LookupError("too late")
+                time.sleep(GAP_SECONDS)
                 tx.actions.put(advance(found, ActionEvent.PERMIT, note=f"by {number}"))
                 return number
 
@@ -242,6 +246,7 @@ class StoreContract:
             def unit(tx: Tx) -> bool:
                 if tx.requests.count_pending(samples.agent().id) >= 5:
                     return False
+                time.sleep(GAP_SECONDS)
                 tx.requests.put(samples.request(number))
                 return True
 
@@ -359,6 +364,7 @@ class StoreContract:
             tx.actions.put(by_policy)
             tx.actions.put(by_person)
             tx.approvals.add(denial)
+            tx.approvals.add(replace(samples.approval(2, subject_id=by_policy.id), at=NOW + timedelta(hours=1)))
 
         await store.run(TENANT, put)
         key = by_person.key()
@@ -402,6 +408,7 @@ class StoreContract:
                 if earlier is not None:
                     assert earlier[0] == b"h" * 32
                     return earlier[1]
+                time.sleep(GAP_SECONDS)
                 tx.idempotency.put(who, "M", "k", b"h" * 32, f"made-{number}", NOW)
                 return f"made-{number}"
 
