@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _MAX_LISTED = 20  # rows named per kind of problem; the rest is counted
 _RECORDING_CODES = frozenset({"RC1001I", "RC1002I", "RC1003I", "RC1004W", "RC1005E"})
 _CLOSED = "RC1003I"
+_MAY_COMMIT_TO_NOTHING = frozenset({"RC1001I", "RC1004W"})  # written before the file exists, or after it was lost
 _ERASED = "AU5001I"
 _RANGES = re.compile(r"\d{1,15}(-\d{1,15})?(,\d{1,15}(-\d{1,15})?)*")
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -114,6 +115,8 @@ class LogCheck:
     def _note_recording(self, seq: int, entry: Entry) -> None:
         fields = entry.fields
         rec, part, leaves, root = (fields.get(name) for name in ("rec", "part", "leaves", "root"))
+        if entry.code in _MAY_COMMIT_TO_NOTHING and part is leaves is root is None:
+            return
         if entry.code == "RC1005E" and root is None:
             return  # a recorder that failed may have nothing to commit to
         if type(part) is not int or type(leaves) is not int or not isinstance(root, str) or not _HASH.fullmatch(root):
