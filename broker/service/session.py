@@ -87,7 +87,7 @@ class SessionService:
                 tenant=caller.tenant,
                 name=name,
                 actor=caller.identity,
-                facts={"session": session.id, "recording": session.recording, "grant": session.grant_id},
+                facts={"session": session.id, "rec": session.recording, "grant": session.grant_id},
                 personal=story.personal(caller.identity, reason=reason),
             )
             tx.audit.append(event, now)

@@ -87,7 +87,7 @@ def of_session(name: str, session: Session, *, actor: str) -> AuditEvent:
         "grant": session.grant_id,
         "identity": session.identity,
         "target": session.target_id,
-        "recording": session.recording,
+        "rec": session.recording,
         "door": session.door,
         "kind": session.kind,
     }
