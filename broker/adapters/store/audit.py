@@ -32,15 +32,7 @@ _PERSONAL: Final = frozenset(
     {"address", "command", "cwd", "email", "env", "evidence", "host", "ip", "login", "name", "note", "path", "reason"}
     | {"ticket", "user"}
 )
-_COMMITMENT: Final = ("rec", "session", "part", "leaves", "root")  # what a recording is held against, keyless
-_NEEDED: Final = {
-    "recording.opened": _COMMITMENT,
-    "recording.checkpoint": _COMMITMENT,
-    "recording.closed": _COMMITMENT,
-    "recording.recovered": _COMMITMENT,
-    "subject.erased": ("ranges",),
-}
-"""Facts without which the offline verifier could not follow the log any more."""
+_NEEDED: Final = {"subject.erased": ("ranges",)}  # without it the verifier could not tell erased from stolen
 _WORD: Final = re.compile(
     r"[a-z][a-z0-9_]{0,39}"
 )  # an enumeration; no dot, dash, slash or @: not a host, path, address
@@ -48,6 +40,12 @@ _HEX: Final = re.compile(r"(?:[0-9a-f]{32}|[0-9a-f]{64})")  # an audit id or 16 
 _DECIMAL: Final = re.compile(r"[0-9]{1,20}")  # a 64-bit serial: beyond what a JSON reader holds as a number
 _RANGES: Final = re.compile(r"[0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*")  # leaf indexes, as in "3,10-12"
 _INSERT: Final = Hot(insert(audit_pending), columns=("tenant", "id", "entry", "disclosures", "at"))
+_CLOSED_SETS: Final = {
+    "method": re.compile(r"[A-Za-z0-9.]{1,100}/[A-Za-z]{1,60}"),  # an RPC as its descriptor names it
+    "permission": re.compile(r"[a-z][a-z_.]{0,63}"),
+    "rule": re.compile(r"[a-z][a-z0-9_.-]{0,63}"),  # of the classifier
+}
+"""Facts whose values come from our own code alone, in spellings of their own."""
 _LENGTH: Final = 4  # bytes of a length in a packed list
 
 
@@ -177,14 +175,16 @@ def _require_fact(event: str, name: str, value: object) -> None:
         raise EventUnfit(f"{event}: {name} tells of people or hosts, it belongs into `personal`")
     if type(value) is int:
         return
-    if not isinstance(value, str) or not _opaque(value):
+    shape = _CLOSED_SETS.get(name)
+    if not isinstance(value, str) or not (shape.fullmatch(value) if shape else _opaque(value)):
         raise EventUnfit(f"{event}: fact {name} is neither an id, a word, a digest nor a number")
 
 
 def _opaque(value: str) -> bool:
-    """Ids, tenants, enumerations, digests, serials and leaf ranges: what says nothing about a person or a host."""
+    """Nothing, ids, tenants, enumerations, digests, serials, leaf ranges: what tells nothing of a person or a host."""
     return (
-        is_id(value)
+        not value
+        or is_id(value)
         or is_tenant(value)
         or value == SYSTEM_TENANT
         or any(pattern.fullmatch(value) for pattern in (_WORD, _HEX, _DECIMAL, _RANGES))

@@ -19,8 +19,6 @@ from recorder.entry import parse_entry
 from tests.broker.adapters.audit_log.world import AGENT, T1, T2, Log, event, open_log, sqlite_url
 
 CANARY = "hunter2-canary-Zq9"
-SESSION = "se_" + "d" * 26
-RECORDING = "rc_" + "e" * 26
 
 
 @pytest.fixture
@@ -41,6 +39,9 @@ async def log(tmp_path: Path) -> AsyncIterator[Log]:
         {"serial": "18446744073709551615"},
         {"ranges": "3,10-12"},
         {"ttl_s": 900, "opaque": 0},
+        {"replaces": ""},
+        {"method": "grantd.v1.AuditService/ListEvents", "permission": "audit.read"},
+        {"rule": "parse.nothing"},
     ],
 )
 async def test_ids_words_digests_and_numbers_may_stand_in_clear(log: Log, facts: dict[str, str | int]) -> None:
@@ -62,7 +63,6 @@ async def test_ids_words_digests_and_numbers_may_stand_in_clear(log: Log, facts:
         "PASSWORD=x",
         "Root",
         "SHA256:uKm3",
-        "",
         "a" * 41,
         "AKIAIOSFODNN7EXAMPLE",
         "caf\u00e9",
@@ -74,7 +74,7 @@ async def test_text_of_people_and_hosts_is_refused_in_clear(log: Log, value: str
     with pytest.raises(EventUnfit) as unfit:
         await log.tell(event(kind=value))
     assert isinstance(unfit.value, Fault)
-    assert not value or value not in str(unfit.value)
+    assert value not in str(unfit.value)
     assert await log.keeper.waiting(sweep=True) == ["_system"]
 
 
@@ -94,16 +94,16 @@ async def test_names_that_belong_elsewhere_cannot_name_a_fact(log: Log, name: st
         AuditEvent(tenant=T1, name="grant.activated", facts={"ratio": 0.5}),  # type: ignore[dict-item]
         AuditEvent(tenant=T1, name="grant.activated", facts={"flag": True}),
         AuditEvent(tenant=T1, name="grant.activated", facts={"big": 2**53}),
-        AuditEvent(tenant=T1, name="recording.closed", facts={"rec": RECORDING, "session": SESSION}),
+        AuditEvent(tenant=T1, name="permission.refused", facts={"permission": "grant it to deployer@example"}),
         AuditEvent(tenant=T1, name="subject.erased", facts={}),
         AuditEvent(tenant=T1, name="grant.activated", personal=(Personal(subject="x y", name="note", value="v"),)),
         AuditEvent(tenant=T1, name="grant.activated", personal=(Personal(subject=AGENT, name="no te", value="v"),)),
         AuditEvent(tenant=T1, name="grant.activated", personal=(Personal(subject=AGENT, name="note", value="\ud800"),)),
     ],
-    ids=["name", "tenant", "actor", "float", "flag", "size", "commitment", "ranges", "subject", "label", "surrogate"],
+    ids=["name", "tenant", "actor", "float", "flag", "size", "sentence", "ranges", "subject", "label", "surrogate"],
 )
 async def test_an_event_that_does_not_fit_fails_the_whole_unit(log: Log, wrong: AuditEvent) -> None:
-    """Unknown name, foreign tenant, bare actor, float, incomplete commitment: a loud fault, nothing written (I-31)."""
+    """Unknown name, foreign tenant, bare actor, float, a sentence: a loud fault, nothing written (I-31)."""
     with pytest.raises(EventUnfit):
         await log.store.run(T1, lambda tx: tx.audit.append(wrong, log.clock.now()))
     await log.settle()
