@@ -46,8 +46,8 @@ class RefusedService:
             name="permission.refused",
             actor=caller.identity,
             facts={
-                "method": _word(method),
-                "permission": permission.replace(".", "_"),
+                "method": method,
+                "permission": permission,
                 "role": caller.role,
                 "repeats": repeats,
             },
@@ -56,9 +56,3 @@ class RefusedService:
             await self._world.store.run(caller.tenant, lambda tx: tx.audit.append(event, self._world.clock.now()))
         except Fault as fault:
             log.warning("permission.refused_unwritten", identity=caller.identity, method=method, cause=fault.what)
-
-
-def _word(method: str) -> str:
-    """`grantd.v1.AdminService/PutPolicy` as a word of the log: `put_policy`."""
-    name = method.rpartition("/")[2]
-    return "".join(f"_{char.lower()}" if char.isupper() else char for char in name).lstrip("_")
