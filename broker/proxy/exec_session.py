@@ -58,7 +58,10 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
 
     def command_requested(self, command: bytes, environment: Mapping[str, str]) -> bool:
         """Starts deciding the one command; the target hears nothing of it yet (I-23)."""
-        self._task = self._connection.door.spawn(self._serve(command, environment))
+        mode = self._stdin_mode(self._connection.door.use_cases, command)
+        self._stdin_wanted = mode is StdinMode.STREAM
+        given = CommandInput(line=command, cwd="", env=environment, stdin_mode=mode, stdin=b"", pty=False)
+        self._task = self._connection.door.spawn(self._serve(given))
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -140,10 +143,10 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         await self.err(f"grantd: {line}\r\n".encode())
 
     # ---- the command -------------------------------------------------------------------------------------------------
-    async def _serve(self, command: bytes, environment: Mapping[str, str]) -> None:
+    async def _serve(self, given: CommandInput) -> None:
         status = NOT_RUN
         try:
-            status = await self._decide_and_run(command, environment)
+            status = await self._decide_and_run(given)
         except Refusal as refusal:
             await self._say(refusal.message + (f"; {refusal.way_out}" if refusal.way_out else ""))
         except Fault as fault:
@@ -154,17 +157,8 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         if not self._gone:
             self._channel.exit(status)
 
-    async def _decide_and_run(self, command: bytes, environment: Mapping[str, str]) -> int:
+    async def _decide_and_run(self, given: CommandInput) -> int:
         use_cases = self._connection.door.use_cases
-        given = CommandInput(
-            line=command,
-            cwd="",
-            env=environment,
-            stdin_mode=self._stdin_mode(use_cases, command),
-            stdin=b"",
-            pty=False,
-        )
-        self._stdin_wanted = given.stdin_mode is StdinMode.STREAM
         caller, grant = self._admission.caller, self._admission.grant
         key = self._connection.door.token()
         proposal = await use_cases.propose.propose(caller, grant.id, given, idempotency_key=key, reason="", door="ssh")

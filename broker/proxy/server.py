@@ -130,7 +130,7 @@ class SshDoor:
             "kex_algs": ["mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org"],
             "mac_algs": ["hmac-sha2-256-etm@openssh.com"],
             "compression_algs": ["none"],
-            "signature_algs": ["ssh-ed25519", "ssh-ed25519-cert-v01@openssh.com"],
+            "signature_algs": ["ssh-ed25519"],
             "public_key_auth": True,
             "password_auth": False,
             "kbdint_auth": False,
