@@ -46,6 +46,10 @@ class Marks:
         else:
             self._since.pop(tenant, None)
 
+    def forget(self, tenant: TenantId) -> None:
+        """Nothing will ever be done about this one."""
+        self._since.pop(tenant, None)
+
     def names(self) -> list[TenantId]:
         """Logs with something to do."""
         return sorted(self._since)
@@ -86,7 +90,8 @@ class LogHealth:
 
     def noted(self, tenant: TenantId) -> None:
         """An entry of this log waits, or will once its transaction commits."""
-        self.waiting.note(tenant)
+        if tenant not in self._broken:  # a broken log refuses on its own; its lag must not refuse everybody else
+            self.waiting.note(tenant)
 
     def broken(self, tenant: TenantId) -> bool:
         """Whether this log must not be signed any more."""
@@ -97,6 +102,8 @@ class LogHealth:
         if tenant not in self._broken:
             _log.error("audit.log_forked", tenant=tenant, why=why)
         self._broken[tenant] = why
+        for marks in (self.waiting, self.unsigned):
+            marks.forget(tenant)
         self.report()
 
     def report(self) -> None:

@@ -64,6 +64,16 @@ def test_a_broken_log_refuses_its_tenant_and_a_broken_system_log_everybody(healt
     assert refusal(health, T2) == "audit_log_forked"
 
 
+def test_a_broken_log_makes_no_lag_for_others(health: LogHealth, clock: HandClock) -> None:
+    """What can never get its place any more does not refuse other tenants for ever (I-60)."""
+    health.noted(T1)
+    health.unsigned.note(T1)
+    health.break_log(T1, "cut")
+    health.noted(T1)
+    clock.forward(3_600)
+    assert (refusal(health, T1), refusal(health, T2)) == ("audit_log_forked", "")
+
+
 def test_what_is_noted_during_an_attempt_still_waits_after_it(clock: HandClock) -> None:
     """Settling forgets only what was there when the attempt began."""
     marks = Marks(clock)
