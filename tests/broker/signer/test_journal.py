@@ -48,6 +48,7 @@ def test_every_edit_is_seen(filled: Path) -> None:
     edits = [
         whole.replace(b'"serial":"2"', b'"serial":"3"'),
         whole.replace(b'"serial":"2"', b'"serial": "2"'),
+        whole.replace(b'"serial":"4"', b'"serial": "4"'),  # the last line: no later hash speaks for it
         b"".join(lines[1:]),
         b"".join(lines[:2] + lines[3:]),
         b"".join([*lines[:3], lines[2], *lines[3:]]),

@@ -184,9 +184,10 @@ async def test_a_key_of_another_purpose_or_recording_does_not_open(world: World)
         conn.execute(update(secret).values(blob=blob))
 
     await world.sql(swap)
-    for look in (lambda keys: keys.recording_key(RECORDING), lambda keys: keys.secret("a")):
-        with pytest.raises(VaultFault):
-            await world.run(look)
+    with pytest.raises(VaultFault):
+        await world.run(lambda keys: keys.recording_key(RECORDING))
+    with pytest.raises(VaultFault, match="of another tenant or purpose"):
+        await world.run(lambda keys: keys.secret("a"))
 
 
 async def test_a_tenant_key_that_is_gone_is_said(world: World) -> None:
@@ -236,6 +237,32 @@ async def test_two_processes_make_one_key(world: World) -> None:
     assert await world.run(lambda keys: keys.open_disclosure(SUBJECT, ENTRY, 0, blob), vault=other) == b"one"
     for table in (tenant_key, subject_key):
         assert len(await world.sql(lambda conn, table=table: conn.execute(select(table)).all())) == 1  # type: ignore[misc]
+
+
+class BlindAtFirst(KeyRowsSql):
+    """Keys whose first look misses what another transaction is about to commit."""
+
+    __slots__ = ("_looked",)
+
+    def _subject(self, subject: str) -> SealingKey | None:
+        first = not hasattr(self, "_looked")
+        self._looked = True
+        return None if first else super()._subject(subject)
+
+
+async def test_the_loser_of_a_race_uses_the_winners_key(world: World) -> None:
+    """Two transactions that both saw no key: the one whose row was not stored seals with the one that was."""
+    blob = await world.run(lambda keys: keys.seal_disclosure(SUBJECT, ENTRY, 0, b"one"))
+
+    def late(conn: Connection) -> bytes:
+        return BlindAtFirst(conn, TENANT, world.vault).seal_disclosure(SUBJECT, ENTRY, 1, b"two")
+
+    more = await world.sql(late)
+    for index, sealed, text in ((0, blob, b"one"), (1, more, b"two")):
+        opened = await world.run(
+            lambda keys, index=index, sealed=sealed: keys.open_disclosure(SUBJECT, ENTRY, index, sealed)  # type: ignore[misc]
+        )
+        assert opened == text
 
 
 # ---- disclosures
