@@ -22,11 +22,14 @@ FAULT = "classifier.fault"  # no input is known that gets it; tests and fuzzers 
 _SAYS_REBOOT = re.compile(
     r"\b(?:reboot|poweroff|halt|shutdown|kexec|telinit|soft-reboot|hibernate)\b|\binit +[06]\b|sysrq-trigger"
 )
-_SAYS_INSTALL = re.compile(
+_MANAGER = re.compile(
     r"\b(?:apt|apt-get|aptitude|dnf|yum|zypper|apk|pacman|rpm|dpkg|snap|flatpak|brew|pip3?|pipx|uv|npm|yarn|pnpm|gem|cargo|go|conda)\b"
-    r"[^|;&\n]*\b(?:install|add|remove|purge|upgrade|dist-upgrade|full-upgrade|autoremove|uninstall|-i|-U|-e)\b"
-    r"|\b(?:insmod|modprobe|rmmod)\b"
 )
+_CHANGES = re.compile(
+    r"\b(?:install|add|remove|purge|upgrade|dist-upgrade|full-upgrade|autoremove|uninstall)\b|\s-[iUe]\b"
+)
+_SEGMENT = re.compile(r"[^|;&\n]+")
+_KERNEL = re.compile(r"\b(?:insmod|modprobe|rmmod)\b")
 
 
 def classify(command: bytes) -> Verdict:
@@ -73,11 +76,16 @@ def _said(command: bytes) -> tuple[Part, ...]:
     text = command.decode()
     if _SAYS_REBOOT.search(text):
         return (_word_part(command, CommandClass.REBOOT, "speaks of restarting, in a line that is not all understood"),)
-    if _SAYS_INSTALL.search(text):
+    if _KERNEL.search(text) or any(_installs(segment) for segment in _SEGMENT.findall(text)):
         return (
             _word_part(command, CommandClass.INSTALL, "speaks of installing, in a line that is not all understood"),
         )
     return ()
+
+
+def _installs(segment: str) -> bool:
+    manager = _MANAGER.search(segment)
+    return manager is not None and _CHANGES.search(segment, manager.end()) is not None
 
 
 def _word_part(command: bytes, command_class: CommandClass, reason: str) -> Part:

@@ -26,7 +26,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.+:\[\]-]+")
 _PLAIN_WORD = re.compile(r"[a-z][a-z0-9-]*")
 _ASCII = re.compile(r"[\x20-\x7e]*")
 # Files that act on the machine when they are written to.
-_REBOOT_FILE = re.compile(r"/+(?:proc/+sysrq-trigger|sys/+power/+(?:state|disk|mem_sleep)|dev/+watchdog\d*)")
+_REBOOT_FILE = re.compile(r"sysrq-trigger|\bpower/+(?:state|disk|mem_sleep)\b|/watchdog\d*\b")
 _REBOOT_UNIT = re.compile(
     r"(?:reboot|poweroff|halt|kexec|soft-reboot|suspend|hibernate|hybrid-sleep|sleep|rescue|emergency|shutdown|umount|final|exit"
     r"|ctrl-alt-del|runlevel[0156])\.target|systemd-(?:reboot|poweroff|halt|kexec|suspend|hibernate|hybrid-sleep)\.service"

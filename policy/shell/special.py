@@ -160,6 +160,7 @@ _MANAGER_READS = frozenset(
         "tree",
     ]
 )
+_MANAGER_RUNS = frozenset({"run", "exec", "shell", "develop", "build", "test"})
 _MANAGER_WORD = re.compile(r"[A-Za-z0-9@][A-Za-z0-9@._/+:*-]*|-v|-a|--all|--json|--installed|--long|--verbose")
 
 
@@ -169,6 +170,8 @@ def _manager(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
     shows = len(words) > 1 and words[1].fixed and words[1].text in (*_MANAGER_READS, "--version")
     if shows and all(word.fixed and _MANAGER_WORD.fullmatch(word.text) for word in words[2:]):
         return plain(CommandClass.READ, f"{program.name} {words[1].text}", "lists packages")
+    if any(word.text in _MANAGER_RUNS for word in words[1:3]):
+        return opaque(f"{program.name} runs", f"{words[0].text} runs a program or a shell", floor=hinted(words[1:]))
     return plain(program.base, program.name, f"{words[0].text} changes what is installed")
 
 
@@ -276,6 +279,8 @@ _VERBS: Mapping[CommandClass, frozenset[str]] = {
         ["reboot", "reset", "deallocate", "power-off", "shutdown", "suspend", "poweroff", "power-cycle"]
     ),
 }
+_SENDS = frozenset({"publish", "upload", "cp", "sync", "mv", "push", "put"})
+_OPENS = frozenset({"run", "exec", "invoke", "execute"})  # what they run is not in the text
 _NOT_A_READ = frozenset({"get-object", "get-login", "get-credentials", "get-secret-value"})
 
 
@@ -296,7 +301,8 @@ def _verbs(_program: Program, words: Sequence[Word], scene: Scene) -> Effect:
         for command_class, verbs in _VERBS.items():
             if word in verbs or verb in verbs:
                 effect = plain(command_class, f"{name} {word}", f"{name} {word} is a {command_class.word} command")
-                return effect.at_least(hinted(words[1:]), f"{name} {word}", "installs or restarts something")
+                effect = effect.at_least(hinted(words[1:]), f"{name} {word}", "installs or restarts something")
+                return replace(effect, egress=verb in _SENDS, opaque=verb in _OPENS)
     return opaque(f"{name}.unknown", f"no verb of {name} that is known", floor=hinted(words[1:]))
 
 

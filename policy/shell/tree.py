@@ -20,7 +20,9 @@ from policy.shell.gate import GateError
 MAX_NODES = 5_000
 MAX_NESTING = 64
 
-_PARSER = tree_sitter.Parser(tree_sitter.Language(tree_sitter_bash.language()))
+MAX_STEPS = 400  # of the parser, about 100 operations each; a tree of MAX_NODES needs fewer
+
+_LANGUAGE = tree_sitter.Language(tree_sitter_bash.language())
 
 # G3: what the walk knows how to read. A kind that a later grammar invents is not in it, so it fails up.
 _KNOWN_KINDS = frozenset(
@@ -114,6 +116,9 @@ RESERVED = frozenset(
         "]]",
     ]
 )
+_TESTS = frozenset({"binary_expression", "unary_expression", "parenthesized_expression"})
+_SINGLE = frozenset({"[", "]", "=", "==", "!=", "!"})
+_DOUBLE = frozenset({"[[", "]]", "=", "==", "!=", "!", "=~", "<", ">", "&&", "||", "(", ")"})
 _CASE_ENDS = frozenset({";;", ";&", ";;&"})
 _CODE = re.compile(rb"[$](?:[({\[])|`|[<>]\(")
 _BODY_CODE = re.compile(rb"[$][({\[]|`")
@@ -135,7 +140,7 @@ def parse(data: bytes) -> Tree:
     Raises:
         GateError: it is not valid shell, or a guard found a byte that the tree does not explain.
     """
-    root = _PARSER.parse(data).root_node
+    root = _parse(data)
     if root.has_error:
         raise GateError("parse.error", "not a complete shell command")
     if root.descendant_count > MAX_NODES:
@@ -143,6 +148,23 @@ def parse(data: bytes) -> Tree:
     guard = _Guard(data=data)
     guard.check(root)
     return Tree(root=root, data=data, doubts=tuple(dict.fromkeys(guard.doubts)))
+
+
+def _parse(data: bytes) -> Node:
+    """Parse within MAX_STEPS: text full of errors can cost the parser quadratic time."""
+    steps = 0
+
+    def too_long(_offset: int, _error: bool) -> bool:  # noqa: FBT001 - the parser's own signature
+        nonlocal steps
+        steps += 1
+        return steps > MAX_STEPS
+
+    # A parser of its own for each call: the callbacks let other threads in.
+    parser = tree_sitter.Parser(_LANGUAGE)
+    try:
+        return parser.parse(lambda offset, _point: data[offset:], progress_callback=too_long).root_node
+    except ValueError:
+        raise GateError("parse.steps", f"the parser did not end within {MAX_STEPS} steps") from None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -221,6 +243,8 @@ class _Guard:
             self._command(children)
         elif kind == "heredoc_redirect":
             self._heredoc(node, parent)
+        elif kind == "test_command":
+            _check_test(node, _DOUBLE if children[0].type == "[[" else _SINGLE)
 
     def _touching(self, children: list[Node]) -> None:
         for left, right in itertools.pairwise(children):
@@ -261,6 +285,18 @@ class _Guard:
                 return self.data[start:position]
             position = stop + 1
         raise GateError("guard.heredoc", "a here-document that ends elsewhere than it seems")
+
+
+def _check_test(node: Node, operators: frozenset[str]) -> None:
+    """Guard `[ ]` and `[[ ]]`: the parser takes `[ x && reboot ]` for one test, where bash runs two commands."""
+    for child in node.children:
+        expression = child.type.endswith("_expression")
+        if expression and child.type not in _TESTS:
+            raise GateError("guard.test", "arithmetic where a test should be")
+        if not child.is_named and child.type not in operators:
+            raise GateError("guard.test", f"{child.type!r} inside brackets is not part of a test")
+        if expression:
+            _check_test(child, operators)
 
 
 def _is_word(node: Node) -> bool:

@@ -17,13 +17,15 @@ from policy import catalog
 from policy.classes import CommandClass
 from policy.shell import calls
 from policy.shell.effect import Effect, opaque, plain
-from policy.shell.gate import GateError, Source, admit
+from policy.shell.gate import MAX_COMMAND_BYTES, GateError, Source, admit
 from policy.shell.names import PASSED_TO_PROGRAMS, PLAIN_NAME, settable
 from policy.shell.tree import Tree, parse
 from policy.shell.verdict import Part
 from policy.shell.words import Word, fixed, read_word
 
 MAX_SCRIPT_DEPTH = 8
+MAX_SCRIPT_BYTES = 2 * MAX_COMMAND_BYTES  # of all quoted scripts of a line together
+MAX_WRAPPERS = 8
 MAX_PARTS = 2_000
 
 _CONTAINERS = frozenset(
@@ -68,6 +70,11 @@ class Names:
     untrusted: set[str] = field(default_factory=set)
     evaluated: dict[str, tuple[int, int]] = field(default_factory=dict)
     functions: set[str] = field(default_factory=set)
+    script_bytes: list[int] = field(default_factory=list)
+
+    def of_script(self) -> Names:
+        """The names of a script that is run apart: values are shared, to be strict; functions are not."""
+        return Names(untrusted=self.untrusted, evaluated=self.evaluated, script_bytes=self.script_bytes)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,6 +87,7 @@ class Walk:
     names: Names
     outer: tuple[int, int] | None
     depth: int
+    wrapped: int = 0
 
     def run(self) -> None:
         """Walk the whole tree; parts are appended in the order they are met."""
@@ -177,7 +185,9 @@ class Walk:
                 self._redirect(child)
         for child in body:
             self.statement(child)
-        if text in catalog.shipped() or node.parent is None or node.parent.type != "program":
+        after = node.next_sibling
+        apart = node.parent is None or node.parent.type != "program" or (after is not None and after.type == "&")
+        if text in catalog.shipped() or apart:
             self._keep(_span(node), (text,), opaque("function.name", f"the function {text!r} may stand for a program"))
         else:
             self.names.functions.add(text)
@@ -404,36 +414,41 @@ class Walk:
 
     def run_words(self, words: Sequence[Word]) -> Effect:
         """Decide a simple command and keep it as a part."""
-        effect = calls.weigh(words, self)
+        self.wrapped += 1
+        if self.wrapped > MAX_WRAPPERS:
+            effect = opaque("command.depth", "commands that run commands that run commands")
+        else:
+            effect = calls.weigh(words, self)
+        self.wrapped -= 1
         span = (words[0].span[0], words[-1].span[1])
         self._keep(span, tuple(word.text for word in words), effect)
         return effect
 
     def run_text(self, script: Word, *, dialect: str) -> Effect:
         """Decide a quoted script; its parts have the span of the word it stands in."""
-        effect = self._refused_script(script, dialect)
-        if effect is not None:
-            self._keep(script.span, (script.text,), effect)
-            return effect
-        source = admit(script.text.encode())
+        read = self._read_script(script, dialect)
+        if isinstance(read, Effect):
+            self._keep(script.span, (script.text,), read)
+            return read
+        source, tree = read
         span = self._place(script.span)
-        inner = Walk(
-            source=source, tree=parse(source.data), parts=self.parts, names=self.names, outer=span, depth=self.depth + 1
-        )
+        names = self.names.of_script()
+        inner = Walk(source=source, tree=tree, parts=self.parts, names=names, outer=span, depth=self.depth + 1)
         before = len(self.parts)
         inner.run()
         return _sum(self.parts[before:])
 
-    def _refused_script(self, script: Word, dialect: str) -> Effect | None:
-        if self.depth >= MAX_SCRIPT_DEPTH:
+    def _read_script(self, script: Word, dialect: str) -> Effect | tuple[Source, Tree]:
+        self.names.script_bytes.append(len(script.text))
+        if self.depth >= MAX_SCRIPT_DEPTH or sum(self.names.script_bytes) > MAX_SCRIPT_BYTES:
             return opaque("script.depth", "scripts inside scripts inside scripts")
         if dialect not in ("bash", "eval") and _NOT_POSIX.search(script.text):
             return opaque("script.dialect", f"{dialect} does not read this script as bash would")
         try:
-            parse(admit(script.text.encode()).data)
+            source = admit(script.text.encode())
+            return source, parse(source.data)
         except (GateError, UnicodeEncodeError) as error:
             return opaque("script.unread", f"the script inside is not read: {error}")
-        return None
 
     def assigned(self, names: Sequence[Word]) -> bool:
         """Note variables that a builtin sets from data."""

@@ -13,8 +13,6 @@ from tree_sitter import Node
 _EXPANSIONS = frozenset(
     {"simple_expansion", "expansion", "command_substitution", "arithmetic_expansion", "process_substitution"}
 )
-_GLOB = re.compile(r"[*?]|\[.*\]", re.DOTALL)
-_BRACES = re.compile(r"\{[^{}]*(?:,|\.\.)[^{}]*\}|\{.*,.*\}", re.DOTALL)
 _ANSI = re.compile(
     r"\\(?:([abeEfnrtv\\'\"?])|x([0-9A-Fa-f]{1,2})|([0-7]{1,3})|u([0-9A-Fa-f]{1,4})|U([0-9A-Fa-f]{1,8}))"
 )
@@ -97,12 +95,12 @@ class _Pieces:
         self.splits = self.splits or splits
 
     def word(self, source: str, span: tuple[int, int]) -> Word:
-        braces = bool(_BRACES.search(self.bare))
+        braces = _expands_braces(self.bare)
         tilde = self.bare.startswith("~")
-        if not (self.open or braces or tilde or _GLOB.search(self.bare)):
+        if not (self.open or braces or tilde or _globs(self.bare)):
             return fixed(self.value, span)
         head, tail = self._known_ends(tilde=tilde)
-        single = not self.splits and not braces and not _GLOB.search(self.bare)
+        single = not self.splits and not braces and not _globs(self.bare)
         return Word(text=source, fixed=False, head=head, tail=tail, single=single, splits=self.splits, span=span)
 
     def _known_ends(self, *, tilde: bool) -> tuple[str, str]:
@@ -111,6 +109,16 @@ class _Pieces:
         ends = [i for i, (char, bare) in places if char == _MARK or bare in "*?]}"]
         head = "~" if tilde else self.value[: stops[0]]
         return head, self.value[ends[-1] + 1 :] if ends else self.value[1:]
+
+
+def _globs(bare: str) -> bool:
+    return "*" in bare or "?" in bare or 0 <= bare.find("[") < bare.rfind("]")
+
+
+def _expands_braces(bare: str) -> bool:
+    """Whether braces may multiply the word; `{}` and a lone brace do not."""
+    inside = bare[max(bare.find("{"), 0) : bare.rfind("}") + 1]
+    return inside.startswith("{") and ("," in inside or ".." in inside)
 
 
 def _collect(node: Node, data: bytes, pieces: _Pieces) -> None:

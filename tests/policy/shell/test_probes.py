@@ -78,6 +78,13 @@ HIDDEN_RM = [
     "echo x | xargs rm -rf",
     "ls >x -la; rm -rf x",
     "cat - <<EOF; rm -rf x\nb\nEOF",
+    "[ x && rm ]",
+    "[ x || rm ]",
+    "[ x | rm ]",
+    '[ x >>"m" ]',
+    "[ x > m ] && ls",
+    "[ ! x && rm ]",
+    "[ -f x && rm ]",
 ]
 
 
@@ -114,9 +121,14 @@ REFUSED = [
     ("then ls", "guard.reserved"),
     ('echo $"translated"', "guard.touching"),
     ("{ ls; } >x y", "guard.redirect"),
+    ("[ x && reboot ]", "guard.test"),
+    ("[ x >m ]", "guard.test"),
+    ("[[ x | y ]]", "guard.test"),
+    ("[[ x + y ]]", "guard.test"),
     ("cat <<A <<B\na\nA\nb\nB", "parse.error"),
     ("f() { f | f & }; " + "{ " * 70 + "ls" + "; }" * 70, "parse.nesting"),
-    ("ls;" * 5000, "parse.nodes"),
+    ("ls;" * 2000, "parse.nodes"),
+    ("echo " + "|a" * 8000, "parse.steps"),
     ("x" * (16 * 1024 + 1), "gate.length"),
 ]
 
