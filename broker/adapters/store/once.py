@@ -39,9 +39,7 @@ class IdempotencyRowsSql(TenantRows):
         row = self._conn.execute(_FIND, of).one_or_none()
         return None if row is None else (row.request_sha256, row.made)
 
-    def put(
-        self, identity: IdentityId, method: str, key: str, request_sha256: bytes, made: str, now: datetime
-    ) -> None:
+    def put(self, identity: IdentityId, method: str, key: str, request_sha256: bytes, made: str, now: datetime) -> None:
         row = {
             "tenant": self._tenant,
             "identity": identity,
