@@ -13,7 +13,7 @@ import grpc
 
 from grantd import keys
 from grantd.channel import open_channel
-from grantd.errors import NotSignedIn, from_rpc
+from grantd.errors import NotSignedIn, ProfileProblem, from_rpc
 from grantd.profile import Profile
 from grantd.v1 import identity_pb2
 from grantd.v1.identity_pb2_grpc import IdentityServiceStub
@@ -46,6 +46,14 @@ def next_look(validity: keys.Validity, now: datetime) -> datetime:
 
 def renew(profile: Profile, now: datetime) -> None:
     """Renew the profile's certificate unless another process just did. Blocks; raises GrantdError."""
+    try:
+        _renew(profile, now)
+    except OSError as wrong:
+        said = f"the profile cannot be renewed: {wrong.strerror}"
+        raise ProfileProblem("profile_not_writable", said, f"make {profile.directory} writable") from wrong
+
+
+def _renew(profile: Profile, now: datetime) -> None:
     with profile.locked():
         validity = keys.validity_of(profile.certificate)
         if now < due_at(validity):

@@ -2,54 +2,60 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import click
 
 from grantd.channel import VERSION
 from grantd.cli import exits
-from grantd.cli.access import grants, request, ssh_cert
-from grantd.cli.change import change
-from grantd.cli.directory import agent, person, team
-from grantd.cli.explain import explain
-from grantd.cli.freezing import freeze, unfreeze
-from grantd.cli.log import audit
-from grantd.cli.login import login, whoami
-from grantd.cli.policies import policy
-from grantd.cli.prompt.command import approve
-from grantd.cli.run import run
-from grantd.cli.sessions import sessions
 from grantd.cli.shell import Shell, colour_allowed, shared
-from grantd.cli.target import target
 from grantd.errors import GrantdError
 
 _INTERRUPTED = 128 + signal.SIGINT
-COMMANDS = (
-    agent,
-    approve,
-    audit,
-    change,
-    explain,
-    freeze,
-    grants,
-    login,
-    person,
-    policy,
-    request,
-    run,
-    sessions,
-    ssh_cert,
-    target,
-    team,
-    unfreeze,
-    whoami,
-)
+# command -> where it is. Loaded when it is used: `run` in a loop should not wait for what only `approve` needs.
+COMMANDS: Final = {
+    "agent": "directory:agent",
+    "approve": "prompt.command:approve",
+    "audit": "log:audit",
+    "change": "change:change",
+    "explain": "explain:explain",
+    "freeze": "freezing:freeze",
+    "grants": "access:grants",
+    "login": "login:login",
+    "person": "directory:person",
+    "policy": "policies:policy",
+    "request": "access:request",
+    "run": "run:run",
+    "sessions": "sessions:sessions",
+    "ssh-cert": "access:ssh_cert",
+    "target": "target:target",
+    "team": "directory:team",
+    "unfreeze": "freezing:unfreeze",
+    "whoami": "login:whoami",
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Tree(click.Group):
+    """The commands above, each with the options that all have."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"grantd.cli.{module}"), name)
+        for each in command.commands.values() if isinstance(command, click.Group) else (command,):
+            shared(each)
+        return command
+
+
+@click.group(cls=_Tree, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(VERSION, prog_name="grantctl")
 def cli() -> None:
     """Short leases on machines: ask for access, run commands, approve, look back.
@@ -59,10 +65,6 @@ def cli() -> None:
     """
 
 
-for _command in COMMANDS:
-    cli.add_command(_command)
-    for _each in _command.commands.values() if isinstance(_command, click.Group) else (_command,):
-        shared(_each)
 shared(cli)
 
 

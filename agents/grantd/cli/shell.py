@@ -154,7 +154,9 @@ DURATION: Final = DurationType()
 
 
 def shared(command: click.Command) -> click.Command:
-    """Give a command the options that all have; they mean the same before and after its name."""
+    """Give a command the options that all have, once; they mean the same before and after its name."""
+    if any(parameter.name == "output" for parameter in command.params):
+        return command
     command.params += [
         click.Option(
             ["--profile"],
