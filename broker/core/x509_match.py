@@ -24,6 +24,7 @@ _UNREADABLE = (
     x509.InvalidVersion,
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
+    Warning,  # where warnings are errors: bytes that cryptography reads but calls deprecated
 )
 
 

@@ -23,7 +23,7 @@ def _option(name: bytes, value: bytes | None) -> bytes:
     return string(name) + string(b"" if value is None else string(value))
 
 
-def _made(  # noqa: PLR0917  the fields in the order of the format
+def _made(
     kind: int = USER,
     principals: bytes = string(PRINCIPAL.encode()),
     critical: bytes = _option(b"force-command", b"id") + _option(b"source-address", b"192.0.2.7"),
