@@ -9,11 +9,10 @@ from typing import TypeAlias
 
 from google.protobuf.duration_pb2 import Duration
 
-from broker.core.errors import invalid
 from broker.core.identity import Identity, IdentityKind, Login, Target
 from broker.core.ids import IdentityId
 from broker.core.roles import Role
-from broker.core.sshwire import WireError, parse_line
+from broker.core.sshwire import parse_line
 from broker.rpc.convert.scalars import moment, span, tier_of, tier_value
 from broker.service.inventory import TargetInput
 from broker.service.people import Newcomer
@@ -57,9 +56,7 @@ def agent_of(request: pb.AddAgentRequest) -> Newcomer:
 
 
 def person_of(request: pb.AddPersonRequest) -> Newcomer:
-    """A person to add. Raises Refusal for a line that is no public key."""
-    for line in request.approval_keys:
-        must_be_key("approval_keys", line)
+    """A person to add."""
     return Newcomer(
         idempotency_key=request.idempotency_key,
         kind=IdentityKind.PERSON,
@@ -70,16 +67,6 @@ def person_of(request: pb.AddPersonRequest) -> Newcomer:
         approval_keys=tuple(request.approval_keys),
         join_for=_join_for(request.join_for) if request.HasField("join_for") else None,
     )
-
-
-def must_be_key(field: str, line: str) -> None:
-    """Raises Refusal unless `line` is an OpenSSH public key of a kind that grantd knows."""
-    try:
-        parse_line(line)
-    except WireError as error:
-        raise invalid(
-            "bad_public_key", f"{field} holds something other than an OpenSSH public key", "pass a line of a .pub file"
-        ) from error
 
 
 def identity_out(row: Identity, team_names: Sequence[str]) -> pb.Identity:
@@ -98,8 +85,7 @@ def identity_out(row: Identity, team_names: Sequence[str]) -> pb.Identity:
 
 
 def target_of(given: pb.Target) -> TargetInput:
-    """A target as it came in; its id is never taken from the caller. Raises Refusal for a host key that is none."""
-    must_be_key("host_key", given.host_key)
+    """A target as it came in; its id is never taken from the caller."""
     return TargetInput(
         name=given.name,
         host=given.host,
