@@ -171,6 +171,25 @@ def test_any_error_while_deciding_denies(effect: str, verb: str) -> None:
     assert decision.reasons[0].startswith("policy error: ")
 
 
+@pytest.mark.parametrize("effect", ["permit", "forbid"])
+def test_any_error_while_approving_denies(effect: str) -> None:
+    """I-12: an approver is not let through by a policy that fails."""
+    scope = '(principal, action == Action::"approve", resource)'
+    broken = f'@id("bad") {effect} {scope} when {{ 9223372036854775807 + context.level > 0 }};'
+    decision = _load(f"{PERMIT_ALL} {broken}").decide(_approve(APPROVER))
+    assert isinstance(decision, Deny)
+    assert decision.reasons[0].startswith("policy error: ")
+
+
+@pytest.mark.parametrize("tier", Tier)
+def test_what_an_operator_adds_does_not_lift_what_always_asks(tier: Tier) -> None:
+    """I-16: beside a permit of everything unattended, the shipped forbids still make reboots and opaque commands ask."""
+    lax = '@id("lax") permit (principal, action == Action::"run_unattended", resource);'
+    policies = PolicySet.load({**shipped_policy(), "site.cedar": lax})
+    assert [_kind(policies.decide(_action(cls, tier=tier))) for cls in CommandClass] == ["runs"] * 4 + ["asks"]
+    assert [_kind(policies.decide(_action(cls, tier=tier, opaque=True))) for cls in CommandClass] == ["asks"] * 5
+
+
 def test_a_failing_engine_denies() -> None:
     """A question that the engine cannot even take is denied, not raised."""
     query = _action(READ, principal=replace(AGENT, id="\ud800"))
