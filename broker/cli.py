@@ -163,7 +163,7 @@ def verify(files: tuple[Path, ...], vkeys: tuple[str, ...]) -> None:
 
     reports = verify_paths(files, vkeys=vkeys)
     for report in reports:
-        click.echo(str(report))
+        click.echo("\n".join(report.lines()))
     sys.exit(0 if all(report.ok for report in reports) else 1)
 
 
