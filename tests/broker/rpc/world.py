@@ -167,7 +167,7 @@ class LocalTargets:
         return f"TrustedUserCAKeys for {target.name}\n{egress_ca}\n"
 
     async def fetch_host_key(self, host: str, port: int) -> str:
-        return parse_blob(ed25519_blob(bytes(32))).line()
+        return parse_blob(ed25519_blob(Ed25519PrivateKey.generate().public_key().public_bytes_raw())).line()
 
 
 @dataclass(slots=True)
