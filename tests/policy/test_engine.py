@@ -183,7 +183,7 @@ def test_any_error_while_approving_denies(effect: str) -> None:
 
 @pytest.mark.parametrize("tier", Tier)
 def test_what_an_operator_adds_does_not_lift_what_always_asks(tier: Tier) -> None:
-    """I-16: beside a permit of everything unattended, the shipped forbids still make reboots and opaque commands ask."""
+    """I-16: beside a permit of everything unattended, the shipped forbids still make reboots and opaque ones ask."""
     lax = '@id("lax") permit (principal, action == Action::"run_unattended", resource);'
     policies = PolicySet.load({**shipped_policy(), "site.cedar": lax})
     assert [_kind(policies.decide(_action(cls, tier=tier))) for cls in CommandClass] == ["runs"] * 4 + ["asks"]
