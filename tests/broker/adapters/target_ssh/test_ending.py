@@ -100,7 +100,7 @@ async def test_the_end_of_the_grant_ends_what_still_runs(real: World) -> None:
 
 async def test_cutting_one_read_leaves_the_others(real: World) -> None:
     """One pooled connection, many reads: only the one that is cut ends."""
-    first, dying = await started(real, QUIET, sealed=False)
+    first, dying = await started(real, FLOOD, sealed=False)
     second, staying = await started(real, QUIET, sealed=False)
     await first.cut()
     await gone(dying, within=1.0)
@@ -146,11 +146,16 @@ async def test_a_stopped_broker_cannot_stretch_the_time(real: World, tmp_path: P
 @BOTH
 async def test_a_cancelled_start_leaves_nothing(real: World, *, sealed: bool) -> None:
     """Cancellation passes through at any moment, and what may have started ends."""
-    for delay in (0.0, 0.002, 0.005, 0.01, 0.02, 0.04, 0.06):
+    for delay in (0.0, 0.002, 0.005, 0.01, 0.02, 0.04, 0.06, 0.0, 0.001, 0.002, 0.003, 0.004, 0.005, 0.006):
+        process = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
-                await real.targets.start(real.plan("sleep 77.123", sealed=sealed))
-                await asyncio.sleep(1)
+                process = await real.targets.start(real.plan("sleep 77.123", sealed=sealed))
+        if process is not None:
+            await process.cut()
+    await asyncio.sleep(1.0)
+    left = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in descendants(real.sshd.pid)]
+    assert not [line for line in left if b"77.123" in line]
     await real.targets.close()
     await _nothing_left(real)
 

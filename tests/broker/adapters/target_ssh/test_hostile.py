@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 import asyncssh
 import pytest
 from asyncssh.connection import SSHConnection
-from asyncssh.constants import MSG_CHANNEL_DATA, MSG_CHANNEL_OPEN, MSG_GLOBAL_REQUEST
+from asyncssh.constants import MSG_CHANNEL_DATA, MSG_CHANNEL_OPEN, MSG_CHANNEL_REQUEST, MSG_GLOBAL_REQUEST
 from asyncssh.packet import Boolean, String, UInt32
 
 from broker.adapters.target_ssh import SshTargets, connection
@@ -291,6 +291,21 @@ async def test_a_target_that_says_nothing_of_the_end_did_not_end_well() -> None:
         assert lost.value.code == "connection_lost"
 
 
+async def test_a_status_without_the_end_of_the_output_is_no_success() -> None:
+    """Exit 0, then the cable: what arrived may not be everything, so it did not end well."""
+
+    async def handler(process: asyncssh.SSHServerProcess[bytes]) -> None:
+        channel = process.channel
+        channel.send_packet(MSG_CHANNEL_REQUEST, String("exit-status"), Boolean(value=False), UInt32(0))
+        await asyncio.sleep(0.05)
+        process.channel.get_connection().abort()
+
+    async with evil(handler) as made:
+        with pytest.raises(TargetFault) as lost:
+            await made.run("x", sealed=True)
+        assert lost.value.code == "connection_lost"
+
+
 async def test_cut_returns_within_a_second_whatever_the_target_does() -> None:
     """A reaper that only pretends, a read that never ends: cut comes back, and the connection is gone."""
 
@@ -308,4 +323,6 @@ async def test_cut_returns_within_a_second_whatever_the_target_does() -> None:
         began = time.monotonic()
         await process.cut()
         assert 0.5 < time.monotonic() - began < 1.1
+        await asyncio.sleep(0.05)
+        assert process._connection.is_closed()  # type: ignore[attr-defined]  # noqa: SLF001  fails closed
         assert (await drained(process)).outcome.reason == "cut"
