@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -240,8 +241,13 @@ def test_a_bomb_does_not_go_off(stated: int) -> None:
     """200 MB in 20 kB: refused after one byte more than the frame states."""
     bomb = ZstdCompressor(level=1).compress(bytes(200_000_000), mode=ZstdCompressor.FLUSH_BLOCK)
     assert len(bomb) < 100_000
+    frame = seal(bomb, flags=Flag.ZSTD | Flag.SEGMENT, plen=stated)
+    tracemalloc.start()
     with pytest.raises(RecordingInvalid, match="stated length"):
-        open_one(seal(bomb, flags=Flag.ZSTD | Flag.SEGMENT, plen=stated))
+        open_one(frame)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * 1024 * 1024
 
 
 @pytest.mark.parametrize(

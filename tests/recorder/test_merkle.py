@@ -102,6 +102,12 @@ def test_a_fork_after_signing_is_found() -> None:
             merkle.verify_consistency(pinned, MOST, proof, ROOTS[pinned], merkle.root_of(forked))
 
 
+def test_an_inner_node_is_not_a_leaf() -> None:
+    """A subtree's root passed off as a leaf, with the shorter path that would fit, is refused by its length."""
+    with pytest.raises(ProofError, match="too short"):
+        merkle.verify_inclusion(node(1, 0), 0, 4, [node(1, 1)], ROOTS[4])
+
+
 def test_questions_that_make_no_sense() -> None:
     """Indexes and sizes outside the tree are refused, on both sides."""
     for index, size in ((0, 0), (5, 5), (-1, 5)):

@@ -107,6 +107,17 @@ async def test_parts_hold_together(tmp_path: Path) -> None:
         reader(directory).verify([audited[0]])
 
 
+def test_a_part_of_another_history(tmp_path: Path) -> None:
+    """A second part that was made after another first one does not continue this one."""
+    first = Sealer(HEADER, DEK)
+    head = first.preamble + first.end(b"{}", 0)
+    (tmp_path / "p0000.grec").write_bytes(head)
+    second = Sealer(replace(HEADER, part=1, prev=(2, bytes(32))), DEK)
+    (tmp_path / "p0001.grec").write_bytes(second.preamble + second.end(b"{}", 0))
+    with pytest.raises(RecordingInvalid, match="part 1 does not continue"):
+        reader(tmp_path).verify([PartCheckpoint(rec="rec_1", part=0, leaves=1, root=bytes(32), final=False)])
+
+
 def lone(directory: Path, plain: bytes, *, end: bytes | None) -> RecordingReader:
     """A recording made by hand, with this end."""
     header = replace(HEADER, sid="ses_1")

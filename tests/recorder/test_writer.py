@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import stat
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,12 +19,12 @@ from recorder.grec import Kind
 from recorder.scan import State
 from recorder.store.disk import create_part
 from recorder.store.files import FileRecordingStore
-from recorder.track import RESERVE, PartCheckpoint
+from recorder.track import RESERVE, PartCheckpoint, Track
 from recorder.writer import RecorderThread
 from tests.recorder.recordings import DONE, QUICK, START, eventually, meta, reader, recorder, store
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from recorder.track import Commitment
 
@@ -328,3 +330,43 @@ async def test_the_end_fits_into_the_reserve(tmp_path: Path) -> None:
     assert 512 <= len(summary["index"]) <= 1024
     assert len(summary["markers"]) == 64
     assert summary["counts"] == {"OUT": 1100, "MARK": 1100}
+
+
+async def test_durable_means_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening syncs the file and every directory with a new entry; `sync` and `close` sync the file again."""
+    synced: list[str] = []
+    real_sync, real_data = os.fsync, os.fdatasync
+
+    def note(fd: int, then: Callable[[int], None]) -> None:
+        synced.append(Path(f"/proc/self/fd/{fd}").readlink().name)
+        then(fd)
+
+    monkeypatch.setattr(os, "fsync", lambda fd: note(fd, real_sync))
+    monkeypatch.setattr(os, "fdatasync", lambda fd: note(fd, real_data))
+    with store(tmp_path) as files:
+        sink = await files.create(meta())
+        assert synced[0] == "p0000.grec"
+        assert set(synced[1:]) == {"rec_1", "22", "11", "2026", "t1", tmp_path.name}
+        synced.clear()
+        await sink.event(Kind.OUT, 0, b"x")
+        await sink.sync()
+        assert synced == ["p0000.grec"]
+        await sink.close(DONE)
+        assert synced == ["p0000.grec"] * 2
+        synced.clear()
+        await files.create(meta("rec_2"))
+        assert synced == ["p0000.grec", "rec_2", "22"]
+
+
+def test_the_recorders_copy_of_the_key_is_zeroed(tmp_path: Path) -> None:
+    """Sealed or abandoned, a recording's own copy of its data key is overwritten, and it never shows in a repr."""
+    for name in ("sealed", "abandoned"):
+        track = Track(meta(), QUICK, lambda _: create_part(tmp_path, (name,)), 0.0)  # noqa: B023 - called at once
+        assert bytes(track._dek) == meta().dek  # noqa: SLF001 - the copy is nobody else's business
+        if name == "sealed":
+            track.end(DONE)
+        else:
+            track.abandon()
+        assert bytes(track._dek) == bytes(32)  # noqa: SLF001
+        assert track.meta.dek == b""
+    assert "dek=" not in repr(meta())
