@@ -61,7 +61,7 @@ class ServerCertificate:
 
 def hosts_of(*names: str) -> tuple[str, ...]:
     """Names and addresses for a certificate, each once; a wildcard address stands for this machine's loopback."""
-    found = dict.fromkeys(name for name in names if name)
+    found = dict.fromkeys(name.lower() for name in names if name)
     for wildcard in ("0.0.0.0", "::"):  # noqa: S104  compared, not bound
         if found.pop(wildcard, False) is None:
             found |= dict.fromkeys(("127.0.0.1", "::1", "localhost"))
