@@ -6,7 +6,17 @@ One canonical log line and two metrics a call; no payload, no metadata, no text 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+)
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeAlias
 
@@ -102,11 +112,14 @@ class Doorway:
 
         return behave
 
-    def _server_stream(self, rpc: Rpc, method: Callable[..., AsyncIterator[Message]]) -> Callable[..., Awaitable[None]]:
+    def _server_stream(
+        self, rpc: Rpc, method: Callable[..., AsyncGenerator[Message, None]]
+    ) -> Callable[..., Awaitable[None]]:
         async def behave(request: Message | _Unreadable, context: Context) -> None:
             async def work(call: Call | OpenCall) -> None:
-                async for message in method(_noted(rpc, request, call), call):
-                    await context.write(message)
+                async with aclosing(method(_noted(rpc, request, call), call)) as messages:
+                    async for message in messages:
+                        await context.write(message)
 
             await self._answer(rpc, context, work)
 

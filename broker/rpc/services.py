@@ -17,11 +17,7 @@ from broker.service.world import Places
 
 
 def servicers(cases: UseCases, *, places: Places, clock: Clock, version: str) -> Mapping[str, object]:
-    """Full service name -> servicer.
-
-    Args:
-        version: what WhoAmI says of the broker.
-    """
+    """Full service name -> servicer. `version` is what WhoAmI says of the broker."""
     return {
         "grantd.v1.AccessService": AccessServicer(cases.access, cases.issue, cases.names),
         "grantd.v1.ApprovalService": ApprovalServicer(cases.approval),

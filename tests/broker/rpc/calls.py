@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol, TypeVar, cast
 
 import grpc.aio
 
 from grantd.errors import from_rpc
+
+A = TypeVar("A")
+A_co = TypeVar("A_co", covariant=True)
+
+
+class Stream(Protocol[A_co]):
+    """A call whose answers come one by one."""
+
+    def __aiter__(self) -> AsyncIterator[A_co]: ...
+    def read(self) -> Awaitable[object]: ...
+
+
+async def next_of(call: Stream[A]) -> A:
+    """The next message of a stream that must have one."""
+    answer = await call.read()
+    assert answer is not grpc.aio.EOF
+    return cast("A", answer)
 
 
 async def refusal_of(call: Awaitable[object]) -> tuple[str, str]:
@@ -24,5 +42,5 @@ async def refusal_of(call: Awaitable[object]) -> tuple[str, str]:
 async def said(holds: Callable[[], bool], *, within: float = 5.0) -> None:
     """Waits until something holds."""
     async with asyncio.timeout(within):
-        while not holds():
+        while not holds():  # noqa: ASYNC110  what is waited for has no event
             await asyncio.sleep(0.01)

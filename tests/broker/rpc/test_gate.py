@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import grpc
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
 
 from broker.core.identity import IdentityStatus
 from broker.core.roles import Permission, Role, holds
 from broker.rpc.declared import SERVICES, Rpc, Undeclared, rpcs_of
+from broker.rpc.gate import Gate
 from broker.rpc.handlers import Unserved
 from broker.rpc.server import Listen, RpcServers
-from grantd.v1 import identity_pb2
+from grantd.v1 import identity_pb2, options_pb2
 from grantd.v1.approval_pb2 import WatchPendingRequest
 from grantd.v1.approval_pb2_grpc import ApprovalServiceStub
 from grantd.v1.identity_pb2_grpc import IdentityServiceStub
-from tests.broker.rpc.calls import refusal_of, said
+from tests.broker.rpc.calls import next_of, refusal_of, said
 from tests.broker.rpc.world import House
 
 RPCS = tuple(rpc for service in SERVICES for rpc in rpcs_of(service))
@@ -28,17 +32,17 @@ NOT_A_MESSAGE = b"\xff"
 
 async def knock(channel: grpc.aio.Channel, rpc: Rpc) -> tuple[str, str]:
     """(status, reason) of a call with bytes that are no message."""
+    raw: Any = channel
     path = f"/{rpc.method}"
     if rpc.client_streams:
-        call = channel.stream_stream(path)(iter([NOT_A_MESSAGE]), timeout=10)
-    elif rpc.server_streams:
-        call = channel.unary_stream(path)(NOT_A_MESSAGE, timeout=10)
-    else:
-        return await refusal_of(channel.unary_unary(path)(NOT_A_MESSAGE, timeout=10))
-    return await refusal_of(call.read())
+        return await refusal_of(raw.stream_stream(path)(iter([NOT_A_MESSAGE]), timeout=10).read())
+    if rpc.server_streams:
+        return await refusal_of(raw.unary_stream(path)(NOT_A_MESSAGE, timeout=10).read())
+    return await refusal_of(raw.unary_unary(path)(NOT_A_MESSAGE, timeout=10))
 
 
 def expected(role: Role, rpc: Rpc) -> tuple[str, str]:
+    """The cell of the table."""
     if rpc.permission is Permission.NONE or holds(role, rpc.permission):
         return "INVALID_ARGUMENT", "bad_message"
     return "PERMISSION_DENIED", "not_permitted"
@@ -90,12 +94,20 @@ async def test_the_join_address_serves_what_asks_for_no_credential_and_nothing_e
                     assert answer == ("UNIMPLEMENTED", "")
 
 
-@pytest.mark.parametrize("path", ["grantd.v1.AdminService/ListTeams", "//grantd.v1.AdminService/ListTeams",
-                                  "/GRANTD.V1.AdminService/ListTeams", "/grantd.v1.AdminService/ListTeams/"])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "grantd.v1.AdminService/ListTeams",
+        "//grantd.v1.AdminService/ListTeams",
+        "/GRANTD.V1.AdminService/ListTeams",
+        "/grantd.v1.AdminService/ListTeams/",
+    ],
+)
 async def test_a_path_that_is_not_the_methods_own_reaches_no_handler(house: House, path: str) -> None:
     """F31: no spelling of a path gets an agent past the gate of ListTeams."""
     async with house.channel(house.people["agent"]) as channel:
-        status, _ = await refusal_of(channel.unary_unary(path)(b"", timeout=10))
+        raw: Any = channel
+        status, _ = await refusal_of(raw.unary_unary(path)(b"", timeout=10))
     assert status in ("UNIMPLEMENTED", "PERMISSION_DENIED", "INTERNAL", "UNAVAILABLE")
 
 
@@ -133,7 +145,7 @@ async def test_a_stream_ends_within_a_second_of_what_its_caller_lost(
     manager = house.people["manager"]
     async with house.channel(manager) as channel:
         call = ApprovalServiceStub(channel).WatchPending(WatchPendingRequest(), timeout=30)
-        assert (await call.read()).in_step
+        assert (await next_of(call)).in_step
         await house.change(manager, **change)
         loop = asyncio.get_running_loop()
         changed = loop.time()
@@ -168,7 +180,7 @@ async def test_one_identity_cannot_hold_more_calls_than_its_share(house: House) 
         assert (await IdentityServiceStub(channel).WhoAmI(whoami)).name == "viewer"
 
 
-def planted(permission: str | None) -> descriptor_pool.DescriptorPool:
+def planted(permission: str | None) -> FileDescriptor:
     """A service `planted.v1.PlantedService` with one RPC, in a pool that knows the option."""
     pool = descriptor_pool.Default()
     name = f"planted/{permission or 'nothing'}.proto"
@@ -180,8 +192,6 @@ def planted(permission: str | None) -> descriptor_pool.DescriptorPool:
         name="Do", input_type=".grantd.v1.WhoAmIRequest", output_type=".grantd.v1.WhoAmIResponse"
     )
     if permission is not None:
-        from grantd.v1 import options_pb2  # noqa: PLC0415
-
         method.options.Extensions[options_pb2.permission] = permission
     pool.Add(file)
     return pool.FindFileByName(name)
@@ -201,14 +211,16 @@ async def test_an_rpc_without_an_implementation_stops_the_start(house: House) ->
         servers(house, {}, SERVICES)
 
 
-def servers(house: House, servicers: dict[str, object], services: object) -> RpcServers:
+def servers(house: House, servicers: dict[str, object], services: Sequence[ServiceDescriptor]) -> RpcServers:
+    """Servers over other services."""
     return RpcServers(
         listen=Listen(main="127.0.0.1:0", join="127.0.0.1:0"), identity=lambda: house.shown, servicers=servicers,
         identify=house.cases.identify, tell=house.cases.refused, meter=house.meter, clock=house.world.clock,
-        services=services,  # type: ignore[arg-type]
+        services=services,
     )  # fmt: skip
 
 
-def house_gate(house: House):  # noqa: ANN201  the gate of the running servers
+def house_gate(house: House) -> Gate:
+    """The gate of the running servers."""
     assert house.rpc is not None
     return house.rpc._gate  # noqa: SLF001

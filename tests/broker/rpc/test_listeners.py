@@ -56,6 +56,7 @@ async def test_a_new_certificate_is_shown_without_a_restart(house: House) -> Non
 
 
 def shown(house: House, port: int) -> int:
+    """Serial of the certificate that a listener shows now."""
     _, der = shaken(house, port)
     assert der is not None
     return x509.load_der_x509_certificate(der).serial_number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import hashlib
 import os
@@ -9,16 +10,13 @@ import secrets
 from dataclasses import replace
 from datetime import UTC, datetime
 
-import grpc.aio
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 from google.protobuf.duration_pb2 import Duration
 
 from broker.core.clock import from_micros, micros
-from broker.core.ids import TargetId, render
+from broker.core.ids import ActionId, render
 from broker.core.records import (
     APPROVAL_NAMESPACE,
     CHANGE_NAMESPACE,
@@ -28,6 +26,7 @@ from broker.core.records import (
     sign_in_record,
 )
 from broker.core.sshcert import parse
+from broker.service.ports import Tx
 from grantd import records as client_records
 from grantd.v1 import access_pb2, action_pb2, admin_pb2, approval_pb2, audit_pb2, identity_pb2, options_pb2, session_pb2
 from grantd.v1.access_pb2_grpc import AccessServiceStub
@@ -37,12 +36,13 @@ from grantd.v1.approval_pb2_grpc import ApprovalServiceStub
 from grantd.v1.audit_pb2_grpc import AuditServiceStub
 from grantd.v1.identity_pb2_grpc import IdentityServiceStub
 from grantd.v1.session_pb2_grpc import SessionServiceStub
-from tests.broker.rpc.calls import refusal_of
-from tests.broker.rpc.test_execute import granted, run, start
+from tests.broker.rpc.agent import granted, identified, run, start
+from tests.broker.rpc.calls import next_of, refusal_of
 from tests.broker.rpc.world import House, Somebody, spki_sha256, web1
 
 
 def wish(**fields: object) -> access_pb2.RequestAccessRequest:
+    """A request that is granted; fields may differ."""
     given: dict[str, object] = {
         "idempotency_key": secrets.token_hex(8), "target": "web1", "login": "deploy",
         "ceiling": options_pb2.COMMAND_CLASS_WRITE, "ttl": Duration(seconds=600), "reason": "release",
@@ -67,7 +67,8 @@ def step_up(who: Somebody, change: object, method: str) -> options_pb2.StepUp:
 
 @pytest.mark.parametrize(
     ("ttl", "reason"),
-    [(Duration(), "ttl_too_short"), (Duration(seconds=-1), "ttl_too_short"), (Duration(seconds=315_360_000), "ttl_too_long"),
+    [(Duration(), "ttl_too_short"), (Duration(seconds=-1), "ttl_too_short"),
+     (Duration(seconds=315_360_000), "ttl_too_long"),
      (Duration(seconds=1, nanos=1), "ttl_fraction"), (Duration(seconds=1, nanos=-1), "bad_field"),
      (Duration(seconds=2**62), "bad_field")],
     ids=["none", "negative", "ten years", "fraction", "two signs", "no duration"],
@@ -97,8 +98,6 @@ async def test_a_request_becomes_a_grant_and_a_credential_and_ends(house: House)
         rest = await stub.ListGrants(access_pb2.ListGrantsRequest(page_size=1, page_token=listed.next_page_token))
         assert (list(rest.grants), rest.next_page_token) == ([], "")
         key = web1(house.team).host_key.split()[1]
-        import base64  # noqa: PLC0415
-
         issued = await stub.IssueCredential(
             access_pb2.IssueCredentialRequest(
                 grant_id=request.grant_id, kind=access_pb2.CREDENTIAL_KIND_SSH, ssh_public_key=base64.b64decode(key)
@@ -134,16 +133,16 @@ async def test_classify_and_preview_run_nothing(house: House) -> None:
 
 
 async def test_what_waits_is_watched_decided_and_gone(house: House) -> None:
-    """WatchPending: the snapshot, in step, then what comes and goes; a client rebuilds and signs the very same bytes."""
+    """WatchPending: the snapshot, in step, then what comes and goes; a client rebuilds and signs the same bytes."""
     grant = await granted(house)
     admin = house.people["admin"]
     async with house.channel(admin) as channel, house.channel(house.people["agent"]) as agent:
         stub = ApprovalServiceStub(channel)
         watch = stub.WatchPending(approval_pb2.WatchPendingRequest())
-        assert (await watch.read()).in_step
+        assert (await next_of(watch)).in_step
         waiting = ActionServiceStub(agent).Execute(iter([start(grant, "touch /tmp/x")]))
-        action = (await waiting.read()).action
-        while (change := await watch.read()).WhichOneof("change") != "added":
+        action = (await next_of(waiting)).action
+        while (change := await next_of(watch)).WhichOneof("change") != "added":
             pass
         item = change.added
         assert (item.id, item.identity_name, item.target_name, item.quorum) == (action.id, "agent", "web1", 1)
@@ -159,10 +158,10 @@ async def test_what_waits_is_watched_decided_and_gone(house: House) -> None:
         forged.verdict = options_pb2.VERDICT_APPROVE
         assert await refusal_of(stub.Decide(forged)) == ("PERMISSION_DENIED", "bad_signature")
         assert (await stub.Decide(decision)).state == "denied"
-        while (change := await watch.read()).WhichOneof("change") != "gone":
+        while (change := await next_of(watch)).WhichOneof("change") != "gone":
             pass
         assert (change.gone.id, change.gone.state) == (item.id, "denied")
-        assert (await waiting.read()).finished.note == "no"
+        assert (await next_of(waiting)).finished.note == "no"
         watch.cancel()
 
 
@@ -172,17 +171,17 @@ async def test_waiting_for_an_action_and_taking_it_back(house: House) -> None:
     async with house.channel(house.people["agent"]) as channel:
         stub = ActionServiceStub(channel)
         call = stub.Execute(iter([start(grant, "touch /tmp/x")]))
-        action = (await call.read()).action
+        action = (await next_of(call)).action
         awaiting = action_pb2.ACTION_STATE_AWAITING
         wait = action_pb2.WaitActionRequest(action_id=action.id, unless=awaiting, timeout=Duration(nanos=200_000_000))
         assert (await stub.WaitAction(wait)).action.state == awaiting
         cancel = action_pb2.CancelActionRequest(action_id=action.id)
         assert (await stub.CancelAction(cancel)).action.state == action_pb2.ACTION_STATE_CANCELLED
-        assert (await call.read()).finished.state == action_pb2.ACTION_STATE_CANCELLED
+        assert (await next_of(call)).finished.state == action_pb2.ACTION_STATE_CANCELLED
         running = stub.Execute(iter([start(grant, "tail -f /dev/null")]))
-        runs = (await running.read()).action
+        runs = (await next_of(running)).action
         cut = await stub.CancelAction(action_pb2.CancelActionRequest(action_id=runs.id))
-        assert (await running.read()).finished.note == "cancelled"
+        assert (await next_of(running)).finished.note == "cancelled"
         assert cut.action.state in (action_pb2.ACTION_STATE_RUNNING, action_pb2.ACTION_STATE_CUT)
         wait = action_pb2.WaitActionRequest(action_id=runs.id, timeout=Duration(seconds=56))
         assert await refusal_of(stub.WaitAction(wait)) == ("INVALID_ARGUMENT", "bad_wait")
@@ -290,7 +289,7 @@ async def test_a_person_signs_in_with_the_approval_key(house: House) -> None:
 
 
 async def test_changes_that_raise_power_need_a_signature_over_exactly_them(house: House) -> None:
-    """AddPerson, PutTarget: the payload is the request without its signatures; another request's signature is worth nothing."""
+    """AddPerson, PutTarget: a signature over one request is worth nothing for another."""
     owner = house.people["owner"]
     async with house.channel(owner) as channel:
         admin = AdminServiceStub(channel)
@@ -358,18 +357,15 @@ async def test_the_rest_of_administration_answers(house: House) -> None:
 
 async def test_a_flood_of_long_commands_still_fits_one_list(house: House) -> None:
     """I-19: fifty of the longest commands do not hide each other behind a message that is too long."""
-    from broker.core.ids import ActionId  # noqa: PLC0415
-    from tests.broker.rpc.test_execute import identified  # noqa: PLC0415
-
     grant = await granted(house)
     long = b"touch " + b" ".join(b"/tmp/%05d" % number for number in range(1_400))
     async with house.channel(house.people["agent"]) as agent:
         call = ActionServiceStub(agent).Execute(iter([start(grant, long)]))
-        action = (await call.read()).action
+        action = (await next_of(call)).action
         caller = await identified(house, "agent")
         one = await house.cases.waiting.get(caller, ActionId(action.id))
 
-        def unit(tx):  # noqa: ANN001, ANN202  a unit of work
+        def unit(tx: Tx) -> None:
             for _ in range(49):
                 tx.actions.put(
                     replace(one, id=ActionId(render("action", os.urandom(16))), nonce=os.urandom(16), reason="x" * 2048)

@@ -149,7 +149,8 @@ class LocalTargets:
         self.plans.append(plan)
         pipe = asyncio.subprocess.PIPE
         made = await asyncio.create_subprocess_exec(
-            "bash", "--norc", "-c", plan.command.decode(), stdin=pipe if plan.wants_stdin else asyncio.subprocess.DEVNULL,
+            "bash", "--norc", "-c", plan.command.decode(),
+            stdin=pipe if plan.wants_stdin else asyncio.subprocess.DEVNULL,
             stdout=pipe, stderr=pipe, start_new_session=True,
         )  # fmt: skip
         return LocalProcess(made)
@@ -304,10 +305,12 @@ class House:
 
 
 def pem(der: bytes) -> bytes:
+    """A certificate as text."""
     return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
 
 
 def spki_sha256(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """How a client key is known to the broker."""
     spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(spki).digest()
 
