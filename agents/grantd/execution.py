@@ -181,7 +181,6 @@ class Conversation:
     def learn(self, action: action_pb2.Action) -> Event:
         """Take in the action as it stands now, from the stream or from a poll."""
         self._action = action
-        self._attempts = 0
         if action.state in _OVER:
             self._finished = True
             return Finished(action)

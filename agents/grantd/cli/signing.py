@@ -8,15 +8,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 import asyncssh
-import click
 from asyncssh.agent import SSHAgentKeyPair
 
+from grantd.cli.unlock import unlock
 from grantd.errors import Invalid
 from grantd.profile import Profile
 
@@ -60,6 +59,8 @@ class AgentSigner:
 
     public: bytes
     """SSH wire form."""
+    socket: str | None = None
+    """Which agent; None is the one of the environment."""
 
     @property
     def fingerprint(self) -> str:
@@ -71,7 +72,7 @@ class AgentSigner:
     async def _sign(self, namespace: bytes, message: bytes) -> bytes:
         hashed = hashlib.sha512(message).digest()
         signed_data = _MAGIC + b"".join(map(_string, (namespace, b"", _HASH, hashed)))
-        async with asyncio.timeout(_AGENT_SECONDS), asyncssh.connect_agent() as agent:
+        async with asyncio.timeout(_AGENT_SECONDS), asyncssh.connect_agent(self.socket) as agent:
             for pair in await agent.get_keys():
                 if pair.public_data == self.public and isinstance(pair, SSHAgentKeyPair):
                     signature = await pair.sign_async(signed_data)
@@ -93,26 +94,20 @@ def find(profile: Profile, key: Path | None) -> Signer:
         return _agent_key(_public(path))
     if not path.exists() and path.with_name(path.name + ".pub").exists():
         return _agent_key(_public(path.with_name(path.name + ".pub")))
-    return FileSigner(_private(path))
+    return _file(path)
 
 
-def _private(path: Path) -> asyncssh.SSHKey:
+def _file(path: Path) -> Signer:
     try:
-        return asyncssh.read_private_key(str(path))
-    except asyncssh.KeyEncryptionError as wrong:
-        raise Invalid("bad_key", f"{path} cannot be unlocked") from wrong
-    except asyncssh.KeyImportError as locked:
-        if "passphrase" not in str(locked).lower():
-            raise Invalid("bad_key", f"{path} is not a private key", _WAY_OUT) from locked
+        return FileSigner(asyncssh.read_private_key(str(path)))
+    except asyncssh.KeyImportError as wrong:
+        if "passphrase" not in str(wrong).lower():
+            raise Invalid("bad_key", f"{path} is not a private key", _WAY_OUT) from wrong
+    except asyncssh.KeyEncryptionError:
+        pass  # locked in a way that asyncssh cannot open; ssh-add may
     except OSError as missing:
         raise Invalid("no_key", f"{path} cannot be read: {missing.strerror}", _WAY_OUT) from missing
-    if not sys.stdin.isatty():
-        raise Invalid("key_locked", f"{path} is encrypted and there is no terminal to ask on", "ssh-add it")
-    passphrase = click.prompt(f"Passphrase of {path}", hide_input=True, err=True)
-    try:
-        return asyncssh.read_private_key(str(path), passphrase)
-    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as wrong:
-        raise Invalid("wrong_passphrase", f"that does not unlock {path}") from wrong
+    return _only_agent_key(str(unlock(path)))
 
 
 def _public(path: Path) -> bytes:
@@ -128,16 +123,16 @@ def _agent_key(public: bytes) -> AgentSigner:
     return AgentSigner(public)
 
 
-def _only_agent_key() -> AgentSigner:
-    held = asyncio.run(_agent_keys())
+def _only_agent_key(socket: str | None = None) -> AgentSigner:
+    held = asyncio.run(_agent_keys(socket))
     if len(held) != 1:
         raise Invalid("which_key", f"ssh-agent holds {len(held)} keys: which one approves?", _WAY_OUT)
-    return AgentSigner(held[0])
+    return AgentSigner(held[0], socket)
 
 
-async def _agent_keys() -> list[bytes]:
+async def _agent_keys(socket: str | None = None) -> list[bytes]:
     try:
-        async with asyncio.timeout(_AGENT_SECONDS), asyncssh.connect_agent() as agent:
+        async with asyncio.timeout(_AGENT_SECONDS), asyncssh.connect_agent(socket) as agent:
             return [pair.public_data for pair in await agent.get_keys()]
     except (OSError, TimeoutError, asyncssh.Error) as absent:
         raise Invalid("no_agent", "there is no ssh-agent to ask", _WAY_OUT) from absent
