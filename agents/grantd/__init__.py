@@ -1,25 +1,29 @@
 """The SDK for programs that ask a grantd broker for access. Never holds a target's credential."""
 
-from grantd.aio import AsyncClient
-from grantd.client import Client, Result
-from grantd.errors import (
-    AccessDenied,
-    BrokerFault,
-    Conflict,
-    Expired,
-    Forbidden,
-    GrantdError,
-    Invalid,
-    LimitReached,
-    NotFound,
-    NotSignedIn,
-    ProfileProblem,
-    StillPending,
-    Unavailable,
-    Unreachable,
-)
-from grantd.execution import Changed, EndsSoon, Event, Finished, Stderr, Stdout
-from grantd.profile import Profile
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from grantd.aio import AsyncClient
+    from grantd.client import Client, Result
+    from grantd.errors import (
+        AccessDenied,
+        BrokerFault,
+        Conflict,
+        Expired,
+        Forbidden,
+        GrantdError,
+        Invalid,
+        LimitReached,
+        NotFound,
+        NotSignedIn,
+        ProfileProblem,
+        StillPending,
+        Unavailable,
+        Unreachable,
+    )
+    from grantd.execution import Changed, EndsSoon, Event, Finished, Stderr, Stdout
+    from grantd.profile import Profile
 
 __all__ = [
     "AccessDenied",
@@ -47,3 +51,38 @@ __all__ = [
     "Unavailable",
     "Unreachable",
 ]
+
+# name -> module. Loaded at first use: whoever needs only grantd.v1 or grantd.profile does not wait for the rest.
+_HOMES = {
+    "AccessDenied": "grantd.errors",
+    "AsyncClient": "grantd.aio",
+    "BrokerFault": "grantd.errors",
+    "Changed": "grantd.execution",
+    "Client": "grantd.client",
+    "Conflict": "grantd.errors",
+    "EndsSoon": "grantd.execution",
+    "Event": "grantd.execution",
+    "Expired": "grantd.errors",
+    "Finished": "grantd.execution",
+    "Forbidden": "grantd.errors",
+    "GrantdError": "grantd.errors",
+    "Invalid": "grantd.errors",
+    "LimitReached": "grantd.errors",
+    "NotFound": "grantd.errors",
+    "NotSignedIn": "grantd.errors",
+    "Profile": "grantd.profile",
+    "ProfileProblem": "grantd.errors",
+    "Result": "grantd.client",
+    "Stderr": "grantd.execution",
+    "Stdout": "grantd.execution",
+    "StillPending": "grantd.errors",
+    "Unavailable": "grantd.errors",
+    "Unreachable": "grantd.errors",
+}
+
+if not TYPE_CHECKING:  # a type checker reads the imports above, and knows that there is nothing else
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'grantd' has no attribute {name!r}")
+        return getattr(importlib.import_module(_HOMES[name]), name)

@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+import grantd
 from broker.core import records, sshsig
 from broker.core.clock import from_micros
 from grantd import Profile, keys
@@ -104,6 +105,7 @@ def test_nobody_there_is_69(broker: FakeBroker, home: Path) -> None:
     broker.stop()
     ran = grantctl(home, "whoami", "-o", "json")
     assert ran.returncode == 69
+    assert ran.stderr.count(b"\n") == 1, "no log lines of gRPC's beside ours"
     assert json.loads(ran.stderr)["error"]["code"] == "unreachable"
 
 
@@ -491,3 +493,24 @@ def test_a_closed_pipe_is_no_drama(broker: FakeBroker, home: Path) -> None:
     )
     assert b"Traceback" not in ran.stderr
     assert b"BrokenPipe" not in ran.stderr
+
+
+def test_another_brokers_certificate_is_said_once(broker: FakeBroker, home: Path) -> None:
+    """A sentence and the way out, not the TLS library's log."""
+    stranger = FakeBroker()
+    stranger.start()
+    told = (home / "profile.toml").read_text()
+    (home / "profile.toml").write_text(told.replace(broker.address, stranger.address))
+    ran = grantctl(home, "whoami")
+    stranger.stop()
+    assert ran.returncode == 69
+    assert ran.stderr.startswith(b"grantctl: no answer")
+    assert b"handshake failed: check that the profile" in ran.stderr
+
+
+def test_names_of_the_sdk_are_where_they_are_said() -> None:
+    """Lazy exports: each can be had, nothing else."""
+    for name in grantd.__all__:
+        assert getattr(grantd, name) is not None
+    with pytest.raises(AttributeError):
+        _ = grantd.Nothing  # type: ignore[attr-defined]
