@@ -26,6 +26,7 @@ MAX_CWD_BYTES = 4_096
 ENV_NAMES = frozenset({"TERM", "LANG"})
 ENV_PREFIX = "LC_"
 MAX_ENV = 16
+MAX_ENV_NAME = 32
 _ENV_VALUE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._@-")
 MAX_ENV_VALUE = 64
 
@@ -225,7 +226,8 @@ def checked_command(command: bytes) -> bytes:
 
 def checked_cwd(cwd: str) -> str:
     """`cwd`, if it is empty or an absolute path of printable characters."""
-    if cwd and (not cwd.startswith("/") or len(cwd.encode()) > MAX_CWD_BYTES or not cwd.isprintable()):
+    # isprintable first: a lone surrogate is not printable, and has no bytes to count
+    if cwd and (not cwd.startswith("/") or not cwd.isprintable() or len(cwd.encode()) > MAX_CWD_BYTES):
         raise invalid("bad_cwd", "the working directory must be an absolute path", "send an absolute path, or none")
     return cwd
 
@@ -235,11 +237,16 @@ def checked_env(env: Mapping[str, str]) -> Mapping[str, str]:
     if len(env) > MAX_ENV:
         raise invalid("too_much_env", f"more than {MAX_ENV} environment variables", "send fewer")
     for name, value in env.items():
-        known = name in ENV_NAMES or (name.startswith(ENV_PREFIX) and name[3:].isascii() and name[3:].isalpha())
-        if not known or len(value) > MAX_ENV_VALUE or not _ENV_VALUE.issuperset(value):
+        if not _known_env(name) or len(value) > MAX_ENV_VALUE or not _ENV_VALUE.issuperset(value):
             raise invalid(
                 "env_not_allowed",
                 "an environment variable is not allowed",
                 "only TERM, LANG and LC_* with plain values pass",
             )
     return MappingProxyType(dict(env))
+
+
+def _known_env(name: str) -> bool:
+    word = name.removeprefix(ENV_PREFIX)
+    localised = word != name and len(name) <= MAX_ENV_NAME and word.isascii() and word.isalpha()
+    return name in ENV_NAMES or localised

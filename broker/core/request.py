@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 
-from broker.core.errors import conflict, expired, invalid
+from broker.core.errors import Refusal, conflict, expired, invalid
 from broker.core.ids import GrantId, IdentityId, RequestId, TargetId, TenantId, is_agent
 from broker.core.records import AccessRecord, digest_of
 from broker.core.table import step
@@ -135,8 +135,14 @@ def checked_flags(flags: frozenset[str]) -> frozenset[str]:
 
 
 def checked_text(name: str, text: str, limit: int) -> str:
-    """`text`, if it has at most `limit` bytes of UTF-8."""
-    if len(text.encode()) > limit:
+    """`text`, if it has at most `limit` bytes of UTF-8, no NUL and no lone surrogate: what every store can keep."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise _bad_text(name) from None
+    if "\0" in text:
+        raise _bad_text(name)
+    if size > limit:
         raise invalid("text_too_long", f"{name} is longer than {limit} bytes", f"shorten {name}")
     return text
 
@@ -156,7 +162,11 @@ def must_be_open(request: AccessRequest, now: datetime) -> None:
         raise expired("request_expired", "the access request has expired", "ask again")
 
 
-def already_decided(state: StrEnum) -> Exception:
+def _bad_text(name: str) -> Refusal:
+    return invalid("bad_text", f"{name} holds a character that is not text", f"send {name} as UTF-8 without NUL")
+
+
+def already_decided(state: StrEnum) -> Refusal:
     """The refusal of a second decision."""
     return conflict(
         "already_decided", f"it is already {state}", "look at it again: somebody was faster, or it timed out"
