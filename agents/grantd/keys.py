@@ -1,6 +1,6 @@
 """The client's own key: made here, kept in the profile, never sent. Makes CSRs; reads a certificate's dates.
 
-The only part of the SDK that needs `cryptography` (docs/adr/0009).
+The only part of the SDK that needs `cryptography` (docs/adr/0016).
 """
 
 from __future__ import annotations

@@ -40,13 +40,13 @@ def test_wheels_claim_their_packages_and_carry_the_licence(project: str, claimed
         assert any(name.endswith(".dist-info/licenses/LICENSE") for name in wheel.namelist())
 
 
-def test_the_sdk_needs_grpcio_and_protobuf_alone(tmp_path: Path) -> None:
-    """Every further dependency would be one more conflict in an agent's environment."""
+def test_the_sdk_needs_three_libraries_and_no_more(tmp_path: Path) -> None:
+    """Every further one would be one more conflict in an agent's environment; why there are three: docs/adr/0016."""
     with build(REPOSITORY / "agents", tmp_path) as wheel:
         (metadata,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
         wanted = message_from_bytes(wheel.read(metadata)).get_all("Requires-Dist") or []
     needed = {entry.split("<")[0].split(">")[0] for entry in wanted if "extra ==" not in entry}
-    assert needed == {"grpcio", "protobuf"}
+    assert needed == {"grpcio", "protobuf", "cryptography"}
 
 
 def test_data_travels_with_the_daemon(tmp_path: Path) -> None:

@@ -121,7 +121,9 @@ def _where(item: PendingItem, login: str, width: int) -> list[Line]:
 
 def _who(item: PendingItem, agent_id: str, requester: str, width: int) -> list[Line]:
     kind = "agent" if agent_id else "person"
-    row = [*foreign(item.identity_name), *cells(f" ({kind}), for "), *foreign(requester)]
+    row = [*foreign(item.identity_name), *cells(f" ({kind})")]
+    if requester != agent_id:
+        row += [*cells(", for "), *foreign(requester)]
     return _field("asked by", row, width)
 
 
