@@ -38,7 +38,7 @@ def text(limit: int) -> Rule:
         if len(value.encode()) > limit:
             raise invalid("text_too_long", f"{field} is longer than {limit} bytes", f"shorten {field}")
         if "\0" in value:
-            raise _bad(field, "holds a NUL character")
+            raise invalid("bad_text", f"{field} holds a NUL character", "send UTF-8 without NUL")
 
     return rule
 
@@ -240,7 +240,7 @@ def checked(message: Message) -> None:
     """Raises Refusal unless every field holds what its table allows.
 
     Raises:
-        Refusal: `bad_field`, `text_too_long`; the message names the field.
+        Refusal: `bad_field`, `bad_text`, `text_too_long`; the message names the field.
     """
     for name, rule in RULES[message.DESCRIPTOR.name].items():
         if rule is judged:

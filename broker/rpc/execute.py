@@ -24,6 +24,7 @@ from grantd.v1 import action_pb2 as pb
 
 DOOR = "grpc"
 FIRST_MESSAGE_S = 10.0
+_BEFORE = frozenset({ActionState.AWAITING, ActionState.ALLOWED})
 DRAIN_S = 30.0
 """How long a caller may take to read what is left once the command is over."""
 
@@ -98,10 +99,10 @@ class Execution:
         return grant
 
     async def _decided(self, action_id: ActionId, *, shown: ActionState | None) -> Action:
-        """The action once it no longer waits; every state before that is sent, except the one that was."""
+        """The action once it no longer waits for a person; states before it runs are sent, but for the one `shown`."""
         last: Action | None = None
         async for action in self._run.until_decided(self._call.caller, action_id):
-            if action.state is ActionState.AWAITING and action.state is not shown:
+            if action.state in _BEFORE and action.state is not shown:
                 await self._send(pb.ExecuteResponse(action=action_out(action)))
             last = action
         if last is None:

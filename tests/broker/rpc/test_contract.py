@@ -72,7 +72,7 @@ def test_too_much_of_anything_is_refused_by_name_or_left_to_a_service(name: str)
         try:
             checked(message)
         except Refusal as refusal:
-            found = refusal.blame, refusal.code in ("bad_field", "text_too_long")
+            found = refusal.blame, refusal.code in ("bad_field", "bad_text", "text_too_long")
         else:
             found = Blame.INVALID, True
         assert found == (Blame.INVALID, True)

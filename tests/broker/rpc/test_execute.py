@@ -56,6 +56,8 @@ async def test_a_write_waits_for_a_person_and_then_runs(
     assert not house.targets.plans
     await decide(house, first.action.id, Verdict.APPROVE)
     seen = Seen([response async for response in stream])
+    states = [response.action.state for response in seen.responses if response.WhichOneof("event") == "action"]
+    assert states == [action_pb2.ACTION_STATE_ALLOWED, action_pb2.ACTION_STATE_RUNNING]
     assert seen.finished.state == action_pb2.ACTION_STATE_SUCCEEDED
     assert (tmp_path / "made").exists()
     assert house.targets.plans[0].proof.signatures
