@@ -18,7 +18,9 @@ from broker.core.ids import is_tenant
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 _PREFIX = "GRANTD_"
-_OTHERS = frozenset({"GRANTD_ROOT_KEY", "GRANTD_CONFIG", "GRANTD_REQUIRE"})
+_OTHERS = frozenset(
+    {"GRANTD_ROOT_KEY", "GRANTD_CONFIG", "GRANTD_OWNER_URL", "GRANTD_REQUIRE", "GRANTD_DEMO_WITHOUT_SSHD"}
+)
 """Variables of this prefix that are not settings."""
 DEFAULT_FILE = Path("/etc/grantd/grantd.toml")
 

@@ -144,8 +144,8 @@ class Story:
     def installs(self) -> Seen:
         """An install asks, the approver says no, and the agent is told why."""
         _, ran = self._asked("apt-get install -y nginx", yes=False)
-        told = ran.err.strip().splitlines()[-1] if ran.err.strip() else ""
-        return self._row("install", f"denied; the agent was told: {told[:60]}", ran.status == _REFUSED)
+        told = ran.err.strip().rpartition(": ")[2]
+        return self._row("install", f"denied; the agent was told: {told}", ran.status == _REFUSED)
 
     def stock_ssh(self) -> Seen:
         """A stock ssh client goes through the gateway, through the same gate."""

@@ -9,6 +9,7 @@ sessions on one connection, stdout and stderr apart, exit status.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import getpass
 import os
 import signal
@@ -17,11 +18,13 @@ from pathlib import Path
 
 import asyncssh
 
+_PIECE = 32 * 1024
+
 
 async def _run(process: asyncssh.SSHServerProcess[bytes]) -> None:
     """The forced command if there is one, else the asked one, in a process group of its own."""
     child = await asyncio.create_subprocess_exec(
-        "bash",
+        "/bin/sh",
         "-c",
         process.command or "exit 1",
         stdin=asyncio.subprocess.PIPE,
@@ -30,17 +33,36 @@ async def _run(process: asyncssh.SSHServerProcess[bytes]) -> None:
         start_new_session=True,
         env={"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "SHLVL": "3"},
     )
-    await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
+    if child.stdin is None or child.stdout is None or child.stderr is None:
+        raise RuntimeError("the command has no pipes")
     try:
         async with asyncio.TaskGroup() as group:
+            feeding = group.create_task(_feed(process.stdin, child.stdin))
             gone = group.create_task(_kill_when_gone(process, child))
+            async with asyncio.TaskGroup() as output:
+                output.create_task(_copy(child.stdout, process.stdout))
+                output.create_task(_copy(child.stderr, process.stderr))
             status = await child.wait()
-            await process.stdout.drain()
+            feeding.cancel()
             gone.cancel()
     finally:
         if child.returncode is None:
             os.killpg(child.pid, signal.SIGKILL)
     process.exit(status if status >= 0 else 128 - status)
+
+
+async def _copy(source: asyncio.StreamReader, sink: asyncssh.SSHWriter[bytes]) -> None:
+    while data := await source.read(_PIECE):
+        sink.write(data)
+        await sink.drain()
+
+
+async def _feed(source: asyncssh.SSHReader[bytes], sink: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):  # the command closed its stdin: it has read enough
+        while data := await source.read(_PIECE):
+            sink.write(data)
+            await sink.drain()
+        sink.close()
 
 
 async def _kill_when_gone(process: asyncssh.SSHServerProcess[bytes], child: asyncio.subprocess.Process) -> None:

@@ -34,6 +34,10 @@ LogLevel VERBOSE
 """
 
 
+WITHOUT_SSHD = "GRANTD_DEMO_WITHOUT_SSHD"
+"""Set it to see the demonstration as on a machine that has no sshd program."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
     """A target that listens on loopback."""
@@ -68,7 +72,8 @@ def start(folder: Path, port: int) -> Host:
     (folder / "principals").mkdir(parents=True)
     (folder / "grantd_egress_ca.pub").touch()
     _make_host_key(folder / "host_key")
-    sshd = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    places = f"{os.environ.get('PATH', '')}:/usr/sbin"
+    sshd = None if os.environ.get(WITHOUT_SSHD) else shutil.which("sshd", path=places)
     process = _openssh(Path(sshd), folder, port) if sshd else _asyncssh(folder, port)
     host = Host(
         kind=f"OpenSSH ({sshd})" if sshd else "an SSH server made with asyncssh: this machine has no sshd program",
