@@ -21,9 +21,11 @@ Send: TypeAlias = Callable[[M], Awaitable[None]]
 
 @dataclass(slots=True, kw_only=True)
 class Ids:
-    """Ids for the log line; anything that does not look like one stays out of it."""
+    """What a servicer has for the log line: ids (anything that does not look like one stays out of it), and the end."""
 
     found: dict[str, str] = field(default_factory=dict)
+    complete: bool = False
+    """The last word was said: a client that hangs up before the status has cancelled nothing."""
 
     def note(self, **ids: str | None) -> None:
         """Remembers ids by name."""

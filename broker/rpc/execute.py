@@ -132,6 +132,7 @@ class Execution:
             speaking = group.create_task(mouth.speak())
             mouth.say(pb.ExecuteResponse(action=action_out(ticket.action)))
             finished = await self._run.run(ticket, inlet, mouth)
+            self._call.ids.complete = True
             mouth.finish(pb.ExecuteResponse(finished=action_out(finished)))
             _, late = await asyncio.wait([speaking], timeout=DRAIN_S)
             if late:

@@ -139,7 +139,7 @@ class Doorway:
         try:
             return await self._admitted(rpc, context, work, line)
         except asyncio.CancelledError:
-            line.code = grpc.StatusCode.CANCELLED.name
+            line.code = (grpc.StatusCode.OK if line.ids.complete else grpc.StatusCode.CANCELLED).name
             raise
         except Exception as error:  # noqa: BLE001  the one place where a failure becomes a status
             await self._refuse(context, error, line)

@@ -45,6 +45,22 @@ async def test_a_read_runs_at_once_and_says_how_it_ended(house: House, channel: 
     assert view.session.recording_state == "final"
 
 
+async def test_a_client_that_hangs_up_after_the_last_word_has_cancelled_nothing(
+    house: House, channel: grpc.aio.Channel
+) -> None:
+    """The log and the metrics tell a finished command from one that was broken off."""
+    grant = await granted(house)
+    for line, code in (("uname", "OK"), ("tail -f /dev/null", "CANCELLED")):
+        house.meter.counted.clear()
+        call = ActionServiceStub(channel).Execute(iter([start(grant, line)]), timeout=30)
+        async for response in call:
+            if response.WhichOneof("event") == "finished" or code == "CANCELLED":
+                call.cancel()
+                break
+        await said(lambda: any(name == "rpc_requests" for name, _ in house.meter.counted))
+        assert [labels["code"] for name, labels in house.meter.counted if name == "rpc_requests"] == [code]
+
+
 async def test_a_write_waits_for_a_person_and_then_runs(
     house: House, channel: grpc.aio.Channel, tmp_path: Path
 ) -> None:
