@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -25,6 +26,7 @@ from broker.adapters.audit_log.keeper import SqlAuditKeeper
 from broker.adapters.audit_log.pins import Pins
 from broker.adapters.audit_log.reading import SqlAuditLog
 from broker.adapters.audit_log.signing import Keyring, LogNames
+from broker.adapters.audit_log.times import newest_moment
 from broker.adapters.gateway_identity import GatewayIdentity, gateway_identity
 from broker.adapters.metrics import PrometheusMeter, serve_metrics
 from broker.adapters.root_key import load_root_key
@@ -39,6 +41,7 @@ from broker.adapters.target_ssh.targets import SshTargets
 from broker.adapters.tokens import JwtTokens
 from broker.adapters.vault import Vault
 from broker.config import Address, Settings
+from broker.core.clock import Instant
 from broker.core.ids import SYSTEM_TENANT, TenantId
 from broker.core.secret import Secret
 from broker.jobs.expiry import Expiry
@@ -87,6 +90,7 @@ class House:
         await self.build_foundation()
         self.sequencer = await self._open_log()
         self.world = await self._open_world()
+        await self._remember_the_time()
         self.use_cases = UseCases.over(self.world, self._log_reader())
         self.certificate = ServerCertificate(signer=self.signer, entropy=self.entropy, hosts=_names(self.settings))
         await self.renew_certificate(self.clock.now())
@@ -176,6 +180,13 @@ class House:
             places=_places(settings),
         )
 
+    async def _remember_the_time(self) -> None:
+        """The newest entry of any log is a moment that has been: a clock behind it is not trusted (I-05)."""
+        for tenant in [SYSTEM_TENANT, *await self.store.tenants()]:
+            newest = await self.store.read_sql(tenant, partial(newest_moment, tenant=tenant))
+            if newest is not None:
+                self.world.leases.remember(Instant(wall=newest, mono=self.clock.monotonic()))
+
     async def _token_seed(self) -> Secret[bytes]:
         """The grant tokens' signing key: made once, kept in the vault of `_system`."""
 
@@ -218,6 +229,7 @@ class House:
         metrics = await serve_metrics(self.meter, host=settings.metrics.host, port=settings.metrics.port)
         self._stack.callback(metrics.close)
         self._stack.push_async_callback(self._cut_all)
+        self.meter.gauge("build_info", 1, version=VERSION)
         await rpc.serving(True)  # noqa: FBT003  reads as a sentence
 
     async def _gateway(self) -> GatewayIdentity:

@@ -70,6 +70,10 @@ class RecordingSink:
         """Why `failed` is set."""
         return self._failure
 
+    def lag_s(self) -> float:
+        """Age in seconds of the oldest accepted event that is not durable yet; 0 when all are."""
+        return self._monotonic() - self._ages[0][0] if self._ages else 0.0
+
     async def event(self, kind: Kind, chan: int, data: bytes, *, t_us: int | None = None) -> None:
         """Accept one event; while more than 4 MiB wait for the disk, wait too.
 

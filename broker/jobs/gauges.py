@@ -41,6 +41,7 @@ class Gauges:
         for name, value in zip(("grants_active", "grants_stuck", "approvals_pending"), sums, strict=True):
             self._meter.gauge(name, value)
         self._meter.gauge("sessions_active", self._live.count())
+        self._meter.gauge("recorder_lag_seconds", self._live.recorder_lag())
 
 
 def _count(tx: Tx) -> tuple[int, int, int]:

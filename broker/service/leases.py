@@ -23,6 +23,11 @@ class Leases:
         self._deadlines: dict[GrantId, float] = {}
         self._high: Instant | None = None
 
+    def remember(self, high: Instant) -> None:
+        """The latest moment that an earlier process is known to have seen, at start: the clock may not be behind it."""
+        if self._high is None or high.wall > self._high.wall:
+            self._high = high
+
     def trusted(self, instant: Instant) -> Instant:
         """`instant`, unless the wall clock fell more than 5 s behind the monotonic one since the last reading.
 

@@ -7,7 +7,7 @@ touches the store: a cut needs no database (I-61).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,6 +27,8 @@ class LiveSession:
         self._reason: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.closed = asyncio.Event()
         """Set when nothing of it runs any more: target connection gone, recording sealed."""
+        self.recorder_lag: Callable[[], float] = float
+        """Age in seconds of its oldest recorded byte that is not durable yet."""
 
     def cut(self, reason: str) -> None:
         """Ends it: `reason` is a fixed word such as `expired`."""
@@ -73,6 +75,10 @@ class LiveSessions(Protocol):
         ...
 
     def count(self, tenant: TenantId | None = None) -> int: ...
+    def recorder_lag(self) -> float:
+        """The worst of all sessions, in seconds."""
+        ...
+
     def close(self, tenant: TenantId) -> None:
         """Lets nothing of a tenant in any more (freeze): needs no store."""
         ...
@@ -109,6 +115,9 @@ class LiveRegistry:
 
     def count(self, tenant: TenantId | None = None) -> int:
         return sum(1 for live in self._live.values() if tenant in (None, live.tenant))
+
+    def recorder_lag(self) -> float:
+        return max((live.recorder_lag() for live in self._live.values()), default=0.0)
 
     def close(self, tenant: TenantId) -> None:
         self._closed.add(tenant)
