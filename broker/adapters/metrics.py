@@ -1,4 +1,6 @@
-"""What an operator sees: every metric of the product, declared once with its labels and unit; served as OpenMetrics (I-45).
+"""What an operator sees: every metric of the product, declared once with its labels and unit.
+
+Served as OpenMetrics (I-45).
 
 No label ever carries a tenant, a name or an id. Recording a metric never fails a request.
 """
@@ -62,7 +64,7 @@ class PrometheusMeter:
     """One registry of its own. Names are those of the tables above; `grantd_` stands before each on the wire."""
 
     def __init__(self) -> None:
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client types all but this
         self.registry = made = CollectorRegistry()
         self._counters = {n: Counter(f"grantd_{n}", t, ls, registry=made) for n, (t, ls) in COUNTERS.items()}
         self._histograms = {
@@ -96,7 +98,10 @@ def _never_failing(name: str) -> Iterator[None]:
 
 
 async def serve_metrics(meter: PrometheusMeter, *, host: str, port: int) -> asyncio.Server:
-    """GET /metrics for a scraper on its own address; everything else is 404. No other path, no keep-alive, no body read."""
+    """GET /metrics for a scraper on its own address; everything else is 404.
+
+    No other path, no keep-alive, no body read.
+    """
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
