@@ -223,6 +223,7 @@ class FakeBroker:
     pending: dict[str, approval_pb2.PendingItem] = field(default_factory=dict)
     decisions: list[approval_pb2.DecideRequest] = field(default_factory=list)
     refuse_decisions: str = ""
+    decide_seconds: float = 0.0
     started: list[action_pb2.ExecuteRequest] = field(default_factory=list)
     renewals: int = 0
     sign_ins: list[identity_pb2.RedeemSignInRequest] = field(default_factory=list)
@@ -488,6 +489,7 @@ class _Approval(approval_pb2_grpc.ApprovalServiceServicer):
         if self._broker.refuse_decisions:
             refuse(context, grpc.StatusCode.PERMISSION_DENIED, self._broker.refuse_decisions, "not by you")
         self._broker.decisions.append(request)
+        time.sleep(self._broker.decide_seconds)
         yes = request.verdict == options_pb2.VERDICT_APPROVE
         self._broker.take(request.id, "allowed" if yes else "denied")
         return approval_pb2.DecideResponse(state="allowed" if yes else "denied")

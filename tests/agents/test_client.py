@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from grantd import (
     StillPending,
     Unreachable,
     keys,
+    renewal,
 )
 from grantd.client import Client
 from grantd.enrolment import Join, enrol
@@ -302,6 +304,17 @@ def test_a_certificate_is_renewed_in_its_last_third(broker: FakeBroker, tmp_path
     assert profile.key == key
     assert keys.validity_of(profile.certificate).not_after > moment
     assert (profile.directory / "client.pem").stat().st_mode & 0o077 == 0
+
+
+def test_processes_that_notice_at_once_renew_once(broker: FakeBroker, tmp_path: Path) -> None:
+    """Whoever gets the lock renews; the others find it done."""
+    broker.life = timedelta(minutes=30)
+    profile = enrol(join_of(broker), tmp_path / "p")
+    moment = datetime.now(UTC) + timedelta(minutes=21)
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(renewal.renew, Profile.load(profile.directory), moment) for _ in range(4)]:
+            done.result()
+    assert broker.renewals == 1
 
 
 def test_an_expired_certificate_is_said_clearly(broker: FakeBroker, tmp_path: Path) -> None:
