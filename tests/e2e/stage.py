@@ -1,0 +1,482 @@
+"""A house to walk through: broker and signer as processes, a real sshd, people and agents with their own profiles.
+
+Everything lives below one folder and on loopback; `close` ends every process that was started. People's profiles are
+made by the SDK (quick); what a person would type goes through `ctl`, with grantctl as a process of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+
+from broker.init import make_approval_key
+from grantd import Client, asking, records, stepup
+from grantd.cli.signing import find
+from grantd.cli.sshfiles import SshFiles, write
+from grantd.enrolment import Join, enrol
+from grantd.execution import Changed, Event, Finished, Stderr, Stdout
+from grantd.v1 import admin_pb2, approval_pb2, audit_pb2, options_pb2, session_pb2
+from grantd.v1.action_pb2 import Action, ActionState
+from tests.peers_sshd import Sshd
+from tests.processes import descendants
+
+BIN = Path(sys.executable).parent
+START_SECONDS = 30.0
+TEAM = "web"
+ASKS, FREE = "web1", "lab1"
+"""Two names of one host: on the first everything above read asks, on the second (tier trusted) writes run."""
+PEOPLE = {"approver": "manager", "second": "manager"}
+AGENTS = ("builder", "other")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spoken:
+    """One finished program."""
+
+    status: int
+    out: str
+    err: str
+
+    def json(self) -> list[dict[str, Any]]:
+        """Its standard output as JSON lines."""
+        return [json.loads(line) for line in self.out.splitlines() if line.startswith("{")]
+
+
+def finish(words: list[str], *, stdin: bytes | None = None, env: dict[str, str] | None = None) -> Spoken:
+    """Runs a program to its end, without colours; what it says is decoded with escapes, never lost."""
+    done = subprocess.run(
+        words,
+        input=b"" if stdin is None else stdin,
+        capture_output=True,
+        timeout=45,
+        check=False,
+        env={**os.environ, "NO_COLOR": "1", **(env or {})},
+    )
+    out, err = (text.decode(errors="backslashreplace") for text in (done.stdout, done.stderr))
+    return Spoken(status=done.returncode, out=out, err=err)
+
+
+@dataclass(slots=True, kw_only=True)
+class Running:
+    """A command of an agent on a thread of its own, with what came of it so far."""
+
+    thread: threading.Thread | None = None
+    events: list[tuple[float, Event]] = field(default_factory=list)
+    """Each with the monotonic second at which it arrived."""
+    problem: Exception | None = None
+
+    def action(self) -> Action:
+        """The action as last told."""
+        return next(e.action for _, e in reversed(self.events) if isinstance(e, Changed | Finished))
+
+    def until(self, state: ActionState.ValueType, seconds: float = 15.0) -> Action:
+        """The action once it is told to be in that state."""
+
+        def told() -> bool:
+            return any(isinstance(e, Changed | Finished) and e.action.state == state for _, e in list(self.events))
+
+        wait_until(lambda: told() or not self.is_going(), seconds)
+        assert told(), (self.problem, self.events[-3:])
+        return self.action()
+
+    def is_going(self) -> bool:
+        """Whether the stream is still open."""
+        return self.thread is not None and self.thread.is_alive()
+
+    def finished(self, seconds: float = 30.0) -> Action:
+        """The finished action; raises what the SDK raised."""
+        assert self.thread is not None
+        self.thread.join(seconds)
+        assert not self.is_going(), "the command's stream does not end"
+        if self.problem is not None:
+            raise self.problem
+        return self.action()
+
+    def output(self) -> bytes:
+        """Everything that came on stdout."""
+        return b"".join(e.data for _, e in list(self.events) if isinstance(e, Stdout))
+
+    def errors(self) -> bytes:
+        """Everything that came on stderr."""
+        return b"".join(e.data for _, e in list(self.events) if isinstance(e, Stderr))
+
+
+class House:
+    """See the module. Made by `build`, ended by `close`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ports = _free_ports(4)
+        self.broker: subprocess.Popen[bytes] | None = None
+        self.sshd: Sshd
+        self.prefix: list[str] = []
+        """Words before `grantd serve`, such as unshare's."""
+        self._clients: dict[str, Client] = {}
+        self._sshd_lines: dict[int, set[str]] = {}
+
+    # ---- places ------------------------------------------------------------------------------------------------------
+    @property
+    def config(self) -> Path:
+        return self.folder / "grantd.toml"
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "broker.log"
+
+    def profile(self, who: str) -> Path:
+        """Where somebody's profile lies; the owner's is made by init."""
+        return self.data / "owner" if who == "owner" else self.folder / who
+
+    # ---- life --------------------------------------------------------------------------------------------------------
+    @classmethod
+    def build(cls, folder: Path, *, settings: str = "") -> House:
+        """A broker that serves, a host that trusts it under two names, two managers, two agents."""
+        house = cls(folder)
+        try:
+            words = ["init", "--config", str(house.config), "--data", str(house.data), "--base-port"]
+            made = house.grantd(*words, str(house.ports[0]))
+            assert made.status == 0, made.err
+            house.config.write_text(house.config.read_text() + settings)
+            house.serve()
+            house.sshd = Sshd.start(folder / "host", user_cas=(), principals={})
+            house._move_in()
+        except BaseException:
+            house.close()
+            raise
+        return house
+
+    def serve(self) -> None:
+        """Starts the broker and waits until its doors are open; raises with its last words where it does not start."""
+        words = [*self.prefix, "setpriv", "--pdeathsig=TERM", str(BIN / "grantd"), "serve", "--config"]
+        before = self.log.stat().st_size if self.log.exists() else 0
+        with self.log.open("ab") as log:
+            self.broker = subprocess.Popen(
+                [*words, str(self.config)], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+        wait_until(
+            lambda: b'"broker.started"' in self.log.read_bytes()[before:] or not self.is_serving(), START_SECONDS
+        )
+        if not self.is_serving():
+            raise RuntimeError(self.log.read_text()[-2000:])
+
+    def is_serving(self) -> bool:
+        """Whether the broker's process lives."""
+        return self.broker is not None and self.broker.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The broker itself, below whatever stands before it."""
+        assert self.broker is not None
+        for pid in (self.broker.pid, *descendants(self.broker.pid)):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if any(word.endswith(b"/grantd") for word in words[:3]) and b"serve" in words[:4]:
+                return pid
+        raise RuntimeError("the broker does not run")
+
+    def kill(self) -> None:
+        """SIGKILL, as the kernel or an operator would; returns when the process is gone."""
+        assert self.broker is not None
+        os.kill(self.pid, signal.SIGKILL)
+        self.broker.wait(10)
+        self.forget()
+
+    def stop(self) -> int:
+        """SIGTERM; the exit status."""
+        assert self.broker is not None
+        if self.is_serving():
+            self.broker.send_signal(signal.SIGTERM)
+        status = self.broker.wait(20)
+        self.forget()
+        return status
+
+    def forget(self) -> None:
+        """Closes every client's connection; the next use opens a new one."""
+        for client in self._clients.values():
+            client.close()
+        self._clients.clear()
+
+    def close(self) -> None:
+        """Ends everything that was started."""
+        self.forget()
+        if self.broker is not None and self.is_serving():
+            self.broker.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.broker.wait(15)
+            if self.is_serving():
+                self.broker.kill()
+                self.broker.wait()
+        if hasattr(self, "sshd"):
+            self.sshd.stop()
+
+    # ---- programs ----------------------------------------------------------------------------------------------------
+    def grantd(self, *words: str) -> Spoken:
+        """A command of the daemon, to its end."""
+        return finish([str(BIN / "grantd"), *words])
+
+    def ctl(self, who: str, *words: str, stdin: bytes | None = None) -> Spoken:
+        """grantctl as somebody, to its end."""
+        return finish(self.ctl_words(who, *words), stdin=stdin)
+
+    def ctl_words(self, who: str, *words: str) -> list[str]:
+        """The words of a grantctl command, for those who run it themselves."""
+        return [str(BIN / "grantctl"), "--profile", str(self.profile(who)), *words]
+
+    def ssh_files(self, grant: str, who: str = "builder") -> SshFiles:
+        """Key and certificate of a grant, as `grantctl ssh-cert` writes them."""
+        client = self.client(who)
+        return write(self.profile(who) / "ssh" / grant, lambda public: client.issue_ssh(grant, public))
+
+    def ssh_options(self, files: SshFiles) -> list[str]:
+        """What a stock ssh needs to use them; nothing of this machine's own ssh set-up."""
+        pairs = {
+            "CertificateFile": files.certificate,
+            "UserKnownHostsFile": files.known_hosts,
+            "StrictHostKeyChecking": "yes",
+            "IdentitiesOnly": "yes",
+            "BatchMode": "yes",
+            "ConnectTimeout": "10",
+        }
+        return ["-F", "none", "-i", str(files.key), *(w for k, v in pairs.items() for w in ("-o", f"{k}={v}"))]
+
+    def ssh(self, files: SshFiles, *words: str, before: tuple[str, ...] = (), stdin: bytes | None = None) -> Spoken:
+        """A stock ssh through the gateway: options `before` the destination, `words` after it."""
+        to = f"{files.user}@{files.host}"
+        return finish(["ssh", *self.ssh_options(files), "-p", str(files.port), *before, to, *words], stdin=stdin)
+
+    # ---- people and agents -------------------------------------------------------------------------------------------
+    def client(self, who: str) -> Client:
+        """Somebody's SDK client; the same one until `forget`."""
+        if who not in self._clients:
+            self._clients[who] = Client(self.profile(who))
+        return self._clients[who]
+
+    def grant(
+        self, target: str = FREE, *, ttl: float = 300, ceiling: str = "install", who: str = "builder",
+        flags: tuple[str, ...] = (),
+    ) -> str:  # fmt: skip
+        """A lease; its TTL runs from first use."""
+        asked = self.client(who).request_access(
+            target, self.sshd.login, ceiling=ceiling, ttl=timedelta(seconds=ttl), reason="a test", flags=flags
+        )
+        return asking.require_grant(asked)
+
+    def run(self, grant: str, line: bytes | str, who: str = "builder", **more: Any) -> Running:  # noqa: ANN401  execute's
+        """Starts a command on a thread; the caller watches it."""
+        return _followed(self.client(who).execute(grant, line, **more))
+
+    def resume(self, action_id: str, who: str = "builder") -> Running:
+        """Goes on with an action."""
+        return _followed(self.client(who).resume(action_id))
+
+    def decide(self, item_id: str, *, yes: bool = True, who: str = "approver", note: str = "") -> None:
+        """Signs a decision as a person's own tool would: the record is rebuilt from the fields that were shown."""
+        client = self.client(who)
+        item = client.call(client.approvals.GetPending, approval_pb2.GetPendingRequest(id=item_id)).item
+        record = records.action_record(item.action)
+        signed = record if yes else records.denial_record(record)
+        request = approval_pb2.DecideRequest(
+            id=item_id,
+            verdict=options_pb2.VERDICT_APPROVE if yes else options_pb2.VERDICT_DENY,
+            digest=item.digest,
+            signature=find(client.profile, None).sign(records.APPROVAL_NAMESPACE, signed),
+            note=note,
+        )
+        client.call(client.approvals.Decide, request)
+
+    def approved(self, grant: str, line: bytes | str, **more: Any) -> Running:  # noqa: ANN401  execute's
+        """Runs a command that a person has to allow, and allows it."""
+        running = self.run(grant, line, **more)
+        self.decide(running.until(ActionState.ACTION_STATE_AWAITING).id)
+        return running
+
+    def signed(self, change: stepup.Change, *, by: tuple[str, ...] = ("owner",)) -> None:
+        """Puts step-up signatures under a change."""
+        for who in by:
+            client = self.client(who)
+            me = client.whoami()
+            change.step_ups.append(
+                stepup.step_up(
+                    change,
+                    find(client.profile, None).sign,
+                    tenant=me.tenant,
+                    person_id=me.identity_id,
+                    now=datetime.now(UTC),
+                )
+            )
+
+    def add_person(self, name: str, role: str) -> None:
+        """A person of the team, enrolled, with an approval key of their own."""
+        key = self.folder / f"{name}_key"
+        line = make_approval_key(key)
+        message = admin_pb2.AddPersonRequest(
+            idempotency_key=asking.new_key(),
+            name=name,
+            role=role,
+            teams=[TEAM],
+            approval_keys=[line],
+            join_for=Duration(seconds=600),
+        )
+        self.signed(message)
+        owner = self.client("owner")
+        told = owner.call(owner.admin.AddPerson, message)
+        enrol(Join.of(told.join, name=name, secret=told.join_secret), self.folder / name, approval_key=str(key))
+
+    def add_agent(self, name: str, *, owner: str = "") -> bytes:
+        """An agent of the team, enrolled. Returns its join secret, which is spent by then."""
+        message = admin_pb2.AddAgentRequest(
+            idempotency_key=asking.new_key(), name=name, teams=[TEAM], owner=owner, join_for=Duration(seconds=600)
+        )
+        client = self.client("owner")
+        told = client.call(client.admin.AddAgent, message)
+        enrol(Join.of(told.join, name=name, secret=told.join_secret), self.folder / name)
+        return told.join_secret
+
+    def add_target(self, name: str, tier: options_pb2.AutonomyTier.ValueType, host: Sshd | None = None) -> None:
+        """The house's sshd, or another `host`, under a new name; the host is told what grantd printed for it."""
+        host = host or self.sshd
+        message = admin_pb2.PutTargetRequest(
+            idempotency_key=asking.new_key(),
+            target=admin_pb2.Target(
+                name=name,
+                host=host.host,
+                port=host.port,
+                host_key=host.host_key,
+                tier=tier,
+                teams=[TEAM],
+                logins=[admin_pb2.TargetLogin(name=host.login)],
+            ),
+        )
+        self.signed(message)
+        owner = self.client("owner")
+        told = owner.call(owner.admin.PutTarget, message)
+        lines = self._sshd_lines.setdefault(host.port, set())
+        lines |= set(told.sshd_lines.splitlines())
+        host.trust({line for line in lines if line.startswith("ssh-ed25519 ")})
+        host.allow(host.login, {line for line in lines if line.startswith("grantd:")})
+
+    def _move_in(self) -> None:
+        owner = self.client("owner")
+        owner.call(owner.admin.AddTeam, admin_pb2.AddTeamRequest(idempotency_key=asking.new_key(), name=TEAM))
+        for name, role in PEOPLE.items():
+            self.add_person(name, role)
+        for name in AGENTS:
+            self.add_agent(name)
+        self.add_target(ASKS, options_pb2.AUTONOMY_TIER_APPROVAL)
+        self.add_target(FREE, options_pb2.AUTONOMY_TIER_TRUSTED)
+
+    # ---- what the broker wrote down ----------------------------------------------------------------------------------
+    def audit(self, name: str = "") -> list[dict[str, Any]]:
+        """The log's entries in order, those of one event where `name` is given."""
+        client, found, seq = self.client("owner"), list[dict[str, Any]](), 0
+        while True:
+            page = client.call(client.audit.ListEvents, audit_pb2.ListEventsRequest(from_seq=seq, reason="a test"))
+            found += [json.loads(e.entry) | {"event": e.name} for e in page.events if name in ("", e.name)]
+            seq = page.next_seq
+            if not seq:
+                return found
+
+    def audited(self, name: str, holds: Callable[[dict[str, Any]], bool], seconds: float = 10.0) -> dict[str, Any]:
+        """The first entry of that event for which it holds; entries take their place in the log within a second."""
+        found: list[dict[str, Any]] = []
+
+        def there() -> bool:
+            found[:] = [entry for entry in self.audit(name) if holds(entry)]
+            return bool(found)
+
+        wait_until(there, seconds, every=0.2)
+        return found[0]
+
+    def session(self, session_id: str) -> session_pb2.Session:
+        """One session, as the owner sees it."""
+        client = self.client("owner")
+        request = session_pb2.GetSessionRequest(session_id=session_id)
+        return client.call(client.sessions.GetSession, request).session
+
+    def played(self, session_id: str) -> list[session_pb2.PlayRecordingResponse]:
+        """A recording's events."""
+        client = self.client("owner")
+        request = session_pb2.PlayRecordingRequest(session_id=session_id, reason="a test")
+        return list(client.stream(client.sessions.PlayRecording, request))
+
+    def metrics(self) -> dict[str, float]:
+        """Every sample by its name and labels, as a scraper sees it now."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[3]}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        samples = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
+        return {name: float(value) for name, _, value in samples}
+
+    def logged(self) -> list[dict[str, Any]]:
+        """The broker's log so far, every line parsed."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+def wait_until(holds: Callable[[], bool], seconds: float, every: float = 0.02) -> float:
+    """The monotonic second at which it held; AssertionError where it does not in time."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(every)
+    return time.monotonic()
+
+
+def processes_with(marker: str) -> list[int]:
+    """Processes of this machine whose words hold `marker`, but for clients and brokers that only speak of it."""
+    found = []
+    for words in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if marker.encode() in words.read_bytes() and b"grantctl" not in words.read_bytes():
+                found.append(int(words.parent.name))
+    return found
+
+
+def _followed(events: Iterator[Event]) -> Running:
+    running = Running()
+
+    def follow() -> None:
+        try:
+            for event in events:
+                running.events.append((time.monotonic(), event))
+        except Exception as problem:  # noqa: BLE001  `finished` raises it where the test looks
+            running.problem = problem
+
+    running.thread = threading.Thread(target=follow, daemon=True)
+    running.thread.start()
+    return running
+
+
+def _free_ports(count: int) -> list[int]:
+    """Consecutive free ports on loopback, below those that the kernel hands out."""
+    for base in range(20_000 + os.getpid() % 1000 * 10, 32_000, count):
+        ports = [base + n for n in range(count)]
+        if all(_is_free(port) for port in ports):
+            return ports
+    raise RuntimeError("no free ports")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
