@@ -48,6 +48,7 @@ from broker.jobs.expiry import Expiry
 from broker.jobs.gauges import Gauges
 from broker.jobs.renewal import Renewal
 from broker.jobs.sequencer import Sequencer
+from broker.jobs.tidying import Tidying
 from broker.proxy.server import SshDoor
 from broker.rpc.server import Listen, RpcServers
 from broker.rpc.services import servicers
@@ -241,13 +242,14 @@ class House:
         for tenant in await self.store.tenants():
             await self.world.live.cut(Scope(tenant=tenant), "broker_stopping", within=_STOP_WITHIN)
 
-    def jobs(self) -> list[Expiry | Gauges | Renewal | Sequencer]:
+    def jobs(self) -> list[Expiry | Gauges | Renewal | Sequencer | Tidying]:
         """The loops; each runs until the process ends."""
         ending, live = self.use_cases.ending, self.world.live
         return [
             self.sequencer,
             Expiry(store=self.store, ending=ending, ends=self.world.ends, clock=self.clock, meter=self.meter),
             Gauges(store=self.store, live=live, meter=self.meter),
+            Tidying(store=self.store, forgetting=self.use_cases.forgetting),
             Renewal(renew_if_due=self.renew_certificate, clock=self.clock),
         ]
 

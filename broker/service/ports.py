@@ -182,6 +182,10 @@ class IdentityRows(Protocol):
         """Spends the token: exactly one caller ever gets the identity; None if unknown, spent or late."""
         ...
 
+    def forget_joins(self, now: datetime) -> int:
+        """Drops join tokens that ended before `now`; returns how many."""
+        ...
+
 
 class TeamRows(Protocol):
     def get(self, team: TeamId) -> Team | None: ...
@@ -284,10 +288,18 @@ class IdempotencyRows(Protocol):
         self, identity: IdentityId, method: str, key: str, request_sha256: bytes, made: str, now: datetime
     ) -> None: ...
 
+    def forget(self, before: datetime) -> int:
+        """Drops keys that were used before `before`; returns how many."""
+        ...
+
 
 class SeenRows(Protocol):
     def first_time(self, purpose: str, nonce: bytes, expires_at: datetime) -> bool:
         """True for exactly one caller a (purpose, nonce); rows may be dropped after `expires_at`."""
+        ...
+
+    def forget(self, now: datetime) -> int:
+        """Drops what expired before `now`; returns how many."""
         ...
 
 

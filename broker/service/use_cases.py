@@ -10,6 +10,7 @@ from broker.service.approval import ApprovalService
 from broker.service.audit import AuditService
 from broker.service.ending import Ending
 from broker.service.enrol import EnrolService
+from broker.service.forgetting import Forgetting
 from broker.service.freeze import FreezeService
 from broker.service.gateway import GatewayService
 from broker.service.identify import IdentifyService
@@ -52,6 +53,7 @@ class UseCases:
     waiting: WaitingService
     ending: Ending
     recovery: Recovery
+    forgetting: Forgetting
 
     @classmethod
     def over(cls, world: World, log: AuditLog) -> Self:
@@ -78,4 +80,5 @@ class UseCases:
             waiting=WaitingService(world),
             ending=ending,
             recovery=Recovery(world, ending, freeze),
+            forgetting=Forgetting(world),
         )

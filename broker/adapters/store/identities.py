@@ -67,6 +67,10 @@ class IdentityRowsSql(TenantRows):
         }
         self._conn.execute(insert(join_token), row)
 
+    def forget_joins(self, now: datetime) -> int:
+        old = delete(join_token).where(join_token.c.tenant == self._tenant, join_token.c.expires_at < micros(now))
+        return self._conn.execute(old).rowcount
+
     def take_join(self, secret_sha256: bytes, now: datetime) -> IdentityId | None:
         taken = (
             delete(join_token)

@@ -51,6 +51,10 @@ class IdempotencyRowsSql(TenantRows):
         }
         self._conn.execute(insert(idempotency), row)
 
+    def forget(self, before: datetime) -> int:
+        old = delete(idempotency).where(idempotency.c.tenant == self._tenant, idempotency.c.at < micros(before))
+        return self._conn.execute(old).rowcount
+
 
 class SeenRowsSql(TenantRows):
     """SeenRows over SQL."""
@@ -60,6 +64,10 @@ class SeenRowsSql(TenantRows):
     def first_time(self, purpose: str, nonce: bytes, expires_at: datetime) -> bool:
         row = {"tenant": self._tenant, "purpose": purpose, "nonce": nonce, "expires_at": micros(expires_at)}
         return add(self._conn, seen_nonce, row)
+
+    def forget(self, now: datetime) -> int:
+        old = delete(seen_nonce).where(seen_nonce.c.tenant == self._tenant, seen_nonce.c.expires_at < micros(now))
+        return self._conn.execute(old).rowcount
 
 
 class OutboxRowsSql(TenantRows):
