@@ -66,10 +66,10 @@ async def test_closing_the_iterator_ends_the_command(broker: FakeBroker, person:
     """aclosing is enough."""
 
     def script(_: ExecuteRequest, context: Context) -> Iterator[ExecuteResponse]:
+        context.add_callback(broker.cancelled.set)
         yield ExecuteResponse(stdout=b"1")
         while context.is_active():
             time.sleep(0.01)
-        broker.cancelled.set()
 
     broker.execute = script
     async with AsyncClient(person.profile) as client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -262,10 +263,10 @@ def test_leaving_the_iterator_ends_the_call(client: Client, broker: FakeBroker) 
     """A caller that loses interest does not leave a command running."""
 
     def script(_: ExecuteRequest, context: Context) -> Iterator[ExecuteResponse]:
+        context.add_callback(broker.cancelled.set)
         yield ExecuteResponse(stdout=b"1")
         while context.is_active():
-            pass
-        broker.cancelled.set()
+            time.sleep(0.01)
 
     broker.execute = script
     for _ in client.execute("gr_1", "yes"):
