@@ -94,7 +94,6 @@ async def _first_owner(
     house: House, tenant: TenantId, *, owner: str, line: str, profile: Path, now: datetime
 ) -> Identity:
     profile.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240  init is alone on its loop
-    key_file = "" if line else _APPROVAL_KEY
     public = parse_line(line or make_approval_key(profile / _APPROVAL_KEY)).line()
     key = client_keys.new_key()
     person = Identity(
@@ -110,39 +109,46 @@ async def _first_owner(
         approval_keys=(public,),
         created_at=now,
     )
+    await house.store.run(tenant, lambda tx: _put_owner(tx, person, now))
+    certificate = await house.signer.sign_x509(_owner_spec(house, person, now), client_keys.csr_of(key))
+    Profile.create(
+        profile,
+        description=_description(house, person, approval_key="" if line else _APPROVAL_KEY),
+        key=key,
+        certificate=_pem(certificate),
+        ca=_pem(await house.signer.x509_ca()),
+    )
+    return person
 
-    def unit(tx: Tx) -> None:
-        tx.identities.put(person)
-        facts = {"identity": person.id, "role": person.role, "kind": person.kind}
-        tx.audit.append(AuditEvent(tenant=tenant, name="person.added", facts=facts), now)
-        tx.audit.append(AuditEvent(tenant=tenant, name="identity.enrolled", actor=person.id, facts=facts), now)
 
-    await house.store.run(tenant, unit)
-    spec = X509Spec(
-        uri=client_uri(tenant, person.id),
+def _put_owner(tx: Tx, person: Identity, now: datetime) -> None:
+    tx.identities.put(person)
+    facts = {"identity": person.id, "role": person.role, "kind": person.kind}
+    tx.audit.append(AuditEvent(tenant=person.tenant, name="person.added", facts=facts), now)
+    tx.audit.append(AuditEvent(tenant=person.tenant, name="identity.enrolled", actor=person.id, facts=facts), now)
+
+
+def _owner_spec(house: House, person: Identity, now: datetime) -> X509Spec:
+    return X509Spec(
+        uri=client_uri(person.tenant, person.id),
         hosts=(),
         not_before=now - SKEW,
         not_after=now + X509_LIFE,
         server=False,
         serial=int.from_bytes(house.entropy.token(16), "big") >> 1 or 1,
     )
-    certificate = await house.signer.sign_x509(spec, client_keys.csr_of(key))
-    places = house.settings
-    Profile.create(
-        profile,
-        description=Description(
-            address=places.grpc.told(places.grpc.port),
-            join_address=places.join.told(places.join.port),
-            tenant=tenant,
-            identity_id=person.id,
-            name=owner,
-            approval_key=key_file,
-        ),
-        key=key,
-        certificate=_pem(certificate),
-        ca=_pem(await house.signer.x509_ca()),
+
+
+def _description(house: House, person: Identity, *, approval_key: str) -> Description:
+    settings = house.settings
+    return Description(
+        address=settings.grpc.told(settings.grpc.port),
+        join_address=settings.join.told(settings.join.port),
+        tenant=person.tenant,
+        identity_id=person.id,
+        name=person.name,
+        approval_key=approval_key,
     )
-    return person
 
 
 def make_approval_key(path: Path) -> str:
