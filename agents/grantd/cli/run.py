@@ -25,6 +25,20 @@ from grantd.v1.access_pb2 import Grant, GrantState
 from grantd.v1.action_pb2 import Action, ActionState, EndWarning, ExecuteResponse
 
 _USABLE: Final = (GrantState.GRANT_STATE_ACTIVE, GrantState.GRANT_STATE_APPROVED)
+# why a command that was started has no exit status, in the broker's words (docs/errors.md)
+_NO_RESULT: Final = {
+    "broker_error": "the broker failed; the cause is in its log",
+    "connection_lost": "the connection to the target was lost",
+    "frozen": "access is frozen",
+    "host_key_changed": "the target shows another host key than the one it is pinned to; nothing was run",
+    "login_refused": "the target refused the login",
+    "no_bash": "the target does not run commands with bash as grantd needs it",
+    "signer_unavailable": "the signer does not answer; nothing was run",
+    "store_unavailable": "the store does not answer",
+    "too_many_sessions": "as many sessions run as may; wait for one to end",
+    "too_slow": "the target did not answer in time",
+    "unreachable": "the target cannot be reached",
+}
 
 
 @click.command(context_settings={"ignore_unknown_options": False})
@@ -205,6 +219,9 @@ class _Watch:
             sys.stdout.flush()
         note = f": {one_line(action.note)}" if action.note else ""
         match action.state:
+            case ActionState.ACTION_STATE_FAILED if not action.HasField("exit_status") and not action.signal:
+                why = _NO_RESULT.get(action.note, one_line(action.note) or "the broker does not say why")
+                self.shell.say(f"grantctl: {one_line(action.id)} has no result: {why}")
             case ActionState.ACTION_STATE_SUCCEEDED | ActionState.ACTION_STATE_FAILED:
                 pass
             case ActionState.ACTION_STATE_DENIED:
