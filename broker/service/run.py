@@ -31,12 +31,14 @@ from broker.service.world import World
 from policy.classes import CommandClass
 from recorder.errors import RecorderFailed
 from recorder.sink import RecordingSink
-from recorder.track import Commitment, RecordingMeta
+from recorder.track import Commitment
 from recorder.track import Outcome as RecordedOutcome
 
 log = structlog.get_logger()
 _WRITE_TRIES = 3
 _CALLER_GONE = "caller_gone"
+_KEY_CHANGED = "host_key_changed"
+"""A replaced host, or somebody between: said in the log as an event of its own, for whoever is on watch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,18 +115,7 @@ class RunService:
         return finished
 
     async def _open(self, ticket: Ticket) -> RecordingSink:
-        session = ticket.session
-        meta = RecordingMeta(
-            rec=session.recording,
-            sid=session.id,
-            ten=session.tenant,
-            dek_id=ticket.key.key_id,
-            dek=ticket.key.key.reveal(),
-            start=session.opened_at,
-            part=0,
-            prev=None,
-        )
-        return await self._world.recordings.create(meta)
+        return await self._world.recordings.create(ticket.meta)
 
     async def _attempt(
         self, ticket: Ticket, live: LiveSession, sink: RecordingSink, inlet: Inlet, outlet: Outlet
@@ -223,6 +214,8 @@ class RunService:
             name = "recording.closed" if commitment is not None else "recording.failed"
             tx.audit.append(story.of_session(name, session, actor=""), now)
             tx.audit.append(story.of_session(f"session.{session.state}", session, actor=""), now)
+            if session.end_reason == _KEY_CHANGED:
+                tx.audit.append(story.of_session("target.key_mismatched", session, actor=""), now)
             tx.audit.append(story.of_action(f"action.{action.state}", action, actor=""), now)
 
         for attempt in range(_WRITE_TRIES):
