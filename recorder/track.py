@@ -59,6 +59,8 @@ class RecordingMeta:
     ten: str
     dek_id: str
     dek: bytes | bytearray = field(repr=False)
+    salt: bytes
+    """24 fresh random bytes for the first part; later parts draw their own."""
     start: datetime
     part: int
     prev: tuple[int, bytes] | None  # leaves and root of the part before
@@ -101,6 +103,27 @@ def queued_cost(event: Event) -> int:
     return len(event.payload) + _EVENT_COST
 
 
+def header_of(meta: RecordingMeta, *, part: int, prev: tuple[int, bytes] | None, salt: bytes) -> Header:
+    """The clear header of one part."""
+    start = meta.start.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return Header(
+        rec=meta.rec, sid=meta.sid, ten=meta.ten, part=part, prev=prev, start=start, dek=meta.dek_id, salt=salt
+    )
+
+
+def opening(meta: RecordingMeta) -> PartCheckpoint:
+    """What the first part will have committed to once it is open, before any file exists: its header alone.
+
+    So the audit row of the opening can be durable, with its root, before the recording is made.
+    """
+    header = header_of(meta, part=meta.part, prev=meta.prev, salt=meta.salt)
+    document = header.encode()
+    first = leaf_hash(grec.preamble(document, grec.derive_keys(meta.dek, document, meta.salt).commit))
+    tree = CompactRange()
+    tree.append(first)
+    return PartCheckpoint(rec=meta.rec, part=meta.part, leaves=1, root=tree.root(), final=False)
+
+
 class PartFile(Protocol):
     """One part on its medium. Every method raises OSError, and only that."""
 
@@ -134,7 +157,8 @@ class Track:
         self._start_part(meta.part, meta.prev, now)
 
     def _start_part(self, part: int, prev: tuple[int, bytes] | None, now: float) -> None:
-        sealer = Sealer(self._header(part, prev), self._dek)
+        salt = self.meta.salt if part == self.meta.part else secrets.token_bytes(grec.SALT_SIZE)
+        sealer = Sealer(header_of(self.meta, part=part, prev=prev, salt=salt), self._dek)
         self._file = self._open_part(part)
         self._part, self._sealer = part, sealer
         self._size = 0
@@ -156,14 +180,6 @@ class Track:
             self._file.close()
             raise
         self._checkpoint_leaves = 1
-
-    def _header(self, part: int, prev: tuple[int, bytes] | None) -> Header:
-        start = self.meta.start.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        salt = secrets.token_bytes(grec.SALT_SIZE)
-        meta = self.meta
-        return Header(
-            rec=meta.rec, sid=meta.sid, ten=meta.ten, part=part, prev=prev, start=start, dek=meta.dek_id, salt=salt
-        )
 
     def checkpoint(self, *, final: bool = False) -> PartCheckpoint:
         """The commitment so far."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _MAX_LISTED = 20  # rows named per kind of problem; the rest is counted
 _RECORDING_CODES = frozenset({"RC1001I", "RC1002I", "RC1003I", "RC1004W", "RC1005E"})
 _CLOSED = "RC1003I"
-_MAY_COMMIT_TO_NOTHING = frozenset({"RC1001I", "RC1004W"})  # written before the file exists, or after it was lost
+_MAY_COMMIT_TO_NOTHING = frozenset({"RC1004W"})  # a recording that was lost with its broker
 _ERASED = "AU5001I"
 _RANGES = re.compile(r"\d{1,15}(-\d{1,15})?(,\d{1,15}(-\d{1,15})?)*")
 _HASH = re.compile(r"[0-9a-f]{64}")

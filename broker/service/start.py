@@ -26,6 +26,8 @@ from broker.service.ports import Proof, RecordingKey, Session, SessionState, Tx
 from broker.service.world import World
 from policy.engine import Deny, Permit
 from policy.shell import Refused, classify
+from recorder.grec import SALT_SIZE
+from recorder.track import PartCheckpoint, RecordingMeta, opening
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,8 @@ class Ticket:
     grant: Grant
     target: Target
     session: Session
-    key: RecordingKey
+    meta: RecordingMeta
+    """What the recording is opened with; its first commitment is in the log already."""
     proof: Proof
     seconds_left: float
     instant: Instant
@@ -56,10 +59,11 @@ class Start:
         session_id = SessionId(ids.render("session", self._world.entropy.token(16)))
         recording = RecordingId(ids.render("recording", self._world.entropy.token(16)))
         running = replace(actions.advance(action, ActionEvent.START), session_id=session_id)
-        session = _opened(running, session_id, recording, door=door, at=instant.wall)
+        key = tx.keys.new_recording_key(recording)
+        meta = _meta(running, session_id, key, salt=self._world.entropy.token(SALT_SIZE), at=instant.wall)
+        session = _opened(running, session_id, opening(meta), door=door, at=instant.wall)
         tx.actions.put(running)
         tx.sessions.put(session)
-        key = tx.keys.new_recording_key(recording)
         for event in (
             story.of_action("action.running", running, actor=action.identity),
             story.of_session("session.opened", session, actor=action.identity),
@@ -71,7 +75,7 @@ class Start:
             grant=grant,
             target=target,
             session=session,
-            key=key,
+            meta=meta,
             proof=_proof(running, tx.approvals.of(Subject.ACTION, action.id)),
             seconds_left=self._world.leases.left(grant, instant),
             instant=instant,
@@ -136,7 +140,21 @@ def _proof(action: Action, approvals: Sequence[Approval]) -> Proof:
     return Proof(record=action.record().encoded(), signatures=yes)
 
 
-def _opened(action: Action, session: SessionId, recording: RecordingId, *, door: str, at: datetime) -> Session:
+def _meta(action: Action, session: SessionId, key: RecordingKey, *, salt: bytes, at: datetime) -> RecordingMeta:
+    return RecordingMeta(
+        rec=key.recording,
+        sid=session,
+        ten=action.tenant,
+        dek_id=key.key_id,
+        dek=key.key.reveal(),
+        salt=salt,
+        start=at,
+        part=0,
+        prev=None,
+    )
+
+
+def _opened(action: Action, session: SessionId, opened: PartCheckpoint, *, door: str, at: datetime) -> Session:
     return Session(
         tenant=action.tenant,
         id=session,
@@ -147,12 +165,12 @@ def _opened(action: Action, session: SessionId, recording: RecordingId, *, door:
         login=action.login,
         kind="exec",
         door=door,
-        recording=recording,
+        recording=RecordingId(opened.rec),
         state=SessionState.OPEN,
         opened_at=at,
         closed_at=None,
         end_reason="",
-        recording_leaves=0,
-        recording_root=b"",
+        recording_leaves=opened.leaves,
+        recording_root=opened.root,
         recording_state="open",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -24,7 +25,9 @@ QUICK = Limits(flush_after_s=0.05, lag_s=5.0)
 
 def meta(rec: str = "rec_1", *, ten: str = "t1", sid: str = "ses_1", dek: bytes = DEK) -> RecordingMeta:
     """The first part of a recording."""
-    return RecordingMeta(rec=rec, sid=sid, ten=ten, dek_id="dek_1", dek=dek, start=START, part=0, prev=None)
+    return RecordingMeta(
+        rec=rec, sid=sid, ten=ten, dek_id="dek_1", dek=dek, salt=os.urandom(24), start=START, part=0, prev=None
+    )
 
 
 @contextmanager
