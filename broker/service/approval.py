@@ -152,10 +152,8 @@ class _Decision:
         # (3) what was shown is what waits, and the target is still the one that was shown
         if self.vote.digest != subject.digest():
             raise conflict("digest_mismatch", "what waits is not what was shown", "look at it again")
-        if lookup.host_key_sha256(target) != subject.host_key:
-            raise conflict(
-                "target_changed", "the target's host key changed since this was asked", "the agent must ask again"
-            )
+        if self.vote.verdict is Verdict.APPROVE:
+            self._must_stand(tx, subject, target)
         # (4) the person's own key signed exactly this
         record = subject.record().encoded()
         message = record if self.vote.verdict is Verdict.APPROVE else denial_record(record)
@@ -175,6 +173,21 @@ class _Decision:
             raise not_found("pending request or action")
         requests.must_be_open(request, self.now)
         return request
+
+    def _must_stand(self, tx: Tx, subject: Action | AccessRequest, target: Target) -> None:
+        """What a yes rests on is still as it was when it was asked (I-14). A no needs nothing."""
+        if lookup.host_key_sha256(target) != subject.host_key:
+            raise conflict(
+                "target_changed", "the target's host key changed since this was asked", "the agent must ask again"
+            )
+        asker = tx.identities.get(subject.identity)
+        if asker is None or asker.key != subject.identity_key:
+            raise conflict("key_changed", "whoever asked has another key since", "the agent must ask again")
+        tier = subject.tier if isinstance(subject, Action) else target.tier
+        if target.tier is not tier or self.world.policies.in_force(tx).version != subject.policy_version:
+            raise conflict(
+                "policy_changed", "the tier or the policy changed since this was asked", "the agent must ask again"
+            )
 
     def _may_decide(self, tx: Tx, person: Identity, subject: Action | AccessRequest, target: Target) -> None:
         requester = tx.identities.get(subject.identity)

@@ -293,7 +293,9 @@ class _Draft:
         """AWAITING; a retry of what already waits merges into it, a retry of what was just denied is refused (I-19)."""
         waiting = tx.actions.awaiting_with_key(action.key())
         if waiting is not None and waiting.grant_id == action.grant_id:
-            return waiting
+            if _same_ground(waiting, action):
+                return waiting
+            self._withdraw(tx, waiting)
         since = self.instant.wall - self.world.limits.denial_cools_for
         if tx.actions.denied_since(action.key(), since) is not None:
             raise forbidden(
@@ -309,6 +311,13 @@ class _Draft:
         tx.audit.append(story.of_action("action.proposed", asked, actor=actor), now)
         tx.audit.append(story.of_action("action.awaiting", asked, actor=""), now)
         return asked
+
+    def _withdraw(self, tx: Tx, waiting: Action) -> None:
+        """A question that nobody can say yes to any more makes room for the same one, asked anew (I-14)."""
+        withdrawn = actions.advance(waiting, ActionEvent.CANCEL, note="asked again after a change of policy or tier")
+        tx.actions.put(withdrawn)
+        event = story.of_action("action.cancelled", withdrawn, actor=self.caller.identity)
+        tx.audit.append(event, self.instant.wall)
 
     def _within_limits(self, tx: Tx) -> None:
         limits = self.world.limits
@@ -327,6 +336,10 @@ class _Draft:
             and "stream_stdin" not in grant.flags
         ):
             raise _needs_flag()
+
+
+def _same_ground(waiting: Action, action: Action) -> bool:
+    return (waiting.tier, waiting.policy_version) == (action.tier, action.policy_version)
 
 
 def _needs_flag() -> Refusal:
