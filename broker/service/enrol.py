@@ -74,7 +74,7 @@ class EnrolService:
         def unit(tx: Tx) -> Identity:
             identity_id = tx.identities.take_join(hashlib.sha256(secret).digest(), now)
             row = tx.identities.get(identity_id) if identity_id else None
-            if row is None or row.status is IdentityStatus.SUSPENDED:
+            if row is None or row.status is not IdentityStatus.INVITED:  # a second token never replaces a key in use
                 raise _bad_join()
             enrolled = replace(row, key=key, status=IdentityStatus.ACTIVE)
             tx.identities.put(enrolled)
