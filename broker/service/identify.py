@@ -37,9 +37,9 @@ class IdentifyService:
         if not is_tenant(tenant) or not is_id(identity):
             raise _unknown()
         now = self._world.clock.monotonic()
-        remembered = self._recent.get(key)
-        if remembered is not None and now - remembered[0] < max_age and remembered[1].identity == identity:
-            return remembered[1]
+        at, caller = self._recent.get(key, (now - max_age, None))
+        if caller is not None and now - at < max_age and (caller.tenant, caller.identity) == (tenant, identity):
+            return caller
         row = await self._world.store.read(TenantId(tenant), lambda tx: tx.identities.get(IdentityId(identity)))
         if row is None or row.status is not IdentityStatus.ACTIVE or row.key != key:
             self._recent.pop(key, None)
