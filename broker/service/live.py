@@ -84,6 +84,10 @@ class LiveSessions(Protocol):
         ...
 
     def reopen(self, tenant: TenantId) -> None: ...
+    def must_be_open(self, tenant: TenantId) -> None:
+        """Raises Refusal `frozen` while a tenant is closed."""
+        ...
+
     async def cut(self, scope: Scope, reason: str, *, within: float) -> Cut:
         """Cuts every session of the scope and waits at most `within` seconds for all of them to be closed."""
         ...
@@ -98,10 +102,7 @@ class LiveRegistry:
 
     @contextmanager
     def enter(self, live: LiveSession, *, per_grant: int, in_all: int) -> Iterator[LiveSession]:
-        if live.tenant in self._closed:
-            raise Refusal(
-                "frozen", "access is frozen", blame=Blame.UNAVAILABLE, way_out="an operator must lift the freeze"
-            )
+        self.must_be_open(live.tenant)
         if len(self._live) >= in_all:
             raise exhausted("too_many_sessions", "the broker runs as many sessions as it can", "try again later")
         if sum(1 for other in self._live.values() if other.grant == live.grant) >= per_grant:
@@ -124,6 +125,12 @@ class LiveRegistry:
 
     def reopen(self, tenant: TenantId) -> None:
         self._closed.discard(tenant)
+
+    def must_be_open(self, tenant: TenantId) -> None:
+        if tenant in self._closed:
+            raise Refusal(
+                "frozen", "access is frozen", blame=Blame.UNAVAILABLE, way_out="an operator must lift the freeze"
+            )
 
     async def cut(self, scope: Scope, reason: str, *, within: float) -> Cut:
         hit = [live for live in self._live.values() if scope.covers(live)]

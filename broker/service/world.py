@@ -74,9 +74,10 @@ class World:
         return self.leases.trusted(Instant(wall=self.clock.now(), mono=self.clock.monotonic()))
 
     def ready(self, tenant: TenantId) -> Instant:
-        """`instant`, if what happens now can also be proved later.
+        """`instant`, if anything may happen in the tenant, and can also be proved later.
 
-        Nothing is granted, decided or run on a broken log (I-31).
+        Nothing is granted, decided or run while it is frozen, written down or not (I-61), or on a broken log (I-31).
         """
+        self.live.must_be_open(tenant)
         self.audit_health.refuse_if_broken(tenant)
         return self.instant()
