@@ -124,11 +124,9 @@ class Ending:
         """Cuts everything that runs in a tenant, without the store."""
         return (await self._cut(Scope(tenant=tenant), EndReason.FROZEN)).sessions
 
-    async def cut_identity(self, tenant: TenantId, identity: IdentityId) -> int:
-        """Cuts everything that one identity runs; its grants were ended by the caller's transaction."""
-        cut = await self._cut(Scope(tenant=tenant, identity=identity), EndReason.IDENTITY_REMOVED)
-        await self.retry_due(tenant)
-        return cut.sessions
+    async def cut_sessions(self, tenant: TenantId, identity: IdentityId) -> int:
+        """Cuts everything that one identity runs, without the store."""
+        return (await self._cut(Scope(tenant=tenant, identity=identity), EndReason.IDENTITY_REMOVED)).sessions
 
     def end_all_in(self, tx: Tx, reason: EndReason, *, by: str, only: frozenset[str] | None) -> Sequence[Grant]:
         """Ends every live grant of the tenant, or of the identities in `only`, inside a caller's transaction."""

@@ -80,9 +80,14 @@ class PeopleService:
         """Suspends an identity: its certificate stops working, its grants end, its sessions are cut.
 
         Repeating it is harmless.
+
+        Raises:
+            StoreFault: its sessions were cut, but nothing is written down: call again.
         """
         checked_text("reason", reason, 512)
         now = self._world.clock.now()
+        await self._world.store.read(caller.tenant, lambda tx: _may_suspend(tx, caller, identity_id))
+        await self._ending.cut_sessions(caller.tenant, identity_id)
 
         def unit(tx: Tx) -> Identity:
             row = _may_suspend(tx, caller, identity_id)
@@ -97,7 +102,8 @@ class PeopleService:
 
         row = await self._world.store.run(caller.tenant, unit)
         self._identify.forget(row.key)
-        await self._ending.cut_identity(caller.tenant, row.id)
+        await self._ending.cut_sessions(caller.tenant, row.id)  # one may have started before the row was durable
+        await self._ending.retry_due(caller.tenant)
         return row
 
     async def identities(self, caller: Caller, kind: IdentityKind | None) -> Sequence[tuple[Identity, tuple[str, ...]]]:
