@@ -40,13 +40,14 @@ from broker.adapters.system import SystemClock, SystemEntropy
 from broker.adapters.target_ssh.targets import SshTargets
 from broker.adapters.tokens import JwtTokens
 from broker.adapters.vault import Vault
-from broker.config import Address, Settings
+from broker.config import Settings
 from broker.core.clock import Instant
 from broker.core.ids import SYSTEM_TENANT, TenantId
 from broker.core.secret import Secret
 from broker.jobs.expiry import Expiry
 from broker.jobs.gauges import Gauges
 from broker.jobs.renewal import Renewal
+from broker.jobs.reviving import Reviving
 from broker.jobs.sequencer import Sequencer
 from broker.jobs.tidying import Tidying
 from broker.proxy.server import SshDoor
@@ -78,6 +79,8 @@ class House:
         self.clock, self.entropy, self.meter = SystemClock(), SystemEntropy(), PrometheusMeter()
         self.health = LogHealth(clock=self.clock, meter=self.meter)
         self.keyring = Keyring()
+        self.reviving: Reviving | None = None
+        """Only where the signer is this process's child."""
 
     async def build_foundation(self) -> None:
         """Signer, vault and store: all that `grantd init` needs."""
@@ -107,8 +110,13 @@ class House:
         settings = self.settings
         settings.signer_socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if settings.signer.embedded:
-            process = await start_signer(directory=settings.signer_directory, path=settings.signer_socket)
-            self._stack.push_async_callback(process.stop)
+            start = partial(start_signer, directory=settings.signer_directory, path=settings.signer_socket)
+            process = await start()
+            # the first process's client goes on with those after it: it connects anew by itself, and the CAs it knows
+            # are the ones it keeps believing
+            self._stack.push_async_callback(process.client.close)
+            self.reviving = Reviving(child=process, start=start, clock=self.clock, meter=self.meter)
+            self._stack.push_async_callback(self.reviving.stop)
             return process.client
         uid = os.geteuid() if settings.signer.uid is None else settings.signer.uid
         client = SignerClient(settings.signer_socket, signer_uid=uid)
@@ -205,7 +213,7 @@ class House:
         """gRPC, SSH and metrics: only now does anybody outside reach the house."""
         settings = self.settings
         rpc = RpcServers(
-            listen=Listen(main=_bind(settings.grpc), join=_bind(settings.join)),
+            listen=Listen(main=settings.grpc.bound(), join=settings.join.bound()),
             identity=lambda: self.tls,
             servicers=servicers(self.use_cases, places=self.world.places, clock=self.clock, version=VERSION),
             identify=self.use_cases.identify,
@@ -242,7 +250,7 @@ class House:
         for tenant in await self.store.tenants():
             await self.world.live.cut(Scope(tenant=tenant), "broker_stopping", within=_STOP_WITHIN)
 
-    def jobs(self) -> list[Expiry | Gauges | Renewal | Sequencer | Tidying]:
+    def jobs(self) -> list[Expiry | Gauges | Renewal | Reviving | Sequencer | Tidying]:
         """The loops; each runs until the process ends."""
         ending, live = self.use_cases.ending, self.world.live
         return [
@@ -251,6 +259,7 @@ class House:
             Gauges(store=self.store, live=live, meter=self.meter),
             Tidying(store=self.store, forgetting=self.use_cases.forgetting),
             Renewal(renew_if_due=self.renew_certificate, clock=self.clock),
+            *([self.reviving] if self.reviving is not None else []),
         ]
 
 
@@ -297,18 +306,17 @@ def _limits(settings: Settings) -> Limits:
 
 
 def _places(settings: Settings) -> Places:
-    gateway = settings.ssh.told(settings.ssh.port)
     return Places(
-        grpc=settings.grpc.told(settings.grpc.port),
-        join=settings.join.told(settings.join.port),
-        gateway=gateway,
-        gateway_names=(gateway.rpartition(":")[0], *settings.ssh.names),
+        grpc=settings.grpc.told(),
+        join=settings.join.told(),
+        gateway=settings.ssh.told(),
+        gateway_names=(settings.ssh.told_host(), *settings.ssh.names),
     )
 
 
 def _names(settings: Settings) -> tuple[str, ...]:
     """The names in the broker's TLS certificate."""
-    told = [address.told(address.port).rpartition(":")[0] for address in (settings.grpc, settings.join)]
+    told = (settings.grpc.told_host(), settings.join.told_host())
     return hosts_of(*told, settings.grpc.host, settings.join.host, *settings.server_names)
 
 
@@ -317,10 +325,6 @@ def _root_key(settings: Settings) -> Path | None:
     if settings.root_key is not None:
         return settings.root_key
     return settings.root_key_file if settings.root_key_file.exists() else None
-
-
-def _bind(address: Address) -> str:
-    return f"{address.host}:{address.port}"
 
 
 def _with_ports(settings: Settings) -> Settings:
@@ -334,7 +338,7 @@ def _with_ports(settings: Settings) -> Settings:
 
 
 def _free_port(host: str) -> int:
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
