@@ -1,19 +1,23 @@
 """Settings: one TOML file, `GRANTD_` variables over it. An unknown key, or a value out of range, refuses to start.
 
-Holds no secret: keys are files of their own (root.key, the signer's directory) or systemd credentials.
+Holds no key: those are files of their own (root.key, the signer's directory) or systemd credentials. The one secret
+that may stand in it is a password inside `store.url`: never shown, and then the file must be closed to others.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from broker.core.errors import invalid
+from broker.core.errors import Refusal, invalid
 from broker.core.ids import is_tenant
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
@@ -22,27 +26,54 @@ _OTHERS = frozenset(
     {"GRANTD_ROOT_KEY", "GRANTD_CONFIG", "GRANTD_OWNER_URL", "GRANTD_REQUIRE", "GRANTD_DEMO_WITHOUT_SSHD"}
 )
 """Variables of this prefix that are not settings."""
-DEFAULT_FILE = Path("/etc/grantd/grantd.toml")
+_TOLD = re.compile(r"(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
+"""`host:port`; an IPv6 address stands in brackets."""
+_OPEN = stat.S_IRWXO
+_MAX_PORT = 65535
+
+
+def _words(value: object) -> object:
+    """A list, or one text with commas, which is how an environment variable says it."""
+    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
 class Address(BaseModel):
     """Where to listen, and what clients are told instead where that differs (NAT, a name)."""
 
     model_config = _STRICT
-    host: str = "127.0.0.1"
-    port: int = Field(ge=0, le=65535)
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port: int = Field(ge=0, le=_MAX_PORT)
     advertise: str = ""
     """`host:port` for clients; empty = host:port of the listener."""
 
-    def told(self, port: int) -> str:
-        """What clients are told once the listener has its port."""
-        return self.advertise or f"{self.host}:{port}"
+    @field_validator("advertise")
+    @classmethod
+    def _advertise(cls, value: str) -> str:
+        found = _TOLD.fullmatch(value)
+        if value and (found is None or not 0 < int(found["port"]) <= _MAX_PORT):
+            raise ValueError("an advertised address is host:port")
+        return value
+
+    def bound(self) -> str:
+        """`host:port` of the listener."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def told(self) -> str:
+        """`host:port` for clients."""
+        return self.advertise or self.bound()
+
+    def told_host(self) -> str:
+        """The name or address that clients connect to, without brackets."""
+        return self.told().rpartition(":")[0].strip("[]")
 
 
 class SshDoor(Address):
     """The gateway."""
 
-    names: tuple[str, ...] = ()
+    names: Names = ()
     """Further names that clients use for it: they go into its host certificate."""
 
 
@@ -50,7 +81,7 @@ class StoreSettings(BaseModel):
     """The database."""
 
     model_config = _STRICT
-    url: str = ""
+    url: str = Field(default="", repr=False)
     """Empty = grantd.db in the data directory (SQLite); `postgresql://...` for a server."""
 
 
@@ -68,8 +99,8 @@ class AuditSettings(BaseModel):
     """The log's name: `<domain>/<cluster>/audit/<tenant>`."""
 
     model_config = _STRICT
-    domain: str = "grantd.internal"
-    cluster: str = "c1"
+    domain: str = Field(default="grantd.internal", pattern=r"^[a-z0-9]([a-z0-9.-]{0,126}[a-z0-9])?$")
+    cluster: str = Field(default="c1", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
 
 
 class SignerSettings(BaseModel):
@@ -105,7 +136,7 @@ class Settings(BaseModel):
     """The tenant that `grantd init` makes."""
     root_key: Path | None = None
     """Default: `root.key` in the data directory; a systemd credential `grantd-root` goes before it."""
-    server_names: tuple[str, ...] = ()
+    server_names: Names = ()
     """Further names of the broker in its TLS certificate."""
     grpc: Address = Address(port=7443)
     join: Address = Address(port=7444)
@@ -153,31 +184,85 @@ class Settings(BaseModel):
             Refusal: `bad_config`: unreadable, not TOML, an unknown key, a value out of range. Names file and key.
         """
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            with path.open("rb") as file:
+                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+                values = tomllib.loads(file.read().decode())
         except OSError as error:
             raise invalid("bad_config", f"cannot read {path}: {error.strerror}", "grantd init makes one") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise invalid("bad_config", f"{path} is not TOML: {error}", "mend the line it names") from error
+        _refuse_open(path, mode, values)
+        return cls._valid(f"{path}: ", _overlaid(values, os.environ if environ is None else environ))
+
+    @classmethod
+    def made(cls, **values: object) -> Self:
+        """Settings from values that a person gave in another way than a file. Raises Refusal `bad_config`."""
+        return cls._valid("", values)
+
+    @classmethod
+    def _valid(cls, source: str, values: Mapping[str, object]) -> Self:
         try:
-            return cls.model_validate(_overlaid(values, os.environ if environ is None else environ))
+            return cls.model_validate(values)
         except ValidationError as error:
-            raise invalid("bad_config", f"{path}: {_first(error)}", "see docs/configuration.md") from error
+            raise invalid("bad_config", source + _first(error), "see docs/configuration.md") from error
+
+
+def _refuse_open(path: Path, mode: int, values: Mapping[str, Any]) -> None:
+    """Whoever can write the settings is the broker; whoever can read a password has the database (I-54)."""
+    store = values.get("store")
+    url = str(store.get("url", "")) if isinstance(store, dict) else ""
+    if mode & stat.S_IWOTH:
+        raise invalid("bad_config", f"{path}: everybody may write it", f"chmod o= {path}")
+    if mode & _OPEN and _has_password(url):
+        raise invalid("bad_config", f"{path}: store.url has a password, and others may read it", f"chmod o= {path}")
+
+
+def _has_password(url: str) -> bool:
+    try:
+        return urlsplit(url).password is not None
+    except ValueError:
+        return "@" in url
 
 
 def _overlaid(values: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    """The file's values with the environment's on top; an unknown variable becomes an unknown key, and refuses."""
+    """The file's values with the environment's on top; an unknown variable refuses by its name."""
+    known = _variables(Settings)
     for name, value in environ.items():
         if not name.startswith(_PREFIX) or name in _OTHERS:
             continue
-        keys = name.removeprefix(_PREFIX).lower().split("__")
+        if name not in known:
+            raise _unknown(name)
+        *sections, key = known[name]
         inner = values
-        for key in keys[:-1]:
-            inner = inner.setdefault(key, {})
-        inner[keys[-1]] = value
+        for section in sections:
+            inner = inner.setdefault(section, {})
+            if not isinstance(inner, dict):
+                raise invalid("bad_config", f"{section} is a section, not a value", "see docs/configuration.md")
+        inner[key] = value
     return values
+
+
+def _unknown(variable: str) -> Refusal:
+    return invalid(
+        "bad_config", f"the environment variable {variable} is no setting of grantd", "see docs/configuration.md"
+    )
+
+
+def _variables(model: type[BaseModel], above: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
+    """Each setting's variable and its place in the file."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, field in model.model_fields.items():
+        place = (*above, name)
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found |= _variables(kind, place)
+        else:
+            found[_PREFIX + "__".join(place).upper()] = place
+    return found
 
 
 def _first(error: ValidationError) -> str:
     problem = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in problem["loc"])
-    return f"{place or 'settings'}: {problem['msg']}"
+    said = "there is no such setting" if problem["type"] == "extra_forbidden" else problem["msg"]
+    return f"{place or 'settings'}: {said}"
