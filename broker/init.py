@@ -5,8 +5,9 @@ Never overwrites anything; what it made half is in a directory that was empty be
 
 from __future__ import annotations
 
+import json
+import os
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from broker.app import House
 from broker.config import Settings
 from broker.core import ids
 from broker.core.cert import SKEW, X509_LIFE, X509Spec, client_uri
-from broker.core.errors import invalid
+from broker.core.errors import Fault, Refusal, invalid
 from broker.core.events import AuditEvent
 from broker.core.identity import Identity, IdentityKind, IdentityStatus
 from broker.core.ids import SYSTEM_TENANT, IdentityId, TenantId, is_name
@@ -34,53 +35,113 @@ from grantd.profile import Description, Profile, replace_file
 _APPROVAL_KEY = "approval_key"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """What init leaves behind for a person to use."""
+def single_node(*, data: Path, tenant: str, host: str, base_port: int, database: str) -> Settings:
+    """Settings of one broker: gRPC at the base port, then join, SSH and metrics (on loopback).
 
-    config: Path
-    profile: Path
-    approval_key: Path
+    Raises:
+        Refusal: `bad_config`: names the key.
+    """
+    ports = iter(range(base_port, base_port + 4))
+    return Settings.made(
+        data=str(data),
+        tenant=tenant,
+        grpc={"host": host, "port": next(ports)},
+        join={"host": host, "port": next(ports)},
+        ssh={"host": host, "port": next(ports)},
+        metrics={"port": next(ports)},
+        store={"url": database},
+    )
+
+
+def public_key_line(path: Path) -> str:
+    """The one OpenSSH public key in a `.pub` file.
+
+    Raises:
+        Refusal: `bad_public_key`.
+    """
+    try:
+        line = path.read_text(encoding="ascii").strip()
+    except UnicodeDecodeError:
+        raise invalid("bad_public_key", f"{path} is not an OpenSSH public key", "give the .pub file") from None
+    parse_line(line)
+    return line
+
+
+def must_be_new(config: Path, settings: Settings, *, owner: str, profile: Path) -> None:
+    """What init would have to overwrite, or could only find out half-way: asked before anything is made.
+
+    Raises:
+        Refusal: `already_there`, `bad_name`, `bad_config`.
+    """
+    if not is_name(owner):
+        raise invalid("bad_name", "a person's name is lower case letters, digits, '.', '_', '-'")
+    if os.path.lexists(config):
+        raise invalid("already_there", f"{config} is already there", "remove it, or use it as it is")
+    for folder, what in ((settings.data, "data directory"), (profile, "profile")):
+        if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
+            raise invalid("already_there", f"{folder} is not empty", f"choose another {what}")
+    config_text(settings)
 
 
 def write_config(path: Path, settings: Settings) -> None:
-    """The settings that differ from the defaults, as TOML, 0600. Refuses to overwrite."""
-    if path.exists():
-        raise invalid("already_there", f"{path} is already there", "remove it, or use it as it is")
+    """The settings that differ from the defaults, as TOML, 0600."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    replace_file(path, config_text(settings).encode())
+
+
+def config_text(settings: Settings) -> str:
+    """The settings that differ from the defaults, as TOML. Raises Refusal `bad_config`."""
     lines = [
         "# grantd: see docs/configuration.md for every key",
-        f'data = "{settings.data}"',
-        f'tenant = "{settings.tenant}"',
+        f"data = {_quoted(str(settings.data))}",
+        f"tenant = {_quoted(settings.tenant)}",
     ]
     for name in ("grpc", "join", "ssh", "metrics"):
         address = getattr(settings, name)
-        lines += ["", f"[{name}]", f'host = "{address.host}"', f"port = {address.port}"]
-        lines += [f'advertise = "{address.advertise}"'] if address.advertise else []
+        lines += ["", f"[{name}]", f"host = {_quoted(address.host)}", f"port = {address.port}"]
+        lines += [f"advertise = {_quoted(address.advertise)}"] if address.advertise else []
     if settings.store.url:
-        lines += ["", "[store]", f'url = "{settings.store.url}"']
-    replace_file(path, ("\n".join(lines) + "\n").encode())
+        lines += ["", "[store]", f"url = {_quoted(settings.store.url)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """A TOML basic string; a JSON string of printable characters is one."""
+    if not text.isprintable():
+        raise invalid("bad_config", "a setting holds characters that cannot be shown", "use another path or name")
+    return json.dumps(text, ensure_ascii=False)
 
 
 async def initialise(settings: Settings, *, owner: str, approval_key: str, profile: Path, now: datetime) -> Identity:
-    """Makes keys, tables, tenant and the first Owner with a client certificate in `profile`.
+    """Makes keys, tables, tenant and the first Owner with a client certificate in `profile`; see `must_be_new`.
 
     `approval_key` is an OpenSSH public key line, or empty to make a key file in the profile. A PostgreSQL database
     must have been migrated by its owner before (`grantd migrate`).
 
     Raises:
-        Refusal: `already_there`, `bad_name`, `bad_public_key`.
+        Refusal: `init_failed`: what failed, and what to remove before another try.
     """
-    if not is_name(owner):
-        raise invalid("bad_name", "a person's name is lower case letters, digits, '.', '_', '-'")
-    if settings.data.exists() and any(settings.data.iterdir()):
-        raise invalid("already_there", f"{settings.data} is not empty", "choose an empty data directory")
+    try:
+        _make_folders(settings)
+        make_root_key(settings.root_key_file)
+        make_keys(settings.signer_directory, now)
+        if not settings.store.url:
+            migrate(settings.store_url)
+        return await _furnish(settings, owner=owner, approval_key=approval_key, profile=profile, now=now)
+    except (Refusal, Fault, OSError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise invalid(
+            "init_failed", f"init did not finish: {why}", f"remove {settings.data}, then try again"
+        ) from error
+
+
+def _make_folders(settings: Settings) -> None:
     for folder in (settings.data, settings.recordings_directory, settings.data / "checkpoints", settings.data / "run"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    make_root_key(settings.root_key_file)
-    make_keys(settings.signer_directory, now)
-    if not settings.store.url:
-        migrate(settings.store_url)
+    settings.data.chmod(0o700)  # it may have been there, empty and open
+
+
+async def _furnish(settings: Settings, *, owner: str, approval_key: str, profile: Path, now: datetime) -> Identity:
     async with AsyncExitStack() as stack:
         house = House(settings, stack)
         await house.build_foundation()
@@ -142,8 +203,8 @@ def _owner_spec(house: House, person: Identity, now: datetime) -> X509Spec:
 def _description(house: House, person: Identity, *, approval_key: str) -> Description:
     settings = house.settings
     return Description(
-        address=settings.grpc.told(settings.grpc.port),
-        join_address=settings.join.told(settings.join.port),
+        address=settings.grpc.told(),
+        join_address=settings.join.told(),
         tenant=person.tenant,
         identity_id=person.id,
         name=person.name,
