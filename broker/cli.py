@@ -5,13 +5,15 @@ Imports what a command needs inside it: `classify` and `verify` start without th
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from broker.config import Settings
 
 _CONFIG = click.option(
     "--config",
@@ -45,27 +47,19 @@ def init(
     base_port: int, database: str,
 ) -> None:  # fmt: skip
     """Make keys, database, a tenant and the first Owner: a working single node."""
-    from datetime import UTC, datetime  # noqa: PLC0415
-
-    from broker.config import Address, Settings, SshDoor, StoreSettings  # noqa: PLC0415
-    from broker.init import initialise, write_config  # noqa: PLC0415
-
-    data = data.absolute()
-    settings = Settings(
-        data=data,
-        tenant=tenant,
-        grpc=Address(host=host, port=base_port),
-        join=Address(host=host, port=base_port + 1),
-        ssh=SshDoor(host=host, port=base_port + 2),
-        metrics=Address(port=base_port + 3),
-        store=StoreSettings(url=database),
-    )
     where = (profile or data / "owner").absolute()
-    key = owner_key.read_text(encoding="ascii").strip() if owner_key else ""
     _quiet()
     with _plainly():
-        write_config(config, settings)
+        import asyncio  # noqa: PLC0415
+        from datetime import UTC, datetime  # noqa: PLC0415
+
+        from broker.init import initialise, must_be_new, public_key_line, single_node, write_config  # noqa: PLC0415
+
+        settings = single_node(data=data.absolute(), tenant=tenant, host=host, base_port=base_port, database=database)
+        key = public_key_line(owner_key) if owner_key else ""
+        must_be_new(config, settings, owner=owner, profile=where)
         asyncio.run(initialise(settings, owner=owner, approval_key=key, profile=where, now=datetime.now(UTC)))
+        write_config(config, settings)
     click.echo(f"configuration  {config}\ndata           {data}\nowner profile  {where}")
     click.echo(f"\nnext:  grantd serve --config {config}\n       grantctl --profile {where} whoami")
 
@@ -74,23 +68,30 @@ def init(
 @_CONFIG
 def serve(config: Path) -> None:
     """Run the broker until SIGTERM."""
-    from broker.app import running  # noqa: PLC0415
-    from broker.config import Settings  # noqa: PLC0415
-    from broker.logs import configure  # noqa: PLC0415
-
-    async def main(settings: Settings) -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        async with running(settings):
-            await stop.wait()
-
     with _plainly():
+        from broker.config import Settings  # noqa: PLC0415
+        from broker.logs import configure  # noqa: PLC0415
+
         settings = Settings.load(config)
         configure(settings.log_level)
+        # gRPC must neither mix its own lines into the JSON ones nor guard a fork that only ever starts the signer
+        os.environ |= {"GRPC_VERBOSITY": "NONE", "GRPC_ENABLE_FORK_SUPPORT": "0"}
         import uvloop  # noqa: PLC0415
 
-        uvloop.run(main(settings))
+        uvloop.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    import asyncio  # noqa: PLC0415
+    import signal  # noqa: PLC0415
+
+    from broker.app import running  # noqa: PLC0415
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with running(settings):
+        await stop.wait()
 
 
 @grantd.command()
@@ -99,11 +100,11 @@ def serve(config: Path) -> None:
 @click.option("--allowed-uid", type=int, required=True, help="uid of the broker")
 def signer(directory: Path, socket: Path, allowed_uid: int) -> None:
     """Run the signer as a service of its own."""
-    from broker.logs import configure  # noqa: PLC0415
-    from broker.signer.process import SignerConfig, run_signer  # noqa: PLC0415
-
-    configure("info", stream=sys.stderr)
     with _plainly():
+        from broker.logs import configure  # noqa: PLC0415
+        from broker.signer.process import SignerConfig, run_signer  # noqa: PLC0415
+
+        configure("info", stream=sys.stderr)
         run_signer(SignerConfig(directory=directory, socket=socket, allowed_uid=allowed_uid, parent_pid=None))
 
 
@@ -114,10 +115,11 @@ def signer(directory: Path, socket: Path, allowed_uid: int) -> None:
 def migrate(config: Path, owner_url: str, app_role: str) -> None:
     """Bring the database to this version's tables."""
     os.environ.pop("GRANTD_OWNER_URL", None)
-    from broker.adapters.store import migrations  # noqa: PLC0415
-    from broker.config import Settings  # noqa: PLC0415
-
+    _quiet()
     with _plainly():
+        from broker.adapters.store import migrations  # noqa: PLC0415
+        from broker.config import Settings  # noqa: PLC0415
+
         migrations.migrate(owner_url or Settings.load(config).store_url, app_role=app_role)
     click.echo("the database is up to date")
 
@@ -131,15 +133,18 @@ def policy() -> None:
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def check(directory: Path) -> None:
     """Load every .cedar file of DIRECTORY as one set; say what is wrong, and where."""
-    from policy.engine import PolicyError, PolicySet  # noqa: PLC0415
+    with _plainly():
+        from broker.core.errors import invalid  # noqa: PLC0415
+        from policy.engine import PolicyError, PolicySet  # noqa: PLC0415
 
-    sources = {path.name: path.read_text(encoding="utf-8") for path in sorted(directory.glob("*.cedar"))}
-    try:
-        version = PolicySet.load(sources).version
-    except PolicyError as error:
-        click.echo(str(error), err=True)
-        sys.exit(1)
-    click.echo(f"{len(sources)} file(s) load; version {version}")
+        try:
+            sources = {path.name: path.read_text(encoding="utf-8") for path in sorted(directory.glob("*.cedar"))}
+            version = PolicySet.load(sources).version
+        except UnicodeDecodeError as error:
+            raise invalid("bad_policy", f"a policy of {directory} is not UTF-8: {error.reason}") from error
+        except PolicyError as error:
+            raise invalid("bad_policy", str(error)) from error
+        click.echo(f"{len(sources)} file(s) load; version {version}")
 
 
 @grantd.command()
@@ -159,31 +164,65 @@ def classify(explain: bool) -> None:  # noqa: FBT001  a flag of click
 @click.option("--vkey", "vkeys", multiple=True, help="verifier key of the log, from a place that you trust")
 def verify(files: tuple[Path, ...], vkeys: tuple[str, ...]) -> None:
     """Check recordings, bundles and checkpoints offline: no key, no network. Exit 1 if anything is wrong."""
-    from recorder.verify import verify_paths  # noqa: PLC0415
+    with _plainly():
+        from recorder.verify import verify_paths  # noqa: PLC0415
 
-    reports = verify_paths(files, vkeys=vkeys)
-    for report in reports:
-        click.echo("\n".join(report.lines()))
+        reports = verify_paths(files, vkeys=vkeys)
+        for report in reports:
+            click.echo("\n".join(report.lines()))
     sys.exit(0 if all(report.ok for report in reports) else 1)
 
 
 class _plainly:  # noqa: N801  reads as a word at its call sites
-    """Turns refusals and faults into one line on standard error and exit status 1."""
+    """Turns what ends a command into one plain line on standard error and exit status 1.
+
+    Refusals and faults bring their own words, the system's errors theirs. Anything else is a bug: its traceback goes
+    to the log, as one JSON line, and the plain line says so.
+    """
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        from broker.core.errors import Fault, Refusal  # noqa: PLC0415
+        causes = _causes(error) if error is not None else []
+        # a real failure goes before the cancellations that it caused; click's and the interpreter's own ends pass
+        for leaf in causes:
+            if isinstance(leaf, Exception) and not _is_clicks(leaf):
+                click.echo(f"grantd: {_plain(leaf)}", err=True)
+                sys.exit(1)
 
-        leaf = error
-        while isinstance(leaf, BaseExceptionGroup):
-            leaf = leaf.exceptions[0]
-        if isinstance(leaf, Refusal):
-            click.echo(f"grantd: {leaf.message}" + (f"\n  {leaf.way_out}" if leaf.way_out else ""), err=True)
-            sys.exit(1)
-        if isinstance(leaf, Fault):
-            click.echo(f"grantd: {leaf.what}", err=True)
-            sys.exit(1)
+
+def _causes(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _causes(inner)]
+    return [error]
+
+
+def _is_clicks(error: Exception) -> bool:
+    """How click itself says what it has to say."""
+    return isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort)
+
+
+def _plain(error: Exception) -> str:
+    from broker.core.errors import Fault, Refusal  # noqa: PLC0415
+
+    match error:
+        case Refusal():
+            return escaped(error.message) + (f"\n  {escaped(error.way_out)}" if error.way_out else "")
+        case Fault():
+            return escaped(error.what)
+        case OSError():
+            where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+            return escaped(where + (error.strerror or str(error)))
+        case _:
+            import structlog  # noqa: PLC0415
+
+            structlog.get_logger().error("command.failed", exc_info=error)
+            return f"a bug in grantd ({type(error).__name__}); the log has the traceback"
+
+
+def escaped(text: str) -> str:
+    """Text that may quote a file or a name, for a terminal: control characters shown, never sent (I-11, I-27)."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _quiet() -> None:
