@@ -1,15 +1,18 @@
-"""One session channel: exactly one exec, an allow-listed environment, nothing else (I-20 to I-22).
+"""One session channel: exactly one exec, an allow-listed environment, nothing else (I-20 to I-23).
 
-Overrides the request handlers of asyncssh's channel, so that nothing is granted by a default: pty, agent, X11, shell,
-subsystem, signals and breaks are refused and told to the log. Pinned to asyncssh 2.24 by requirements/lock.txt.
+Answers every request itself, by its exact name, so that nothing is granted by a default of asyncssh's, and keeps no
+byte of stdin itself: what arrives is its session's at once, and the window grows only as the session consumes.
+Reaches into names that asyncssh does not promise: requirements/lock.txt pins it, tests/broker/proxy drives each.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, cast
 
 import asyncssh
-from asyncssh.packet import SSHPacket
+from asyncssh.constants import MSG_CHANNEL_WINDOW_ADJUST
+from asyncssh.packet import SSHPacket, UInt32
 
 from broker.core.action import checked_env
 from broker.core.errors import Refusal
@@ -19,67 +22,111 @@ if TYPE_CHECKING:
     from broker.proxy.connection import GatewayConnection
     from broker.proxy.exec_session import ExecSession
 
+_FEATURES: Final = MappingProxyType(
+    {
+        "pty-req": "pty",
+        "x11-req": "x11",
+        "auth-agent-req@openssh.com": "agent",
+        "shell": "shell",
+        "subsystem": "subsystem",
+        "signal": "signal",
+        "break": "break",
+    }
+)
+_UNNOTED: Final = frozenset({"window-change", "keepalive@openssh.com", "eow@openssh.com"})
+"""What stock clients say by themselves: answered with no, and not worth a word in the log."""
+_ENDED: Final = frozenset({"close_pending", "closed"})
+
 
 class GatewayChannel(asyncssh.SSHServerChannel[bytes]):
     """A session channel with every door shut but one."""
 
-    @property
-    def gateway(self) -> GatewayConnection:
-        """The connection it belongs to."""
-        return cast("GatewayConnection", self._conn)
+    def __init__(self, connection: GatewayConnection, session: ExecSession) -> None:
+        super().__init__(
+            connection,
+            connection.get_loop(),
+            allow_pty=False,
+            line_editor=False,
+            line_echo=False,
+            line_history=0,
+            max_line_length=0,
+            encoding=None,
+            errors="strict",
+            window=limits.WAITING_WINDOW,
+            max_pktsize=limits.PACKET,
+        )
+        self._gateway, self._exec = connection, session
+        self._recv_paused = False
+        self._environment: dict[str, str] = {}
+        self._environment_asked = 0
+        self.set_write_buffer_limits(high=limits.SEND_HIGH)
 
-    def _refuse(self, feature: str) -> bool:
-        self.gateway.refuse(feature)
+    # ---- requests ----------------------------------------------------------------------------------------------------
+    def _service_next_request(self) -> None:
+        name, packet, _ = self._request_queue[0]
+        self._report_response(self._answer(name, packet))
+
+    def _answer(self, name: str, packet: SSHPacket) -> bool:
+        if name == "exec":
+            return self._exec_asked_for(packet)
+        if name == "env":
+            return self._environment_asked_for(packet)
+        if name not in _UNNOTED:
+            self._gateway.refuse(_FEATURES.get(name, "unknown_request"))
         return False
 
-    def _process_pty_req_request(self, packet: SSHPacket) -> bool:
-        return self._refuse("pty")
-
-    def _process_x11_req_request(self, packet: SSHPacket) -> bool:
-        return self._refuse("x11")
-
-    def _process_auth_agent_req_at_openssh_dot_com_request(self, packet: SSHPacket) -> bool:  # type: ignore[override]
-        return self._refuse("agent")
-
-    def _process_shell_request(self, packet: SSHPacket) -> bool:
-        return self._refuse("shell")
-
-    def _process_subsystem_request(self, packet: SSHPacket) -> bool:
-        return self._refuse("subsystem")
-
-    def _process_window_change_request(self, packet: SSHPacket) -> bool:
-        return False
-
-    def _process_signal_request(self, packet: SSHPacket) -> bool:
-        return self._refuse("signal")
-
-    def _process_break_request(self, packet: SSHPacket) -> bool:
-        return self._refuse("break")
-
-    def _process_env_request(self, packet: SSHPacket) -> bool:
-        """TERM, LANG and LC_* with plain values.
-
-        The rest never reaches the target, and clients send it all the time.
-        """
+    def _environment_asked_for(self, packet: SSHPacket) -> bool:
+        """TERM, LANG and LC_* with plain values, before the command; the rest never reaches the target (I-21)."""
         name, value = packet.get_string(), packet.get_string()
         packet.check_end()
-        if self._session_started or len(self._env) >= limits.ENVIRONMENT:
-            return self._refuse("env")
-        try:
-            checked_env({name.decode("ascii"): value.decode("ascii")})
-        except (Refusal, UnicodeDecodeError):
+        self._environment_asked += 1
+        if self._session_started or self._environment_asked > limits.ENVIRONMENT_ASKED:
+            self._gateway.refuse("env")
             return False
-        self._env[name] = value
+        try:
+            allowed = dict(checked_env({name.decode("ascii"): value.decode("ascii")}))
+        except (Refusal, UnicodeDecodeError):
+            allowed = {}
+        if not allowed or len(self._environment | allowed) > limits.ENVIRONMENT:
+            self._gateway.note("env")
+            return False
+        self._environment |= allowed
         return True
 
-    def _process_exec_request(self, packet: SSHPacket) -> bool:
+    def _exec_asked_for(self, packet: SSHPacket) -> bool:
         """The one command of this channel, as the bytes that came."""
         command = packet.get_string()
         packet.check_end()
         if self._session_started:
-            return self._refuse("second_exec")
-        if len(command) > limits.COMMAND_BYTES:
-            return self._refuse("exec_too_long")
+            self._gateway.refuse("second_exec")
+            return False
         self._session_started = True
-        environment = {name.decode(): value.decode() for name, value in self._env.items()}
-        return cast("ExecSession", self._session).command_requested(command, environment)
+        self._exec.command_requested(command, self._environment)
+        return True
+
+    # ---- stdin -------------------------------------------------------------------------------------------------------
+    def _accept_data(self, data: bytes, datatype: int | None = None) -> None:
+        """asyncssh would keep one object a packet, two million for two million bytes."""
+        if data and self._send_state not in _ENDED:
+            self._recv_window -= len(data)
+            self._exec.data_received(data, datatype)
+
+    def take(self, size: int) -> None:
+        """Lets the client send `size` bytes more."""
+        if self._recv_state == "open":
+            self._recv_window += size
+            self.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(size))
+
+    # ---- output ------------------------------------------------------------------------------------------------------
+    def _pause_resume_writing(self) -> None:
+        """As asyncssh, and counts the pieces too: a target may write byte by byte."""
+        session = cast("ExecSession | None", self._session)
+        if session is None:
+            return
+        waiting, pieces = self._send_buf_len, len(self._send_buf)
+        if not self._send_paused and (waiting > self._send_high_water or pieces > limits.SEND_PIECES):
+            self._send_paused = True
+            session.pause_writing()
+        elif self._send_paused and waiting <= self._send_low_water and pieces <= limits.SEND_PIECES // 2:
+            self._send_paused = False
+            session.resume_writing()

@@ -6,10 +6,10 @@ What people read stands on stderr, each line behind `grantd: `. Exit status 126 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import asyncssh
 import structlog
@@ -20,6 +20,7 @@ from broker.core.records import code_of
 from broker.proxy import limits
 from broker.service.gateway import Admission
 from broker.service.propose import CommandInput
+from broker.service.shield import to_the_end
 
 if TYPE_CHECKING:
     from broker.proxy.channel import GatewayChannel
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from broker.service.use_cases import UseCases
 
 log = structlog.get_logger()
-NOT_RUN = 126
-_STDERR = asyncssh.EXTENDED_DATA_STDERR
+NOT_RUN: Final = 126
+_STDERR: Final = asyncssh.EXTENDED_DATA_STDERR
 
 
 class ExecSession(asyncssh.SSHServerSession[bytes]):
@@ -38,50 +39,44 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
     def __init__(self, connection: GatewayConnection, admission: Admission) -> None:
         self._connection, self._admission = connection, admission
         self._channel: GatewayChannel
-        self._stdin: deque[bytes] = deque()
-        self._stdin_bytes = 0
+        self._stdin = bytearray()
         self._stdin_open = True
-        self._stdin_wanted = False
-        self._told_stdin = False
+        self._no_stdin = self._told_no_stdin = False
+        self._reading = False
+        self._used = 0
+        """Bytes of stdin consumed since the client was last told."""
         self._arrived = asyncio.Event()
         self._roomy = asyncio.Event()
         self._roomy.set()
         self._task: asyncio.Task[None] | None = None
-        self._gone = False
+        self._interruptible = self._gone = False
 
     # ---- what asyncssh tells -----------------------------------------------------------------------------------------
     def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
         """The channel is open."""
         self._channel = chan  # type: ignore[assignment]  # GatewayConnection makes no other
-        self._channel.set_write_buffer_limits(high=limits.SEND_HIGH)
-        self._connection.sessions_open += 1
 
-    def command_requested(self, command: bytes, environment: Mapping[str, str]) -> bool:
+    def command_requested(self, command: bytes, environment: Mapping[str, str]) -> None:
         """Starts deciding the one command; the target hears nothing of it yet (I-23)."""
-        mode = self._stdin_mode(self._connection.door.use_cases, command)
-        self._stdin_wanted = mode is StdinMode.STREAM
-        given = CommandInput(line=command, cwd="", env=environment, stdin_mode=mode, stdin=b"", pty=False)
-        self._task = self._connection.door.spawn(self._serve(given))
-        return True
+        self._connection.command_runs()
+        self._task = self._connection.door.spawn(self._serve(command, environment))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: what runs is cut, what waits is taken back."""
         self._gone = True
-        self._connection.sessions_open -= 1
+        self._connection.session_closed()
         self._arrived.set()
         self._roomy.set()
-        if self._task is not None:
+        if self._interruptible and self._task is not None:
             self._task.cancel()
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
-        """Stdin: kept within bounds, or refused with a word where this command has none."""
-        if self._task is not None and not self._stdin_wanted:
+        """Stdin, never more than the window; or a word, where this command has none."""
+        if self._no_stdin:
             self._tell_no_stdin()
+            self._consumed(len(data))
             return
-        self._stdin.append(data)
-        self._stdin_bytes += len(data)
-        if self._stdin_bytes >= limits.STDIN_HIGH:
-            self._channel.pause_reading()
+        self._stdin += data
         self._arrived.set()
 
     def eof_received(self) -> bool:
@@ -100,7 +95,10 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
 
     # ---- Inlet -------------------------------------------------------------------------------------------------------
     async def read(self) -> bytes:
-        """As Inlet."""
+        """As Inlet. The first call says that the command runs: only now may a client send much."""
+        if not self._reading:
+            self._reading = True
+            self._channel.take(limits.WINDOW - limits.WAITING_WINDOW)
         while not self._stdin:
             if self._gone:
                 raise ConnectionError("the client is gone")
@@ -108,11 +106,16 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
                 return b""
             self._arrived.clear()
             await self._arrived.wait()
-        data = self._stdin.popleft()
-        self._stdin_bytes -= len(data)
-        if self._stdin_bytes < limits.STDIN_HIGH // 2:
-            self._channel.resume_reading()
+        data = bytes(self._stdin[: limits.PIECE])
+        del self._stdin[: limits.PIECE]
+        self._consumed(len(data))
         return data
+
+    def _consumed(self, size: int) -> None:
+        self._used += size
+        if self._used >= limits.WAITING_WINDOW // 2:
+            used, self._used = self._used, 0
+            self._channel.take(used)
 
     # ---- Outlet ------------------------------------------------------------------------------------------------------
     async def out(self, data: bytes) -> None:
@@ -143,61 +146,92 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         await self.err(f"grantd: {line}\r\n".encode())
 
     # ---- the command -------------------------------------------------------------------------------------------------
-    async def _serve(self, given: CommandInput) -> None:
-        status = NOT_RUN
+    async def _serve(self, command: bytes, environment: Mapping[str, str]) -> None:
         try:
-            status = await self._decide_and_run(given)
+            status = await self._answered(command, environment)
+        except ConnectionError:
+            return
+        else:
+            self._channel.exit(status)
+        finally:
+            # also after an error of ours: a client is never left to wait for an answer that does not come
+            self._channel.abort()
+            self._connection.command_ended()
+
+    async def _answered(self, command: bytes, environment: Mapping[str, str]) -> int:
+        """The exit status; whatever kept the command from running is told in words."""
+        try:
+            return await self._decide_and_run(command, environment)
         except Refusal as refusal:
             await self._say(refusal.message + (f"; {refusal.way_out}" if refusal.way_out else ""))
         except Fault as fault:
             log.warning("gateway.exec_failed", cause=fault.what)
             await self._say("the broker could not do this")
-        except ConnectionError:
-            return
-        if not self._gone:
-            self._channel.exit(status)
+        return NOT_RUN
 
-    async def _decide_and_run(self, given: CommandInput) -> int:
+    async def _decide_and_run(self, command: bytes, environment: Mapping[str, str]) -> int:
+        """Not interrupted while the store writes: a command that was started is known here, and cut (F06)."""
         use_cases = self._connection.door.use_cases
         caller, grant = self._admission.caller, self._admission.grant
+        given = self._given(use_cases, command, environment)
         key = self._connection.door.token()
         proposal = await use_cases.propose.propose(caller, grant.id, given, idempotency_key=key, reason="", door="ssh")
         ticket = proposal.ticket or await self._when_allowed(use_cases, proposal.action)
         if ticket is None:
             return NOT_RUN
-        return _exit(self._channel, await use_cases.run.run(ticket, self, self))
+        with self._interrupted_by_its_end():
+            return _exit(self._channel, await use_cases.run.run(ticket, self, self))
 
-    def _stdin_mode(self, use_cases: UseCases, command: bytes) -> StdinMode:
+    def _given(self, use_cases: UseCases, command: bytes, environment: Mapping[str, str]) -> CommandInput:
         """A read may have stdin; above read only where the grant streams it: the door cannot know it beforehand."""
-        if "stream_stdin" in self._admission.grant.flags or use_cases.propose.only_reads(command):
-            return StdinMode.STREAM
-        return StdinMode.NONE
+        streams = "stream_stdin" in self._admission.grant.flags or use_cases.propose.only_reads(command)
+        self._no_stdin = not streams
+        if self._stdin and self._no_stdin:
+            self._tell_no_stdin()
+            self._consumed(len(self._stdin))
+            self._stdin.clear()
+        mode = StdinMode.STREAM if streams else StdinMode.NONE
+        return CommandInput(line=command, cwd="", env=environment, stdin_mode=mode, stdin=b"", pty=False)
 
     async def _when_allowed(self, use_cases: UseCases, action: Action) -> Ticket | None:
-        """Waits for a person; a client that leaves meanwhile takes the action back (threats.md F06)."""
+        """Waits for a person; a client that leaves meanwhile takes the action back (F06)."""
         caller = self._admission.caller
-        await self._say(f"waiting for a person to allow this ({code_of(action.digest())})")
+        last = action
         try:
-            async for now in use_cases.run.until_decided(caller, action.id):
-                last = now
+            with self._interrupted_by_its_end():
+                await self._say(f"waiting for a person to allow this ({code_of(action.digest())})")
+                async for now in use_cases.run.until_decided(caller, action.id):
+                    last = now
+                if last.state is ActionState.ALLOWED:
+                    await self._say("allowed")
         except (asyncio.CancelledError, ConnectionError):
-            await asyncio.shield(use_cases.waiting.cancel(caller, action.id))
+            await to_the_end(use_cases.waiting.cancel(caller, action.id))
             raise
         if last.state is not ActionState.ALLOWED:
             await self._say(f"{last.state}: {last.note}" if last.note.isprintable() else str(last.state))
             return None
-        await self._say("allowed")
         return await use_cases.run.start(caller, action.id, door="ssh")
 
+    @contextmanager
+    def _interrupted_by_its_end(self) -> Iterator[None]:
+        """Where the client's leaving cancels this task, also if it left a moment ago."""
+        self._interruptible = True
+        if self._gone and self._task is not None:
+            self._task.cancel()
+        try:
+            yield
+        finally:
+            self._interruptible = False
+
     def _tell_no_stdin(self) -> None:
-        if not self._told_stdin:
-            self._told_stdin = True
+        if not self._told_no_stdin:
+            self._told_no_stdin = True
             words = b"grantd: stdin is not passed on; ask for a grant with stream_stdin\r\n"
             self._channel.write(words, _STDERR)
 
 
 def _exit(channel: GatewayChannel, action: Action) -> int:
-    """The command's own exit status; a signal is passed on as the usual 128 and its place is told by words."""
+    """The command's own exit status; a signal is told as SSH tells signals, a cut in words."""
     outcome = action.outcome
     if outcome is None or (outcome.exit_status is None and not outcome.signal):
         reason = outcome.reason if outcome else "unknown"

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ipaddress
 from collections import Counter
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Coroutine, Hashable
+from typing import Any, TypeVar
 
 import asyncssh
 import structlog
@@ -19,10 +20,10 @@ from asyncssh.connection import SSHServerConnectionOptions
 
 from broker.core.clock import Clock
 from broker.core.errors import Fault
+from broker.core.ids import GrantId
 from broker.core.secret import Secret
 from broker.proxy import limits
-from broker.proxy.connection import GatewayConnection, refused_open
-from broker.proxy.exec_session import ExecSession
+from broker.proxy.connection import GatewayConnection
 from broker.service.gateway import Admission, Shown
 from broker.service.ports import Entropy, Meter
 from broker.service.use_cases import UseCases
@@ -31,7 +32,7 @@ log = structlog.get_logger()
 
 
 class _Owner(asyncssh.SSHServer):
-    """What a connection may open: sessions. Everything else is refused and told to the log."""
+    """asyncssh wants one. Whatever it could grant is refused before it is asked; its defaults are no as well."""
 
     def __init__(self) -> None:
         self._connection: GatewayConnection
@@ -40,33 +41,9 @@ class _Owner(asyncssh.SSHServer):
         self._connection = conn  # type: ignore[assignment]  # SshDoor makes no other
 
     def begin_auth(self, username: str) -> bool:
+        """Authentication is always required, whatever the name."""
+        self._connection.named(username)
         return True
-
-    def session_requested(self) -> ExecSession | bool:
-        connection = self._connection
-        if connection.admission is None or not connection.may_open_session():
-            return False
-        return ExecSession(connection, connection.admission)
-
-    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
-        raise refused_open(self._connection, "direct_tcpip")
-
-    def unix_connection_requested(self, dest_path: str) -> bool:
-        raise refused_open(self._connection, "direct_streamlocal")
-
-    def tun_requested(self, unit: int | None) -> bool:
-        raise refused_open(self._connection, "tun")
-
-    def tap_requested(self, unit: int | None) -> bool:
-        raise refused_open(self._connection, "tap")
-
-    def server_requested(self, listen_host: str, listen_port: int) -> bool:
-        self._connection.refuse("tcpip_forward")
-        return False
-
-    def unix_server_requested(self, listen_path: str) -> bool:
-        self._connection.refuse("streamlocal_forward")
-        return False
 
 
 class SshDoor:
@@ -93,12 +70,15 @@ class SshDoor:
         self._host_key, self._host_certificate = host_key, host_certificate
         self._clock, self._entropy = clock, entropy
         self._sources: Counter[str] = Counter()
+        self._grants: Counter[GrantId] = Counter()
         self._connections: set[GatewayConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listens; returns the port."""
+        # a server's options read no file of this machine: neither configuration nor keys nor known hosts
         options = await SSHServerConnectionOptions.construct(None, **self._options())
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
@@ -113,17 +93,20 @@ class SshDoor:
         """Takes nothing new, ends every connection, waits for what they ran to be sealed and written."""
         if self._server is not None:
             self._server.close()
+        if self._watching is not None:
+            self._watching.cancel()
         for connection in list(self._connections):
-            connection.abort()
-        for task in list(self._tasks):
-            task.cancel()
+            connection.abort()  # its command is cut, its waiting action taken back: that is what is waited for
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=limits.LOGIN_S)
+            _, late = await asyncio.wait(self._tasks, timeout=limits.LOGIN_S)
+            for task in late:
+                task.cancel()
 
     def _options(self) -> dict[str, Any]:
         key = asyncssh.import_private_key(self._host_key.reveal())
         certificate = asyncssh.import_certificate(_line(self._host_certificate))
         return {
+            "config": None,
             "server_factory": _Owner,
             "server_host_keys": [(key, certificate)],
             "encryption_algs": ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com"],
@@ -139,6 +122,9 @@ class SshDoor:
             "gss_kex": False,
             "gss_auth": False,
             "authorized_client_keys": None,
+            "known_client_hosts": None,
+            "x509_trusted_certs": None,
+            "proxy_command": None,
             "allow_pty": False,
             "line_editor": False,
             "line_echo": False,
@@ -156,8 +142,9 @@ class SshDoor:
         }
 
     # ---- what connections ask of the door ----------------------------------------------------------------------------
-    def enter(self, connection: GatewayConnection, source: str) -> bool:
-        """Whether one more unauthenticated connection is taken from `source` (I-26)."""
+    def enter(self, connection: GatewayConnection, address: str) -> bool:
+        """Whether one more unauthenticated connection is taken from an address (I-26)."""
+        source = _source(address)
         if (
             self._sources.total() >= limits.UNAUTHENTICATED
             or self._sources[source] >= limits.UNAUTHENTICATED_PER_SOURCE
@@ -168,15 +155,28 @@ class SshDoor:
         self._connections.add(connection)
         return True
 
-    def authenticated(self, source: str) -> None:
-        """One of `source` is no longer unauthenticated."""
-        self._sources[source] -= 1
-        if self._sources[source] <= 0:
-            del self._sources[source]
+    def authenticated(self, address: str) -> None:
+        """One from an address is no longer unauthenticated."""
+        _one_less(self._sources, _source(address))
+
+    def bind(self, connection: GatewayConnection, admission: Admission) -> bool:
+        """Gives a connection its grant, unless the grant has too many connections already (I-60)."""
+        if self._grants[admission.grant.id] >= limits.CONNECTIONS_PER_GRANT:
+            return False
+        self._unbind(connection)
+        self._grants[admission.grant.id] += 1
+        connection.admission = admission
+        return True
+
+    def _unbind(self, connection: GatewayConnection) -> None:
+        if connection.admission is not None:
+            _one_less(self._grants, connection.admission.grant.id)
+            connection.admission = None
 
     def leave(self, connection: GatewayConnection) -> None:
-        """A connection is over."""
+        """A connection is over. Told twice where asyncssh gives it up itself."""
         self._connections.discard(connection)
+        self._unbind(connection)
 
     async def admit(self, shown: Shown) -> Admission:
         """The grant behind a certificate."""
@@ -209,33 +209,52 @@ class SshDoor:
             log.warning("gateway.refusal_unwritten", feature=feature, cause=fault.what)
 
     async def _watch(self) -> None:
-        """Every second: unfinished key exchanges, idle connections, connections whose grant is over."""
-        idle: dict[GatewayConnection, float] = {}
+        """Idle connections, and idle connections whose grant is over. What runs has its own deadline."""
         while True:
-            await asyncio.sleep(1.0)
-            now = self._clock.monotonic()
-            for connection in list(self._connections):
-                if connection.sessions_open:
-                    idle.pop(connection, None)
-                elif connection.admission is not None:
-                    idle.setdefault(connection, now)
-                if (
-                    connection.is_stale(now)
-                    or now - idle.get(connection, now) > limits.IDLE_S
-                    or self._is_over(connection)
-                ):
-                    connection.abort()
-            for gone in idle.keys() - self._connections:
-                del idle[gone]
+            await asyncio.sleep(limits.LOOK_EVERY_S)
+            try:
+                await self._look()
+            except Fault as fault:
+                log.warning("gateway.look_failed", cause=fault.what)
 
-    def _is_over(self, connection: GatewayConnection) -> bool:
-        """The grant's end, for a connection that runs nothing; what runs has its own deadline."""
-        admission = connection.admission
-        if admission is None or admission.grant.not_after is None or connection.sessions_open:
-            return False
-        return self._clock.now() >= admission.grant.not_after
+    async def _look(self) -> None:
+        now = asyncio.get_running_loop().time()
+        over: dict[GrantId, bool] = {}
+        for connection in list(self._connections):
+            admission = connection.admission
+            if connection.idle_since is None or admission is None:
+                continue
+            if now - connection.idle_since > limits.IDLE_S:
+                connection.cut("idle")
+                continue
+            grant = admission.grant.id
+            if grant not in over:
+                over[grant] = await self.use_cases.gateway.is_over(admission)
+            if over[grant]:
+                connection.cut("grant_over")
+
+
+def _source(address: str) -> str:
+    """What counts as one source: an IPv4 address, also inside IPv6, or a /64."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((found, 64), strict=False))
+
+
+_K = TypeVar("_K", bound=Hashable)
+
+
+def _one_less(counter: Counter[_K], key: _K) -> None:
+    counter[key] -= 1
+    if counter[key] <= 0:
+        del counter[key]
 
 
 def _line(blob: bytes) -> bytes:
-
     return b"ssh-ed25519-cert-v01@openssh.com " + base64.b64encode(blob)

@@ -79,6 +79,13 @@ class GatewayService:
                 return found
         raise _not_admitted()
 
+    async def is_over(self, admission: Admission) -> bool:
+        """Whether nothing may start any more under a connection's grant: it ended, or its tenant is frozen."""
+        now = self._world.clock.now()
+        if self._ending.is_ended(admission.grant.id):
+            return True
+        return await self._world.store.read(admission.caller.tenant, lambda tx: _is_over(tx, admission, now))
+
     async def refused(self, admission: Admission, feature: str) -> None:
         """A feature was asked for that is not granted: audited, one fixed phrase for the client (I-20)."""
         event = AuditEvent(
@@ -100,11 +107,27 @@ def _admitted(tx: Tx, shown: Shown, now: datetime) -> Admission | None:
     row = tx.credentials.by_serial("ssh", str(shown.serial))
     if row is None or row.grant_id != shown.key_id or row.key != shown.key_sha256 or now >= row.not_after:
         return None
+    # a longer life than the row's is not what was issued, whoever signed it (threats.md M3)
+    if shown.valid_before > row.not_after:
+        return None
     grant = tx.grants.get(row.grant_id)
     identity = None if grant is None else tx.identities.get(grant.identity)
     if grant is None or identity is None:
         return None
     return _if_usable(tx, shown, grant, identity, now)
+
+
+def _is_over(tx: Tx, admission: Admission, now: datetime) -> bool:
+    grant = tx.grants.get(admission.grant.id)
+    if grant is None:
+        return True
+    try:
+        lookup.not_frozen(tx)
+        lookup.active(tx, admission.caller.identity)
+        must_be_usable(grant, now)
+    except Refusal:
+        return True
+    return False
 
 
 def _if_usable(tx: Tx, shown: Shown, grant: Grant, identity: Identity, now: datetime) -> Admission | None:
