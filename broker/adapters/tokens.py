@@ -28,6 +28,7 @@ _CLAIMS = frozenset({"iss", "aud", "exp", "iat", "nbf", "jti", "ten", "grant", "
 _HEADER = frozenset({"alg", "typ", "kid"})
 _PARTS = 3
 _KEY_BYTES = 32
+_SIGNATURE_BYTES = 64
 
 
 class JwtTokens:
@@ -65,7 +66,8 @@ class JwtTokens:
                 _refuse()
             # (2) a header of exactly our three members; jku, x5u, jwk, crit, zip and others are refused by not being
             # there
-            header = _object(token.split(".", maxsplit=1)[0])
+            head, body, signature = token.split(".")
+            header = _object(head)
             if (
                 set(header) != _HEADER
                 or header["alg"] != _ALGORITHM
@@ -73,7 +75,9 @@ class JwtTokens:
                 or header["kid"] != self._kid
             ):
                 _refuse()
-            # (3) the signature; times are checked below, by the caller's clock
+            # (3) the signature, in its one spelling; times are checked below, by the caller's clock
+            if len(_unb64(signature)) != _SIGNATURE_BYTES:
+                _refuse()
             jwt.decode(
                 token,
                 self._public,
@@ -83,7 +87,7 @@ class JwtTokens:
                 options={"verify_exp": False, "verify_nbf": False, "verify_iat": False},
             )
             # (4) exactly our claims, each once, each of its type
-            return self._claims(_object(token.split(".")[1]), now)
+            return self._claims(_object(body), now)
         except Refusal:
             raise
         except Exception as error:
