@@ -130,6 +130,7 @@ class IssueService:
             if isinstance(answer, Deny):
                 raise forbidden("policy_denied", f"policy no longer allows this: {', '.join(answer.reasons)}")
             grant = first_use(before, instant.wall)
+            self._world.leases.must_last(grant, instant)
             if before.state is GrantState.APPROVED:
                 tx.grants.put(grant)
                 self._world.ends.expect(grant.tenant, grant.deadline())

@@ -6,11 +6,12 @@ The earlier one wins, so a wall clock that moves back or stands still lengthens 
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 
 from broker.core.clock import Instant
 from broker.core.errors import Blame, Refusal
-from broker.core.grant import Grant
+from broker.core.grant import Grant, must_be_usable
 from broker.core.ids import GrantId
 
 MAX_STEP_BACK = timedelta(seconds=5)
@@ -53,8 +54,15 @@ class Leases:
         wall = (grant.deadline() - instant.wall).total_seconds()
         if grant.not_after is None:
             return wall
-        deadline = self._deadlines.setdefault(grant.id, instant.mono + wall)
-        return min(wall, deadline - instant.mono)
+        # every reading may bring the end nearer, none takes it further away: what was over once stays over (I-05)
+        deadline = min(self._deadlines.get(grant.id, math.inf), instant.mono + wall)
+        self._deadlines[grant.id] = deadline
+        return deadline - instant.mono
+
+    def must_last(self, grant: Grant, instant: Instant) -> None:
+        """Raises unless something new may start under it by both clocks: a wall clock that stands still gives no time."""
+        if self.left(grant, instant) <= 0:
+            must_be_usable(grant, grant.deadline())
 
     def forget(self, grant: GrantId) -> None:
         """Drops a grant that is over."""

@@ -222,8 +222,7 @@ class _Draft:
             tx.grants.put(used)
             self.world.ends.expect(used.tenant, used.deadline())
             tx.audit.append(story.of_grant("grant.activated", used, actor=self.caller.identity), self.instant.wall)
-        if self.world.leases.left(used, self.instant) <= 0:
-            first_use(used, used.deadline())  # raises: it is over by the monotonic clock
+        self.world.leases.must_last(used, self.instant)
         return used
 
     def _action(self, grant: Grant, target: Target, identity: Identity, decision: Decision, version: str) -> Action:

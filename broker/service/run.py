@@ -67,6 +67,7 @@ class RunService:
             if action is None or action.identity != caller.identity:
                 raise not_found("action")
             grant, target = self._start.recheck(tx, action, now=instant.wall)
+            self._world.leases.must_last(grant, instant)
             return self._start.begin(tx, action, grant, target, door=door, instant=instant)
 
         return await self._world.store.run(caller.tenant, unit)
@@ -105,9 +106,16 @@ class RunService:
                     commitment = await to_the_end(_seal(sink, ended))
         except asyncio.CancelledError as error:
             cancelled = error
-        except (RecorderFailed, Refusal, Fault) as failure:
+        except Exception as failure:
             ended = _failed_to_run(failure)
-            log.warning("session.failed", session_id=session.id, action_id=ticket.action.id, cause=repr(failure))
+            defect = not isinstance(failure, (RecorderFailed, Refusal, Fault))
+            log.warning(
+                "session.failed",
+                session_id=session.id,
+                action_id=ticket.action.id,
+                cause=repr(failure),
+                exc_info=defect,
+            )
         finished = await to_the_end(self._write(ticket, ended, commitment))
         self._tell(finished, self._world.clock.monotonic() - started)
         if cancelled is not None:
