@@ -156,11 +156,12 @@ class FailingStore:
 
     def __init__(self, inner: SqlStore) -> None:
         self.inner = inner
-        self.writes_fail = self.reads_fail = self.commits_fail = False
+        self.writes_fail = self.reads_fail = self.commits_fail = self.fails_once = False
         self.writes = 0
 
     async def run(self, tenant: TenantId, unit: Callable[[Tx], T]) -> T:
-        if self.writes_fail:
+        if self.writes_fail or self.fails_once:
+            self.fails_once = False
             raise StoreFault("the disk is full")
         self.writes += 1
         return await self.inner.run(tenant, self._doomed(unit) if self.commits_fail else unit)
