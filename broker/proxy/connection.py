@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import asyncssh
 import structlog
@@ -91,13 +91,14 @@ class GatewayConnection(SSHServerConnection):
         """Counts it in, or ends it at once over the caps on unauthenticated connections."""
         peer = transport.get_extra_info("peername") or ("",)
         self._source = str(peer[0])
-        if not isinstance(transport, asyncio.Transport) or not self.door.enter(self, self._source):
+        if not self.door.enter(self, self._source):
             self._cut = True
             self._cancel_login_timer()
             transport.close()
             return
         self._counted = True
-        transport.set_write_buffer_limits(high=limits.SEND_HIGH)
+        # uvloop's TCP transport is one in all but its class
+        cast("asyncio.Transport", transport).set_write_buffer_limits(high=limits.SEND_HIGH)
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None = None) -> None:
