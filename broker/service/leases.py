@@ -60,7 +60,7 @@ class Leases:
         return deadline - instant.mono
 
     def must_last(self, grant: Grant, instant: Instant) -> None:
-        """Raises unless something new may start under it by both clocks: a wall clock that stands still gives no time."""
+        """Raises unless something new may start under it by both clocks: wall time that stands still gives none."""
         if self.left(grant, instant) <= 0:
             must_be_usable(grant, grant.deadline())
 
