@@ -105,7 +105,8 @@ class LiveRegistry:
         self.must_be_open(live.tenant)
         if len(self._live) >= in_all:
             raise exhausted("too_many_sessions", "the broker runs as many sessions as it can", "try again later")
-        if sum(1 for other in self._live.values() if other.grant == live.grant) >= per_grant:
+        same_grant = Scope(tenant=live.tenant, grant=live.grant)
+        if sum(map(same_grant.covers, self._live.values())) >= per_grant:
             raise exhausted("too_many_sessions", "the grant runs as many sessions as it may", "wait for one to end")
         self._live[live.session] = live
         try:
@@ -136,9 +137,11 @@ class LiveRegistry:
         hit = [live for live in self._live.values() if scope.covers(live)]
         for live in hit:
             live.cut(reason)
-        waits = [asyncio.ensure_future(live.closed.wait()) for live in hit]  # noqa: TID251  awaited two lines on
-        if waits:
-            _, late = await asyncio.wait(waits, timeout=within)
-            for wait in late:
+        waits = [asyncio.ensure_future(live.closed.wait()) for live in hit]  # noqa: TID251  awaited or cancelled below
+        try:
+            if waits:
+                await asyncio.wait(waits, timeout=within)
+        finally:  # also where this task is cancelled: the sessions stay cut, nobody waits for them any more
+            for wait in waits:
                 wait.cancel()
         return Cut(sessions=len(hit), late=tuple(live.session for live in hit if not live.closed.is_set()))

@@ -1,0 +1,157 @@
+"""How long a grant lasts by both clocks (I-05): no walk of the clocks makes it longer.
+
+A clock that moved back ends issuing until it has caught up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.core.clock import Instant
+from broker.core.errors import Blame, Refusal
+from broker.core.grant import Grant, GrantState, first_use
+from broker.core.ids import GrantId
+from broker.service.leases import MAX_STEP_BACK, Leases
+from tests.broker.adapters.store.fixtures import NOW
+from tests.broker.adapters.store.samples import grant
+
+TTL = 1_800.0
+START = Instant(wall=NOW, mono=500.0)
+
+
+def active() -> Grant:
+    """First used at START, for half an hour."""
+    return first_use(replace(grant(), ttl=timedelta(seconds=TTL)), NOW)
+
+
+def at(wall_s: float, mono_s: float) -> Instant:
+    """Seconds since START on either clock."""
+    return Instant(wall=NOW + timedelta(seconds=wall_s), mono=START.mono + mono_s)
+
+
+def is_trusted(leases: Leases, instant: Instant) -> bool:
+    """Whether something could be issued."""
+    try:
+        assert leases.trusted(instant) is instant
+    except Refusal as refusal:
+        if (refusal.code, refusal.blame) != ("clock_moved_back", Blame.UNAVAILABLE):
+            raise
+        return False
+    return True
+
+
+# wall steps go both ways by up to a day; the monotonic clock only ever goes on
+STEPS = st.lists(st.tuples(st.floats(-86_400, 86_400), st.floats(0, 3_600)), min_size=1, max_size=30)
+
+
+@given(STEPS)
+def test_no_walk_of_the_clocks_lengthens_a_grant(steps: list[tuple[float, float]]) -> None:
+    """What is left never grows, never outlasts the monotonic end, and what was over stays over (I-03, I-05)."""
+    leases, using, wall, mono = Leases(), active(), 0.0, 0.0
+    least = leases.left(using, START)
+    assert least == pytest.approx(TTL)
+    for by_wall, by_mono in steps:
+        wall, mono = wall + by_wall, mono + by_mono
+        left = leases.left(using, at(wall, mono))
+        assert left <= least
+        assert left <= TTL - mono + 1e-6
+        assert left <= TTL - wall + 1e-5
+        least = left
+
+
+def test_time_goes_on_while_the_wall_clock_stands_still() -> None:
+    """A frozen wall clock is no way to keep access."""
+    leases, using = Leases(), active()
+    leases.left(using, START)
+    assert leases.left(using, at(0, 100)) == pytest.approx(TTL - 100)
+    assert leases.left(using, at(0, TTL)) <= 0
+
+
+def test_over_stays_over_when_the_clock_is_set_back() -> None:
+    """A clock that ran ahead ended the grant; setting it right does not bring it back."""
+    leases, using = Leases(), active()
+    leases.left(using, START)
+    assert leases.left(using, at(TTL, 1)) <= 0
+    assert leases.left(using, at(2, 2)) < 0
+
+
+def test_a_grant_that_nobody_used_ends_by_its_start_deadline() -> None:
+    """Its TTL has not begun: what is left is the time to begin it."""
+    waiting = grant()
+    assert waiting.state is GrantState.APPROVED
+    assert Leases().left(waiting, START) == (waiting.must_start_by - NOW).total_seconds()
+
+
+def test_grants_are_counted_apart_and_forgotten_apart() -> None:
+    """One that is over leaves no trace in another, nor in itself once it is forgotten."""
+    leases, one = Leases(), active()
+    other = replace(one, id=GrantId("gr_" + "b" * 26))
+    assert leases.left(one, at(TTL, 0)) <= 0
+    assert leases.left(other, START) == pytest.approx(TTL)
+    leases.forget(one.id)
+    leases.forget(one.id)
+    assert leases.left(one, START) == pytest.approx(TTL)
+
+
+@pytest.mark.parametrize(("back_s", "trusted"), [(0.0, True), (4.9, True), (5.0, True), (5.1, False), (86_400, False)])
+def test_a_step_back_of_more_than_five_seconds_stops_issuing(back_s: float, trusted: bool) -> None:  # noqa: FBT001
+    """I-05. Small corrections of a clock are daily business."""
+    assert MAX_STEP_BACK.total_seconds() == 5
+    leases = Leases()
+    assert is_trusted(leases, at(100, 100))
+    assert is_trusted(leases, at(100 - back_s, 100)) is trusted
+    assert timedelta(seconds=5) == MAX_STEP_BACK
+
+
+def test_it_goes_on_once_the_clock_has_caught_up() -> None:
+    """Not a second before: waiting alone does not make a clock right."""
+    leases = Leases()
+    assert is_trusted(leases, at(100, 100))
+    assert not is_trusted(leases, at(40, 100))
+    assert not is_trusted(leases, at(99, 159))
+    assert is_trusted(leases, at(100, 160))
+
+
+def test_a_step_back_hides_in_no_stretch_of_elapsed_time() -> None:
+    """The clock stepped back a minute while 50 s went by: it shows 10 s less than before, and 60 s too little."""
+    leases = Leases()
+    assert is_trusted(leases, at(100, 100))
+    assert not is_trusted(leases, at(90, 150))
+
+
+def test_several_small_steps_are_one_large_step() -> None:
+    """The mark stays where it was until the clock passes it."""
+    leases = Leases()
+    assert is_trusted(leases, at(100, 100))
+    assert is_trusted(leases, at(97, 100))
+    assert not is_trusted(leases, at(94, 100))
+
+
+@given(STEPS)
+def test_it_trusts_exactly_what_is_not_behind(steps: list[tuple[float, float]]) -> None:
+    """The law itself: refused if and only if the wall clock shows more than 5 s too little, counted from its mark."""
+    leases, wall, mono, mark = Leases(), 0.0, 0.0, at(0, 0)
+    assert is_trusted(leases, mark)
+    for by_wall, by_mono in steps:
+        wall, mono = wall + by_wall, mono + by_mono
+        now = at(wall, mono)
+        missing = (mark.wall + timedelta(seconds=now.mono - mark.mono) - now.wall).total_seconds()
+        assert is_trusted(leases, now) is (now.wall >= mark.wall or missing <= MAX_STEP_BACK.total_seconds())
+        mark = max(mark, now, key=lambda instant: instant.wall) if now.wall != mark.wall else now
+
+
+def test_a_start_behind_what_was_seen_before_issues_nothing() -> None:
+    """I-05: the newest entry of any log is a moment that has been."""
+    leases = Leases()
+    leases.remember(at(0, 0))
+    leases.remember(at(3_600, 0))
+    leases.remember(at(60, 0))
+    assert not is_trusted(leases, at(120, 1))
+    assert not is_trusted(leases, at(3_594, 1))
+    assert is_trusted(leases, at(3_596, 0))
+    assert is_trusted(leases, at(3_700, 1))
