@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import asyncssh
@@ -55,9 +56,7 @@ class Gate:
     async def admit(self, *, flags: frozenset[str] = frozenset(), grant: str = "", ttl_s: int = 600) -> Pass:
         """A grant for the agent and a certificate for it, both by the services' own ways."""
         caller = await identified(self.house, "agent")
-        made = GrantId(
-            grant or await granted(self.house, flags=flags, ttl_s=ttl_s, ceiling=CommandClass.EXECUTE)
-        )
+        made = GrantId(grant or await granted(self.house, flags=flags, ttl_s=ttl_s, ceiling=CommandClass.EXECUTE))
         key = Ed25519PrivateKey.generate()
         issued = await self.house.cases.issue.ssh(caller, made, ed25519_blob(key.public_key().public_bytes_raw()))
         return Pass(key=key, certificate=issued.certificate, user=issued.user, grant=made)
@@ -66,8 +65,6 @@ class Gate:
         """The target lets all commands run unasked."""
 
         def unit(tx: Tx) -> None:
-            from dataclasses import replace  # noqa: PLC0415
-
             for target in tx.targets.all():
                 tx.targets.put(replace(target, tier=Tier.TRUSTED))
 
@@ -100,7 +97,12 @@ class Gate:
         names = await self.house.events()
         records = await self.house.cases.audit._log.entries(TENANT, from_seq=0, limit=1000)  # noqa: SLF001
         assert len(names) == len(records)
-        return [str(r.entry.data["feature"]) for r in records if r.name == "session.feature_refused"]
+        return [json.loads(r.entry)["feature"] for r in records if r.name == "session.feature_refused"]
+
+    async def house_runs(self, number: int) -> bool:
+        """Waits until so many commands run."""
+        await until(lambda: self.house.world.live.count() == number)
+        return True
 
     def door_busy(self) -> bool:
         """Whether the door still writes or runs something."""
@@ -120,6 +122,17 @@ def keypair(shown: Pass) -> tuple[asyncssh.SSHKey, asyncssh.SSHCertificate]:
 
     line = CERT_KIND + b" " + base64.b64encode(shown.certificate)
     return asyncssh.import_private_key(pem), asyncssh.import_certificate(line)
+
+
+async def expire(front: Gate, shown: Pass) -> None:
+    """The grant's time is over, and nobody has noticed yet."""
+
+    def unit(tx: Tx) -> None:
+        grant = tx.grants.get(shown.grant)
+        assert grant is not None
+        tx.grants.put(replace(grant, not_after=front.house.world.clock.now()))
+
+    await front.house.world.store.run(TENANT, unit)
 
 
 async def until(holds: object, *, within: float = PATIENCE) -> None:
@@ -183,6 +196,7 @@ class Raw(asyncssh.SSHClientConnection):
     def __init__(self, loop: asyncio.AbstractEventLoop, options: asyncssh.SSHClientConnectionOptions) -> None:
         super().__init__(loop, options)
         self.heard: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
+        self.lets_exchanges_hang = False
         self.ready, self.gone = asyncio.Event(), asyncio.Event()
         self._any = _Heard(self)
         self._auth = self._any  # type: ignore[assignment]
@@ -192,6 +206,8 @@ class Raw(asyncssh.SSHClientConnection):
         if pkttype == MSG_SERVICE_ACCEPT:
             self._auth_in_progress = True
             self.ready.set()
+            return True
+        if self.lets_exchanges_hang and 20 <= pkttype < 50:
             return True
         if 1 < pkttype < 50:
             return super().process_packet(pkttype, pktid, packet)
@@ -227,38 +243,58 @@ class Raw(asyncssh.SSHClientConnection):
     # ---- logging in --------------------------------------------------------------------------------------------------
     def ask(self, user: str, method: bytes, *fields: bytes) -> None:
         """An authentication request of any kind."""
-        self.send_packet(
-            MSG_USERAUTH_REQUEST, String(user), String("ssh-connection"), String(method), *fields
-        )
+        self.send_packet(MSG_USERAUTH_REQUEST, String(user), String("ssh-connection"), String(method), *fields)
 
     def offer(self, user: str, key: bytes, algorithm: bytes = CERT_KIND) -> None:
         """A public key without a signature."""
         self.ask(user, b"publickey", Boolean(False), String(algorithm), String(key))
 
     def sign(
-        self, shown: Pass, *, user: str = "", session: bytes = b"", key: bytes = b"", algorithm: bytes = CERT_KIND
+        self,
+        shown: Pass,
+        *,
+        user: str | None = None,
+        session: bytes = b"",
+        key: bytes = b"",
+        algorithm: bytes = CERT_KIND,
     ) -> None:
         """A signed request; fields may differ from what they should be."""
         body = b"".join(
-            (String(user or shown.user), String("ssh-connection"), String(b"publickey"), Boolean(True),
+            (String(shown.user if user is None else user), String("ssh-connection"), String(b"publickey"), Boolean(True),
              String(algorithm), String(key or shown.certificate))
         )  # fmt: skip
         message = Byte(MSG_USERAUTH_REQUEST) + body
         raw_signature = shown.key.sign(String(session or self._session_id) + message)
-        self.send_packet(
-            MSG_USERAUTH_REQUEST, body, String(String(b"ssh-ed25519") + String(raw_signature))
-        )
+        self.send_packet(MSG_USERAUTH_REQUEST, body, String(String(b"ssh-ed25519") + String(raw_signature)))
 
     async def log_in(self, shown: Pass, **fields: object) -> int:
         """The type of the answer to a signed request."""
         self.sign(shown, **fields)  # type: ignore[arg-type]
         return (await self.next())[0]
 
+    def begin_exchange(self) -> None:
+        """KEXINIT, and nothing of what should follow; other messages may go on."""
+        self.lets_exchanges_hang = True
+        self._send_kexinit()
+        self._kex_complete = True
+
+    def stop_reading(self) -> None:
+        """The socket fills up."""
+        assert self._transport is not None
+        self._transport.pause_reading()
+
     # ---- channels ----------------------------------------------------------------------------------------------------
     def open(self, number: int, kind: bytes = b"session", *, window: int = 1 << 21, size: int = 1 << 15,
              rest: bytes = b"") -> None:  # fmt: skip
         """CHANNEL_OPEN."""
         self.send_packet(90, String(kind), UInt32(number), UInt32(window), UInt32(size), rest)
+
+    async def session(self, *, window: int = 1 << 21, size: int = 1 << 15) -> int:
+        """An open session; returns the server's number of it."""
+        self.open(0, window=window, size=size)
+        kind, payload = await self.next(91, 92)
+        assert kind == 91, payload
+        return int.from_bytes(payload[4:8], "big")
 
     def request(self, name: bytes, *fields: bytes, channel: int = 0, reply: bool = True) -> None:
         """CHANNEL_REQUEST."""
@@ -276,9 +312,7 @@ async def raw(port: int, *, source: str = "127.0.0.1", kex: bool = True) -> Raw:
         config=None, host="127.0.0.1", port=port, username="nobody", known_hosts=None, client_keys=None,
         agent_path=None, gss_host=None, login_timeout=600, x509_trusted_certs=None, compression_algs=["none"],
     )  # fmt: skip
-    _, client = await loop.create_connection(
-        lambda: Raw(loop, options), "127.0.0.1", port, local_addr=(source, 0)
-    )
+    _, client = await loop.create_connection(lambda: Raw(loop, options), "127.0.0.1", port, local_addr=(source, 0))
     if kex:
         async with asyncio.timeout(PATIENCE):
             await client.ready.wait()

@@ -1,0 +1,159 @@
+"""What a hostile client or target can make the broker keep: measured on a process of its own (I-23, I-26, I-27)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from asyncssh.constants import MSG_CHANNEL_SUCCESS
+from asyncssh.packet import String, UInt32
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from broker.core.ids import GrantId
+from tests.broker.proxy.world import Pass, Raw, raw
+
+REKEY_S = 2.0
+GROWTH = 32 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A broker elsewhere."""
+
+    pid: int
+    port: int
+    shown: Pass
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * 4096
+
+    async def entered(self) -> Raw:
+        """Logged in."""
+        client = await raw(self.port)
+        assert await client.log_in(self.shown) == 52
+        return client
+
+    async def most(self, seconds: float, client: Raw) -> int:
+        """The most memory seen in a while, or until the client is cut."""
+        end, most = time.monotonic() + seconds, 0
+        while time.monotonic() < end and not client.gone.is_set():
+            most = max(most, self.memory())
+            await asyncio.sleep(0.02)
+        return most
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One process for all, with a quick clock for key exchanges."""
+    command = [sys.executable, "-m", "tests.broker.proxy.served", str(tmp_path_factory.mktemp("served"))]
+    with subprocess.Popen(
+        [*command, json.dumps({"REKEY_S": REKEY_S})], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        told: dict[str, object] = {}
+        while not told:
+            line = process.stdout.readline()
+            assert line, "it did not start"
+            if line.startswith(b'{"port"'):
+                told = json.loads(line)
+        drain = subprocess.Popen(["cat"], stdin=process.stdout, stdout=subprocess.DEVNULL)
+        (fields,) = told["passes"]  # type: ignore[misc]
+        shown = Pass(
+            key=Ed25519PrivateKey.from_private_bytes(bytes.fromhex(fields["key"])),
+            certificate=bytes.fromhex(fields["certificate"]), user=fields["user"], grant=GrantId(fields["grant"]),
+        )  # fmt: skip
+        yield Served(pid=process.pid, port=int(str(told["port"])), shown=shown)
+        process.communicate(timeout=20)
+        drain.wait(10)
+
+
+async def _running(served: Served, command: str, *, window: int = 1 << 21) -> tuple[Raw, int]:
+    """A command that runs, and the memory before it did."""
+    warm = await served.entered()
+    warm.abort()
+    client = await served.entered()
+    before = served.memory()
+    assert await client.session(window=window) == 0
+    client.request(b"exec", String(command))
+    assert (await client.next())[0] == MSG_CHANNEL_SUCCESS
+    return client, before
+
+
+async def test_a_client_that_never_reads_a_flood(served: Served) -> None:
+    """M4: a window of 2 GiB, a full socket, and a target that sends zeros for ever."""
+    client, before = await _running(served, "cat /dev/zero", window=2**31 - 1)
+    client.stop_reading()
+    assert await served.most(3, client) - before < GROWTH
+    assert not client.gone.is_set()
+    client.abort()
+
+
+async def test_a_key_exchange_that_never_ends(served: Served) -> None:
+    """M4: during a flood; nothing piles up behind it, and the connection is cut in time."""
+    client, before = await _running(served, "cat /dev/zero", window=2**31 - 1)
+    began = time.monotonic()
+    client.begin_exchange()
+    assert await served.most(REKEY_S + 2, client) - before < GROWTH
+    assert client.gone.is_set()
+    assert REKEY_S - 0.1 < time.monotonic() - began < REKEY_S + 1
+
+
+async def test_questions_during_a_key_exchange(served: Served) -> None:
+    """F29: each answer would wait for its end; the connection is cut instead."""
+    client, before = await _running(served, "sleep 20")
+    client.begin_exchange()
+    for _ in range(20_000):
+        client.globally(b"keepalive@openssh.com")
+    assert await served.most(REKEY_S - 0.5, client) - before < GROWTH
+    assert client.gone.is_set()
+
+
+async def test_questions_whose_answers_nobody_reads(served: Served) -> None:
+    """F29: the door stops listening to who does not listen."""
+    client, before = await _running(served, "sleep 20")
+    client.stop_reading()
+    transport = client._transport  # noqa: SLF001
+    assert transport is not None
+    for _ in range(60):
+        for _ in range(2_000):
+            client.globally(b"keepalive@openssh.com")
+        await asyncio.sleep(0.02)
+    assert await served.most(1, client) - before < GROWTH
+    assert transport.get_write_buffer_size() > 1 << 20, "it should be our side where it piles up"
+    client.abort()
+
+
+@pytest.mark.parametrize("size", [1, 32_000])
+async def test_stdin_that_nobody_reads(served: Served, size: int) -> None:
+    """I-26: two MiB, in whatever pieces; asyncssh alone kept an object for each byte."""
+    client, before = await _running(served, "sleep 20")
+    kind, adjust = await client.next(93)
+    assert (kind, int.from_bytes(adjust, "big")) == (93, (2 << 20) - (32 << 10))
+    sent = 0
+    while sent + size <= (2 << 20 if size > 1 else 200_000):
+        client.send_packet(94, UInt32(0), String(b"x" * size))
+        sent += size
+        if sent % 10_000 == 0:
+            await asyncio.sleep(0)
+    assert await served.most(1.5, client) - before < GROWTH
+    assert not client.gone.is_set()
+    client.send_packet(94, UInt32(0), String(b"x" * 200_000))
+    client.send_packet(94, UInt32(0), String(b"x" * (2 << 17)))
+    client.abort()
+
+
+async def test_a_target_that_writes_byte_by_byte(served: Served) -> None:
+    """I-27: on both streams in turn, to a client without a window."""
+    line = "import os\nwhile 1: os.write(1,b'a'); os.write(2,b'b')"
+    client, before = await _running(served, f'python3 -c "{line}"', window=0)
+    assert await served.most(3, client) - before < GROWTH
+    client.abort()
