@@ -16,7 +16,11 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
+from broker.core.errors import Fault
+
 log = structlog.get_logger()
+SCRAPE_SECONDS = 5.0
+MAX_SCRAPERS = 8
 _MAX_REQUEST_BYTES = 8_192
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SLOW = (1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
@@ -62,6 +66,10 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
 )
 
 
+class CannotServe(Fault):
+    """The metrics have no address: the daemon does not start unseen."""
+
+
 class PrometheusMeter:
     """One registry of its own. Names are those of the tables above; `grantd_` stands before each on the wire."""
 
@@ -102,21 +110,39 @@ def _never_failing(name: str) -> Iterator[None]:
 async def serve_metrics(meter: PrometheusMeter, *, host: str, port: int) -> asyncio.Server:
     """GET /metrics for a scraper on its own address; everything else is 404.
 
-    No other path, no keep-alive, no body read.
+    No other path, no keep-alive, no body read; at most MAX_SCRAPERS at a time, each for SCRAPE_SECONDS.
+
+    Raises:
+        CannotServe: the address is taken or cannot be bound.
     """
+    slots = asyncio.Semaphore(MAX_SCRAPERS)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            async with asyncio.timeout(5):
-                head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(_response(meter, head))
-                await writer.drain()
-        except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            log.debug("metrics.scrape_failed")
-        finally:
+        if slots.locked():
             writer.close()
+            return
+        async with slots:
+            await _answer(meter, reader, writer)
 
-    return await asyncio.start_server(answer, host, port, limit=_MAX_REQUEST_BYTES)
+    try:
+        return await asyncio.start_server(answer, host, port, limit=_MAX_REQUEST_BYTES)
+    except OSError as error:
+        raise CannotServe(f"cannot listen on {host}:{port} for metrics: {error.strerror or error}") from error
+
+
+async def _answer(meter: PrometheusMeter, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        async with asyncio.timeout(SCRAPE_SECONDS):
+            head = await reader.readuntil(b"\r\n\r\n")
+            writer.write(_response(meter, head))
+            await writer.drain()
+            writer.write_eof()
+            await reader.read(1)  # the scraper's end: it has taken what was still on its way
+    except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        log.debug("metrics.scrape_failed")
+        writer.transport.abort()
+    finally:
+        writer.close()
 
 
 def _response(meter: PrometheusMeter, head: bytes) -> bytes:
