@@ -198,6 +198,9 @@ class WatchedSink(RecordingSink):
         await self._inner.event(kind, chan, data, t_us=t_us)
         self._journal.append((f"recorded {kind.name.lower()}", data))
 
+    async def sync(self) -> None:
+        await self._inner.sync()
+
     async def close(self, outcome: Outcome) -> Commitment:
         return await self._inner.close(outcome)
 
