@@ -43,7 +43,7 @@ from broker.core.action import Action, StdinMode
 from broker.core.approval import Verdict
 from broker.core.cert import Ca, CertSpec, X509Spec, check, check_x509
 from broker.core.clock import micros
-from broker.core.errors import Refusal, StoreFault
+from broker.core.errors import Refusal, SignerFault, StoreFault
 from broker.core.events import AuditEvent
 from broker.core.grant import Grant
 from broker.core.identity import Caller, Identity, IdentityKind, IdentityStatus, Login, Target, Team
@@ -133,8 +133,11 @@ class KeySigner:
     def __init__(self, keys: CaKeys, clock: HandClock) -> None:
         self._keys, self._clock = keys, clock
         self.asked: list[CertSpec | X509Spec] = []
+        self.fails = False
 
     async def sign_ssh(self, spec: CertSpec, public_key: bytes, proof: Proof) -> bytes:
+        if self.fails:
+            raise SignerFault("the signer does not answer")
         check(spec, self._clock.now())
         self.asked.append(spec)
         return sign_ssh(spec, public_key, self._keys.ssh[spec.ca])
