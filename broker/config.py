@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from broker.core.errors import Refusal, invalid
 from broker.core.ids import is_tenant
@@ -30,6 +30,7 @@ _TOLD = re.compile(r"(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{
 """`host:port`; an IPv6 address stands in brackets."""
 _OPEN = stat.S_IRWXO
 _MAX_PORT = 65535
+_PORTS = {"grpc": 7443, "join": 7444, "ssh": 7022, "metrics": 7480}
 
 
 def _words(value: object) -> object:
@@ -138,16 +139,23 @@ class Settings(BaseModel):
     """Default: `root.key` in the data directory; a systemd credential `grantd-root` goes before it."""
     server_names: Names = ()
     """Further names of the broker in its TLS certificate."""
-    grpc: Address = Address(port=7443)
-    join: Address = Address(port=7444)
-    ssh: SshDoor = SshDoor(port=7022)
-    metrics: Address = Address(port=7480)
+    grpc: Address = Address(port=_PORTS["grpc"])
+    join: Address = Address(port=_PORTS["join"])
+    ssh: SshDoor = SshDoor(port=_PORTS["ssh"])
+    metrics: Address = Address(port=_PORTS["metrics"])
     store: StoreSettings = StoreSettings()
     recordings: RecordingSettings = RecordingSettings()
     audit: AuditSettings = AuditSettings()
     signer: SignerSettings = SignerSettings()
     limits: LimitSettings = LimitSettings()
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_ports(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """A section that says something else keeps its usual port."""
+        said = {name: values[name] for name in _PORTS if isinstance(values.get(name), dict)}
+        return {**values, **{name: {"port": _PORTS[name], **section} for name, section in said.items()}}
 
     @field_validator("tenant")
     @classmethod
