@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Row, bindparam, func, select, true
 
 from broker.adapters.store.schema import action, approval
-from broker.adapters.store.statements import TenantRows, by_id, page, put
+from broker.adapters.store.statements import TenantRows, hot_by_id, page, put
 from broker.adapters.store.values import from_json, from_span, from_words, to_json, to_span, to_words
 from broker.core.action import Action, ActionState, Outcome, StdinMode
 from broker.core.approval import Subject, Verdict
@@ -54,7 +54,7 @@ class ActionRowsSql(TenantRows):
     __slots__ = ()
 
     def get(self, action_id: ActionId) -> Action | None:
-        row = self._conn.execute(by_id(action), {"tenant": self._tenant, "id": action_id}).one_or_none()
+        row = hot_by_id(action).one(self._conn, {"tenant": self._tenant, "id": action_id})
         return None if row is None else _value(row)
 
     def put(self, value: Action) -> None:

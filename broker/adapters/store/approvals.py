@@ -7,13 +7,14 @@ from typing import Any, Final
 
 from sqlalchemy import Row, bindparam, select
 
+from broker.adapters.store.hot import Hot
 from broker.adapters.store.schema import approval, approval_spent
 from broker.adapters.store.statements import TenantRows, add
 from broker.core.approval import Approval, Subject, Verdict
 from broker.core.clock import from_micros, micros
 from broker.core.errors import conflict
 
-_OF_SUBJECT: Final = (
+_OF_SUBJECT: Final = Hot(
     select(approval)
     .where(approval.c.tenant == bindparam("tenant"), approval.c.subject == bindparam("subject"))
     .where(approval.c.subject_id == bindparam("subject_id"))
@@ -46,7 +47,7 @@ class ApprovalRowsSql(TenantRows):
 
     def of(self, subject: Subject, subject_id: str) -> Sequence[Approval]:
         of = {"tenant": self._tenant, "subject": subject.value, "subject_id": subject_id}
-        return [_value(row) for row in self._conn.execute(_OF_SUBJECT, of)]
+        return [_value(row) for row in _OF_SUBJECT.named(self._conn, of)]
 
     def spend(self, subject: Subject, subject_id: str) -> bool:
         return add(

@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Row, bindparam, insert, select, true
 
 from broker.adapters.store.schema import access_grant, credential
-from broker.adapters.store.statements import TenantRows, by_id, page, put
+from broker.adapters.store.statements import TenantRows, hot_by_id, page, put
 from broker.adapters.store.values import from_span, from_time, from_words, to_span, to_time, to_words
 from broker.core.clock import from_micros, micros
 from broker.core.grant import EndReason, Grant, GrantState
@@ -35,7 +35,7 @@ class GrantRowsSql(TenantRows):
     __slots__ = ()
 
     def get(self, grant: GrantId) -> Grant | None:
-        row = self._conn.execute(by_id(access_grant), {"tenant": self._tenant, "id": grant}).one_or_none()
+        row = hot_by_id(access_grant).one(self._conn, {"tenant": self._tenant, "id": grant})
         return None if row is None else _value(row)
 
     def put(self, grant: Grant) -> None:

@@ -6,13 +6,17 @@ PostgreSQL's driver is asynchronous and hides behind SQLAlchemy, and there the w
 
 from __future__ import annotations
 
+import re
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Delete, Insert, Select, Update
+from sqlalchemy import Boolean, Connection, Delete, Insert, Select, Update
 from sqlalchemy.dialects import sqlite
+
+_LATE: Final = re.compile(r"__\[POSTCOMPILE_\w+\]")
 
 
 class Hot:
@@ -30,6 +34,18 @@ class Hot:
         text, names, fixed = self._sqlite
         return raw.execute(text, [values[name] if name in values else fixed[name] for name in names]).fetchall()
 
+    def named(self, connection: Connection, values: Mapping[str, object]) -> Sequence[Any]:
+        """A Select's rows, their columns by name and booleans as such. Raises as `rows` does."""
+        raw = driver_of(connection)
+        if raw is None:
+            return connection.execute(self._statement, values).all()
+        return [self._row(row) for row in self.rows(connection, values)]
+
+    def one(self, connection: Connection, values: Mapping[str, object]) -> Any | None:  # noqa: ANN401  a row
+        """As `named`, of a statement that finds one row or none."""
+        found = self.named(connection, values)
+        return found[0] if found else None
+
     def run(self, connection: Connection, *rows: Mapping[str, object]) -> None:
         """Once for each of `rows`, without an answer."""
         raw = driver_of(connection)
@@ -46,8 +62,24 @@ class Hot:
     def _sqlite(self) -> tuple[str, tuple[str, ...], dict[str, object]]:
         """Text with question marks, the names in their places, and the values that the statement itself brings."""
         compiled = self._statement.compile(dialect=sqlite.dialect(), column_keys=self._columns or None)
+        assert not any(bind.expanding for bind in compiled.binds.values())  # noqa: S101  a list has no one text
         fixed = {name: bind.value for name, bind in compiled.binds.items() if bind.value is not None}
-        return str(compiled), tuple(compiled.positiontup or ()), fixed
+        # a constant that SQLAlchemy would write into the text at each execution is a parameter like any other
+        text = _LATE.sub("?", str(compiled))
+        return text, tuple(compiled.positiontup or ()), fixed
+
+    @cached_property
+    def _row(self) -> Callable[[Sequence[Any]], Any]:
+        """What makes a named row of SQLite's answer, which knows no names, and booleans as 0 and 1 alone."""
+        assert isinstance(self._statement, Select)  # noqa: S101  only a Select has rows to name
+        columns = list(self._statement.selected_columns)
+        kind = namedtuple("Row", [column.key for column in columns])  # type: ignore[misc]  # noqa: PYI024  names of a table
+        flags = [isinstance(column.type, Boolean) for column in columns]
+        if not any(flags):
+            return kind._make
+        return lambda row: kind._make(
+            bool(value) if flag and value is not None else value for flag, value in zip(flags, row, strict=True)
+        )
 
 
 def driver_of(connection: Connection) -> sqlite3.Connection | None:

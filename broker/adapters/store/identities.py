@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Row, bindparam, delete, func, insert, select
 
+from broker.adapters.store.hot import Hot
 from broker.adapters.store.schema import identity, identity_team, join_token
 from broker.adapters.store.statements import TenantRows, put
 from broker.adapters.store.values import from_json, to_json
@@ -24,9 +25,11 @@ _TEAMS: Final = (
     .scalar_subquery()
 )
 _OF_TENANT: Final = select(identity, _TEAMS.label("teams")).where(identity.c.tenant == bindparam("tenant"))
-_BY_ID: Final = _OF_TENANT.where(identity.c.id == bindparam("id"))
-_BY_NAME: Final = _OF_TENANT.where(identity.c.kind == bindparam("kind"), identity.c.name == bindparam("name"))
-_BY_KEY: Final = _OF_TENANT.where(identity.c.key == bindparam("key"), identity.c.status == IdentityStatus.ACTIVE.value)
+_BY_ID: Final = Hot(_OF_TENANT.where(identity.c.id == bindparam("id")))
+_BY_NAME: Final = Hot(_OF_TENANT.where(identity.c.kind == bindparam("kind"), identity.c.name == bindparam("name")))
+_BY_KEY: Final = Hot(
+    _OF_TENANT.where(identity.c.key == bindparam("key"), identity.c.status == IdentityStatus.ACTIVE.value)
+)
 
 
 class IdentityRowsSql(TenantRows):
@@ -80,8 +83,8 @@ class IdentityRowsSql(TenantRows):
         )
         return self._conn.execute(taken).scalar_one_or_none()
 
-    def _one(self, statement: Any, **of: object) -> Identity | None:  # noqa: ANN401  a Select of this module
-        row = self._conn.execute(statement, {"tenant": self._tenant, **of}).one_or_none()
+    def _one(self, statement: Hot, **of: object) -> Identity | None:
+        row = statement.one(self._conn, {"tenant": self._tenant, **of})
         return None if row is None else _value(row)
 
     def _must_be_free(self, value: Identity, taken: ColumnElement[bool], what: str) -> None:

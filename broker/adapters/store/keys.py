@@ -12,6 +12,7 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, select
 
+from broker.adapters.store.hot import Hot
 from broker.adapters.store.schema import recording_key, secret, subject_key, tenant_key
 from broker.adapters.store.statements import TenantRows, add, put
 from broker.adapters.vault import Place, SealingKey, Vault, key_id_of
@@ -21,22 +22,26 @@ from broker.core.ids import AuditId, RecordingId, TenantId
 from broker.core.secret import Secret
 from broker.service.ports import RecordingKey
 
-_NEWEST: Final = (
+_NEWEST: Final = Hot(
     select(tenant_key.c.version, tenant_key.c.root_id, tenant_key.c.blob)
     .where(tenant_key.c.tenant == bindparam("tenant"), tenant_key.c.purpose == bindparam("purpose"))
     .order_by(tenant_key.c.version.desc())
     .limit(1)
 )
-_OF_VERSION: Final = select(tenant_key.c.root_id, tenant_key.c.blob).where(
-    tenant_key.c.tenant == bindparam("tenant"),
-    tenant_key.c.purpose == bindparam("purpose"),
-    tenant_key.c.version == bindparam("version"),
+_OF_VERSION: Final = Hot(
+    select(tenant_key.c.root_id, tenant_key.c.blob).where(
+        tenant_key.c.tenant == bindparam("tenant"),
+        tenant_key.c.purpose == bindparam("purpose"),
+        tenant_key.c.version == bindparam("version"),
+    )
 )
 _RECORDING: Final = select(recording_key.c.key_id, recording_key.c.blob).where(
     recording_key.c.tenant == bindparam("tenant"), recording_key.c.recording == bindparam("recording")
 )
-_SUBJECT: Final = select(subject_key.c.key_id, subject_key.c.blob).where(
-    subject_key.c.tenant == bindparam("tenant"), subject_key.c.subject == bindparam("subject")
+_SUBJECT: Final = Hot(
+    select(subject_key.c.key_id, subject_key.c.blob).where(
+        subject_key.c.tenant == bindparam("tenant"), subject_key.c.subject == bindparam("subject")
+    )
 )
 _SECRET: Final = select(secret.c.version, secret.c.blob).where(
     secret.c.tenant == bindparam("tenant"), secret.c.name == bindparam("name")
@@ -58,11 +63,13 @@ class Purpose(StrEnum):
 class KeyRowsSql(TenantRows):
     """KeyRows over SQL, and the subject keys that seal what the audit log discloses."""
 
-    __slots__ = ("_vault",)
+    __slots__ = ("_sealing", "_vault")
 
     def __init__(self, conn: Connection, tenant: TenantId, vault: Vault) -> None:
         super().__init__(conn, tenant)
         self._vault = vault
+        self._sealing: dict[str, SealingKey] = {}
+        """Subject keys that this unit has read: a command seals a dozen values of one subject."""
 
     # ---- recordings
     def new_recording_key(self, recording: RecordingId) -> RecordingKey:
@@ -97,8 +104,9 @@ class KeyRowsSql(TenantRows):
     # ---- subjects
     def subject_key(self, subject: str) -> SealingKey:
         """The key whose deletion erases everything sealed for `subject` (I-35); made if there is none."""
-        found = self._subject(subject)
+        found = self._sealing.get(subject) or self._subject(subject)
         if found is not None:
+            self._sealing[subject] = found
             return found
         key_id = _fresh_id("sk")
         blob = self._vault.new_key(self.tenant_key(Purpose.SUBJECTS), self._subject_place(subject, key_id))
@@ -138,7 +146,7 @@ class KeyRowsSql(TenantRows):
         return made
 
     def _newest(self, purpose: Purpose) -> SealingKey | None:
-        row = self._conn.execute(_NEWEST, {"tenant": self._tenant, "purpose": purpose.value}).one_or_none()
+        row = _NEWEST.one(self._conn, {"tenant": self._tenant, "purpose": purpose.value})
         return None if row is None else self._opened(purpose, row.version, row.root_id, row.blob)
 
     def _key_of(self, purpose: Purpose, blob: bytes) -> SealingKey:
@@ -147,7 +155,7 @@ class KeyRowsSql(TenantRows):
         if prefix != self._tenant_key_prefix(purpose) or not _VERSION.fullmatch(version):
             raise VaultFault("a sealed value names a key of another tenant or purpose")
         of = {"tenant": self._tenant, "purpose": purpose.value, "version": int(version)}
-        row = self._conn.execute(_OF_VERSION, of).one_or_none()
+        row = _OF_VERSION.one(self._conn, of)
         if row is None:
             raise VaultFault("a sealed value names a tenant key that is gone")
         return self._opened(purpose, int(version), row.root_id, row.blob)
@@ -164,7 +172,7 @@ class KeyRowsSql(TenantRows):
         return RecordingKey(recording=recording, key_id=key_id, key=Secret(_taken(opened)))
 
     def _subject(self, subject: str) -> SealingKey | None:
-        row = self._conn.execute(_SUBJECT, {"tenant": self._tenant, "subject": subject}).one_or_none()
+        row = _SUBJECT.one(self._conn, {"tenant": self._tenant, "subject": subject})
         if row is None:
             return None
         wrapper = self._key_of(Purpose.SUBJECTS, row.blob)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, insert, select, update
 
+from broker.adapters.store.hot import Hot
 from broker.adapters.store.schema import idempotency, outbox, seen_nonce
 from broker.adapters.store.statements import MAX_PAGE, TenantRows, add
 from broker.core.clock import from_micros, micros
@@ -15,12 +16,15 @@ from broker.core.ids import IdentityId
 from broker.service.ports import Effect
 
 _PUT: Final = insert(outbox).inline()
-_FIND: Final = select(idempotency.c.request_sha256, idempotency.c.made).where(
-    idempotency.c.tenant == bindparam("tenant"),
-    idempotency.c.identity == bindparam("identity"),
-    idempotency.c.method == bindparam("method"),
-    idempotency.c.key == bindparam("key"),
+_FIND: Final = Hot(
+    select(idempotency.c.request_sha256, idempotency.c.made).where(
+        idempotency.c.tenant == bindparam("tenant"),
+        idempotency.c.identity == bindparam("identity"),
+        idempotency.c.method == bindparam("method"),
+        idempotency.c.key == bindparam("key"),
+    )
 )
+_REMEMBER: Final = Hot(insert(idempotency), columns=[column.name for column in idempotency.c])
 _DUE: Final = (
     select(outbox)
     .where(outbox.c.tenant == bindparam("tenant"), outbox.c.due_at <= bindparam("now"))
@@ -36,7 +40,7 @@ class IdempotencyRowsSql(TenantRows):
 
     def find(self, identity: IdentityId, method: str, key: str) -> tuple[bytes, str] | None:
         of = {"tenant": self._tenant, "identity": identity, "method": method, "key": key}
-        row = self._conn.execute(_FIND, of).one_or_none()
+        row = _FIND.one(self._conn, of)
         return None if row is None else (row.request_sha256, row.made)
 
     def put(self, identity: IdentityId, method: str, key: str, request_sha256: bytes, made: str, now: datetime) -> None:
@@ -49,7 +53,7 @@ class IdempotencyRowsSql(TenantRows):
             "made": made,
             "at": micros(now),
         }
-        self._conn.execute(insert(idempotency), row)
+        _REMEMBER.run(self._conn, row)
 
     def forget(self, before: datetime) -> int:
         old = delete(idempotency).where(idempotency.c.tenant == self._tenant, idempotency.c.at < micros(before))

@@ -7,13 +7,14 @@ from typing import Final
 
 from sqlalchemy import bindparam, delete, func, insert, select
 
+from broker.adapters.store.hot import Hot
 from broker.adapters.store.schema import freeze, policy_version
 from broker.adapters.store.statements import TenantRows, put
 from broker.adapters.store.values import from_json, to_json
 from broker.core.clock import from_micros, micros
 from broker.service.ports import Freeze, PolicyVersion
 
-_CURRENT: Final = (
+_CURRENT: Final = Hot(
     select(policy_version)
     .where(policy_version.c.tenant == bindparam("tenant"))
     .order_by(policy_version.c.n.desc())
@@ -22,7 +23,7 @@ _CURRENT: Final = (
 _HIGHEST: Final = select(func.coalesce(func.max(policy_version.c.n), 0)).where(
     policy_version.c.tenant == bindparam("tenant")
 )
-_FREEZE: Final = select(freeze).where(freeze.c.tenant == bindparam("tenant"))
+_FREEZE: Final = Hot(select(freeze).where(freeze.c.tenant == bindparam("tenant")))
 
 
 class PolicyRowsSql(TenantRows):
@@ -31,7 +32,7 @@ class PolicyRowsSql(TenantRows):
     __slots__ = ()
 
     def current(self) -> PolicyVersion | None:
-        row = self._conn.execute(_CURRENT, {"tenant": self._tenant}).one_or_none()
+        row = _CURRENT.one(self._conn, {"tenant": self._tenant})
         if row is None:
             return None
         return PolicyVersion(
@@ -61,7 +62,7 @@ class FreezeRowsSql(TenantRows):
     __slots__ = ()
 
     def active(self) -> Freeze | None:
-        row = self._conn.execute(_FREEZE, {"tenant": self._tenant}).one_or_none()
+        row = _FREEZE.one(self._conn, {"tenant": self._tenant})
         if row is None:
             return None
         return Freeze(tenant=row.tenant, frozen_by=row.frozen_by, reason=row.reason, at=from_micros(row.at))

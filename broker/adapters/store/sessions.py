@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Row, bindparam, select, true
 
 from broker.adapters.store.schema import session
-from broker.adapters.store.statements import TenantRows, by_id, page, put
+from broker.adapters.store.statements import TenantRows, hot_by_id, page, put
 from broker.adapters.store.values import from_time, to_time
 from broker.core.clock import from_micros, micros
 from broker.core.ids import GrantId, IdentityId, SessionId
@@ -28,7 +28,7 @@ class SessionRowsSql(TenantRows):
     __slots__ = ()
 
     def get(self, session_id: SessionId) -> Session | None:
-        row = self._conn.execute(by_id(session), {"tenant": self._tenant, "id": session_id}).one_or_none()
+        row = hot_by_id(session).one(self._conn, {"tenant": self._tenant, "id": session_id})
         return None if row is None else _value(row)
 
     def put(self, value: Session) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Insert, Row, Select, Table, and_, bindparam, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from broker.adapters.store.hot import Hot, driver_of
 from broker.core.errors import StoreFault
 from broker.core.ids import TenantId
 
@@ -56,14 +57,20 @@ def by_id(table: Table) -> Select[Any]:
     return select(table).where(table.c.tenant == bindparam("tenant"), table.c.id == bindparam("id"))
 
 
+@cache
+def hot_by_id(table: Table) -> Hot:
+    """As `by_id`, for where it runs all the time."""
+    return Hot(by_id(table))
+
+
 def put(conn: Connection, table: Table, row: Mapping[str, object]) -> None:
     """Inserts the row, or replaces everything but its key."""
-    conn.exec_driver_sql(*_bound(conn, _Kind.PUT, table, row))
+    _write(conn, _Kind.PUT, table, row)
 
 
 def add(conn: Connection, table: Table, row: Mapping[str, object]) -> bool:
     """Inserts the row unless one with such a key (or unique column) is there; says whether it did. Never half."""
-    return conn.exec_driver_sql(*_bound(conn, _Kind.ADD, table, row), execution_options=_COUNTED).rowcount == 1
+    return _write(conn, _Kind.ADD, table, row) == 1
 
 
 def page(
@@ -88,6 +95,15 @@ def page(
         at = getattr(last, time)
         rows = rows.where(or_(table.c[time] < at, and_(table.c[time] == at, table.c.id < after)))
     return conn.execute(rows.limit(max(0, min(limit, MAX_PAGE)))).all()
+
+
+def _write(conn: Connection, kind: _Kind, table: Table, row: Mapping[str, object]) -> int:
+    """How many rows it wrote."""
+    text, values = _bound(conn, kind, table, row)
+    raw = driver_of(conn)
+    if raw is not None:
+        return raw.execute(text, values).rowcount
+    return conn.exec_driver_sql(text, values, execution_options=_COUNTED).rowcount
 
 
 def _bound(conn: Connection, kind: _Kind, table: Table, row: Mapping[str, object]) -> tuple[str, Any]:

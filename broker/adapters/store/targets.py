@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import Row, Select, Table, bindparam, delete, func, insert, select
+from sqlalchemy import Row, Table, bindparam, delete, func, insert, select
 
+from broker.adapters.store.hot import Hot
 from broker.adapters.store.schema import target, target_team, team
-from broker.adapters.store.statements import TenantRows, by_id, put
+from broker.adapters.store.statements import TenantRows, hot_by_id, put
 from broker.adapters.store.values import from_json, to_json
 from broker.core.clock import from_micros, micros
 from broker.core.errors import conflict
@@ -23,9 +24,11 @@ _TEAMS: Final = (
     .scalar_subquery()
 )
 _TARGETS: Final = select(target, _TEAMS.label("teams")).where(target.c.tenant == bindparam("tenant"))
-_TARGET_BY_ID: Final = _TARGETS.where(target.c.id == bindparam("id"))
-_TARGET_BY_NAME: Final = _TARGETS.where(target.c.name == bindparam("name"))
-_TEAM_BY_NAME: Final = select(team).where(team.c.tenant == bindparam("tenant"), team.c.name == bindparam("name"))
+_TARGET_BY_ID: Final = Hot(_TARGETS.where(target.c.id == bindparam("id")))
+_TARGET_BY_NAME: Final = Hot(_TARGETS.where(target.c.name == bindparam("name")))
+_TEAMS_OF_TENANT: Final = select(team).where(team.c.tenant == bindparam("tenant"))
+_TEAM_BY_NAME: Final = Hot(_TEAMS_OF_TENANT.where(team.c.name == bindparam("name")))
+_ALL_TEAMS: Final = Hot(_TEAMS_OF_TENANT.order_by(team.c.name))
 
 
 class _NamedRows(TenantRows):
@@ -46,22 +49,21 @@ class TeamRowsSql(_NamedRows):
     __slots__ = ()
 
     def get(self, team_id: TeamId) -> Team | None:
-        return self._one(by_id(team), id=team_id)
+        return self._one(hot_by_id(team), id=team_id)
 
     def by_name(self, name: str) -> Team | None:
         return self._one(_TEAM_BY_NAME, name=name)
 
     def all(self) -> Sequence[Team]:
-        found = self._conn.execute(select(team).where(team.c.tenant == self._tenant).order_by(team.c.name))
-        return [_team(row) for row in found]
+        return [_team(row) for row in _ALL_TEAMS.named(self._conn, {"tenant": self._tenant})]
 
     def put(self, value: Team) -> None:
         row = {"tenant": self._own(value.tenant), "id": value.id, "name": value.name}
         self._name_must_be_free(team, value.id, value.name)
         put(self._conn, team, row)
 
-    def _one(self, statement: Select[Any], **of: object) -> Team | None:
-        row = self._conn.execute(statement, {"tenant": self._tenant, **of}).one_or_none()
+    def _one(self, statement: Hot, **of: object) -> Team | None:
+        row = statement.one(self._conn, {"tenant": self._tenant, **of})
         return None if row is None else _team(row)
 
 
@@ -90,8 +92,8 @@ class TargetRowsSql(_NamedRows):
             teams = [{"tenant": tenant, "target": value.id, "team": team_id} for team_id in sorted(value.teams)]
             self._conn.execute(insert(target_team), teams)
 
-    def _one(self, statement: Select[Any], **of: object) -> Target | None:
-        row = self._conn.execute(statement, {"tenant": self._tenant, **of}).one_or_none()
+    def _one(self, statement: Hot, **of: object) -> Target | None:
+        row = statement.one(self._conn, {"tenant": self._tenant, **of})
         return None if row is None else _target(row)
 
 

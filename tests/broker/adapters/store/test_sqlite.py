@@ -84,8 +84,14 @@ async def test_waiting_units_share_a_commit(store: SqlStore) -> None:
         if statement == "COMMIT":
             commits.append(statement)
 
+    all_wait = threading.Event()
+
+    async def let_go() -> None:
+        all_wait.set()  # tasks begin in their order: by now every unit is handed over
+
     await store.run_sql(TENANT, lambda conn: raw(conn).set_trace_callback(listen))
-    await race([store.run(TENANT, adds_team(number)) for number in range(64)])
+    first = store.run_sql(TENANT, lambda _: all_wait.wait(5))
+    await race([first, *(store.run(TENANT, adds_team(number)) for number in range(64)), let_go()])
     assert 1 <= len(commits) <= 16
     assert len(await names(store)) == 64
 
