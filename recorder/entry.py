@@ -120,15 +120,19 @@ def encode_entry(fields: Mapping[str, Clear], disclosures: Iterable[Disclosure],
     if digests:
         document |= {"_sd": digests, "_sd_alg": "sha-256"}
     data = canonical.encode(document)
-    parse_entry(data)
+    _read(document, len(data))
     return data
 
 
 def parse_entry(data: bytes) -> Entry:
     """Read one entry strictly; EntryError unless it is exactly what `encode_entry` would have written."""
-    if len(data) > MAX_ENTRY:
+    return _read(canonical.decode(data), len(data))
+
+
+def _read(document: dict[str, Json], size: int) -> Entry:
+    """The entry of a document that has `size` bytes as canonical JSON. Takes the document apart."""
+    if size > MAX_ENTRY:
         raise EntryError(f"entry is longer than {MAX_ENTRY} bytes")
-    document = canonical.decode(data)
     if document.pop("v", None) != 1:
         raise EntryError("entry of an unknown version")
     digests = _digests(document)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final, Protocol
 
 from sqlalchemy import Connection, insert
@@ -180,6 +181,7 @@ def _require_fact(event: str, name: str, value: object) -> None:
         raise EventUnfit(f"{event}: fact {name} is neither an id, a word, a digest nor a number")
 
 
+@lru_cache(maxsize=8_192)  # the same few ids come in every entry of a session
 def _opaque(value: str) -> bool:
     """Nothing, ids, tenants, enumerations, digests, serials, leaf ranges: what tells nothing of a person or a host."""
     return (
