@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import assert_never
 
@@ -52,6 +52,8 @@ __all__ = [
 
 APPROVER_ROLES = frozenset({"owner", "admin", "manager"})
 MAX_QUORUM = 10
+_REMEMBERED = 1_024
+"""Answers kept for a set of policies. The clock is in the question, to the second."""
 
 _ANNOTATIONS = frozenset({"id", "approvers", "roles", "description"})
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -100,6 +102,8 @@ class PolicySet:
         self.version = version
         self._policies = policies
         self._obligations = obligations
+        # The same question has the same answer: policies are pure, and everything they can see is in the question.
+        self._remembered = lru_cache(maxsize=_REMEMBERED)(self._asked)
 
     @classmethod
     def load(cls, sources: Mapping[str, str]) -> PolicySet:
@@ -223,15 +227,28 @@ class PolicySet:
         who = {"type": principal.kind.capitalize(), "id": f"{principal.tenant}/{principal.id}"}
         what = {"type": "Target", "id": f"{target.tenant}/{target.id}"}
         entities = [_principal_entity(who, principal), _target_entity(what, target)]
-        shared = json.dumps(context)
-        requests = [
-            {"principal": who, "action": {"type": "Action", "id": action}, "resource": what, "context": shared}
-            for action in actions
-        ]
         try:
-            results = cedarpy.is_authorized_batch(requests, self._policies, json.dumps(entities), _schema()[1])
+            return self._remembered(
+                (who["type"], who["id"]), what["id"], tuple(actions), json.dumps(context), json.dumps(entities)
+            )
         except Exception as error:  # noqa: BLE001 - one place where every failure of the engine is a denial
             return tuple(_Answer(allowed=False, reasons=(), error=f"{type(error).__name__}: {error}") for _ in actions)
+
+    def _asked(
+        self, who: tuple[str, str], target: str, actions: tuple[str, ...], context: str, entities: str
+    ) -> tuple[_Answer, ...]:
+        """What Cedar answers. Whatever it raises is remembered by nobody."""
+        principal, resource = {"type": who[0], "id": who[1]}, {"type": "Target", "id": target}
+        requests = [
+            {
+                "principal": principal,
+                "action": {"type": "Action", "id": action},
+                "resource": resource,
+                "context": context,
+            }
+            for action in actions
+        ]
+        results = cedarpy.is_authorized_batch(requests, self._policies, entities, _schema()[1])
         return tuple(_answer(result) for result in results)
 
 

@@ -378,3 +378,41 @@ def test_the_version_names_the_sources() -> None:
     assert len(one.version) == 64
     assert one.version != PolicySet.load({"a.cedar": PERMIT_ALL + " "}).version
     assert one.version != PolicySet.load({"b.cedar": PERMIT_ALL}).version
+
+
+LOOKS_AT_EVERYTHING = (
+    PERMIT_ALL
+    + """
+@id("other") forbid (principal, action in [Action::"run", Action::"run_unattended"], resource) when {
+  context.login == "root" || context.opaque || context.egress || context.verified || context.level > 1
+  || context.ceiling < 5 || context.flags.contains("shell") || context.now >= datetime("2026-11-22T03:00:01Z")
+  || resource.name == "web2" || resource.tier == "trusted" || resource.teams.contains(Team::"t1/db")
+  || (resource.hasTag("env") && resource.getTag("env") == "test")
+  || principal.id == "builder"
+};
+"""
+)
+OTHERS = {
+    "login": replace(_action(), login="root"),
+    "opaque": _action(opaque=True),
+    "egress": replace(_action(), egress=True),
+    "verified": _action(verified=True),
+    "class": _action(WRITE),
+    "ceiling": _action(ceiling=INSTALL),
+    "flags": replace(_action(), flags=frozenset({"shell"})),
+    "now": replace(_action(), now=NOW + timedelta(seconds=1)),
+    "name": _action(target=replace(TARGET, name="web2")),
+    "tier": _action(tier=Tier.TRUSTED),
+    "target's teams": _action(target=replace(TARGET, teams=frozenset({"db"}))),
+    "labels": _action(target=replace(TARGET, labels={"env": "test"})),
+    "principal": _action(principal=replace(AGENT, id="builder")),
+}
+
+
+@pytest.mark.parametrize("different", OTHERS.values(), ids=OTHERS.keys())
+def test_an_answer_is_remembered_for_the_very_same_question_alone(different: ActionQuery) -> None:
+    """Whatever a policy can see is part of the question: one difference, and it is asked anew."""
+    policies = PolicySet.load({"x.cedar": LOOKS_AT_EVERYTHING})
+    assert isinstance(policies.decide(_action()), Permit)
+    assert isinstance(policies.decide(different), Deny)
+    assert isinstance(policies.decide(_action()), Permit)
