@@ -148,7 +148,8 @@ class ProposeService:
         return proposal
 
     def _tell(self, action: Action) -> None:
-        self._world.bell.ring(action.tenant, PENDING, action.id)
+        if action.state is ActionState.AWAITING:  # whoever watches what waits reads it all anew
+            self._world.bell.ring(action.tenant, PENDING, action.id)
         self._world.meter.count("actions", command_class=action.command_class.word, state=_after(action))
         if action.state is ActionState.DENIED:
             raise forbidden(
