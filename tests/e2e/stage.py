@@ -22,9 +22,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 from google.protobuf.duration_pb2 import Duration
 
-from broker.init import make_approval_key
 from grantd import Client, asking, records, stepup
 from grantd.cli.signing import find
 from grantd.cli.sshfiles import SshFiles, write
@@ -326,13 +326,15 @@ class House:
     def add_person(self, name: str, role: str) -> None:
         """A person of the team, enrolled, with an approval key of their own."""
         key = self.folder / f"{name}_key"
-        line = make_approval_key(key)
+        made = asyncssh.generate_private_key("ssh-ed25519")
+        made.write_private_key(str(key))
+        key.chmod(0o600)
         message = admin_pb2.AddPersonRequest(
             idempotency_key=asking.new_key(),
             name=name,
             role=role,
             teams=[TEAM],
-            approval_keys=[line],
+            approval_keys=[made.export_public_key().decode().strip()],
             join_for=Duration(seconds=600),
         )
         self.signed(message)
