@@ -1,19 +1,26 @@
 """Logs: one JSON object a line on standard output, for journald. Values only as keys.
 
-Secrets cannot be rendered (Secret).
+Secrets cannot be rendered (Secret); control characters are always escaped; no value floods the log.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
 import logging
+import math
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import structlog
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _MAX_VALUE = 2_000
+_MAX_TRACEBACK = 20_000
+_MAX_ITEMS = 20
+_MAX_DEPTH = 3
 
 
 def configure(level: str, *, stream: TextIO = sys.stdout) -> None:
@@ -25,22 +32,68 @@ def configure(level: str, *, stream: TextIO = sys.stdout) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             _bounded,
-            structlog.processors.JSONRenderer(),
+            structlog.processors.JSONRenderer(serializer=_line),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(file=stream),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(
-        level=logging.WARNING,
-        stream=stream,
-        format='{"level":"%(levelname)s","event":"library.said","logger":"%(name)s"}',
-    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_LibraryLine())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+
+
+class _LibraryLine(logging.Formatter):
+    """What a library says through Python's logging, in the same shape."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said: dict[str, Any] = {
+            "logger": record.name,
+            "message": record.getMessage(),
+            "event": "library.said",
+            "level": record.levelname.lower(),
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
+        }
+        if record.exc_info:
+            said["exception"] = self.formatException(record.exc_info)
+        return _line(_bounded(None, "", said))
 
 
 def _bounded(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """No value floods the log; JSON escapes control characters by itself."""
-    for key, value in event.items():
-        if isinstance(value, str) and len(value) > _MAX_VALUE and key != "exception":
-            event[key] = value[:_MAX_VALUE] + "..."
-    return event
+    return {_cut(key, _MAX_VALUE): _shown(key, value) for key, value in event.items()}
+
+
+def _shown(key: str, value: object) -> object:
+    if key == "exception" and isinstance(value, str):
+        # both ends: where it came from, and what it was
+        half = _MAX_TRACEBACK // 2
+        return value if len(value) <= _MAX_TRACEBACK else f"{value[:half]}\n...\n{value[-half:]}"
+    return _plain(value, _MAX_DEPTH)
+
+
+def _plain(value: object, depth: int) -> object:
+    """The value as JSON has it, or as its repr; never longer than a few lines."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    if isinstance(value, str):
+        return _cut(value, _MAX_VALUE)
+    if depth and isinstance(value, Mapping):
+        first = itertools.islice(value.items(), _MAX_ITEMS)
+        return {_cut(str(key), _MAX_VALUE): _plain(inner, depth - 1) for key, inner in first} | _more(
+            value, {"...": ""}
+        )
+    if depth and isinstance(value, list | tuple | set | frozenset):
+        items = [_plain(inner, depth - 1) for inner in itertools.islice(value, _MAX_ITEMS)]
+        return items if len(value) <= _MAX_ITEMS else [*items, "..."]
+    return _cut(repr(value), _MAX_VALUE)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[:longest] + "..."
+
+
+def _line(event: Mapping[str, Any], **_: object) -> str:
+    """ASCII alone: nothing in it reaches a terminal. DEL is the one control character that JSON lets through."""
+    return json.dumps(event, default=repr, allow_nan=False).replace("\x7f", "\\u007f")
