@@ -81,9 +81,8 @@ def _plain(value: object, depth: int) -> object:
         return _cut(value, _MAX_VALUE)
     if depth and isinstance(value, Mapping):
         first = itertools.islice(value.items(), _MAX_ITEMS)
-        return {_cut(str(key), _MAX_VALUE): _plain(inner, depth - 1) for key, inner in first} | _more(
-            value, {"...": ""}
-        )
+        shown = {_cut(str(key), _MAX_VALUE): _plain(inner, depth - 1) for key, inner in first}
+        return shown if len(value) <= _MAX_ITEMS else {**shown, "...": "..."}
     if depth and isinstance(value, list | tuple | set | frozenset):
         items = [_plain(inner, depth - 1) for inner in itertools.islice(value, _MAX_ITEMS)]
         return items if len(value) <= _MAX_ITEMS else [*items, "..."]
