@@ -253,9 +253,12 @@ class House:
     def jobs(self) -> list[Expiry | Gauges | Renewal | Reviving | Sequencer | Tidying]:
         """The loops; each runs until the process ends."""
         ending, live = self.use_cases.ending, self.world.live
+        late = (ending.write_late, self.use_cases.closing.write_late, self.use_cases.freeze.write_late)
         return [
             self.sequencer,
-            Expiry(store=self.store, ending=ending, ends=self.world.ends, clock=self.clock, meter=self.meter),
+            Expiry(
+                store=self.store, ending=ending, late=late, ends=self.world.ends, clock=self.clock, meter=self.meter
+            ),
             Gauges(store=self.store, live=live, meter=self.meter),
             Tidying(store=self.store, forgetting=self.use_cases.forgetting),
             Renewal(renew_if_due=self.renew_certificate, clock=self.clock),

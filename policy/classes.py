@@ -45,3 +45,16 @@ class Tier(enum.StrEnum):
     APPROVAL = "approval"
     TRUSTED = "trusted"
     CLOSED_LOOP = "closed_loop"
+
+
+_LOOSENESS = {Tier.APPROVAL: 0, Tier.TRUSTED: 1, Tier.CLOSED_LOOP: 2}
+
+
+def stricter(one: Tier, other: Tier) -> Tier:
+    """The tier of the two that lets less run unattended."""
+    return min(one, other, key=_LOOSENESS.__getitem__)
+
+
+def is_looser(tier: Tier, than: Tier) -> bool:
+    """Whether `tier` lets more run unattended than `than`."""
+    return _LOOSENESS[tier] > _LOOSENESS[than]

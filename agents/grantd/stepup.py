@@ -27,13 +27,18 @@ _SERVICE: Final = "grantd.v1.AdminService"
 _NONCE_BYTES: Final = 16
 
 Change: TypeAlias = (
-    admin_pb2.AddPersonRequest | admin_pb2.PutTargetRequest | admin_pb2.PutPolicyRequest | admin_pb2.UnfreezeRequest
+    admin_pb2.AddPersonRequest
+    | admin_pb2.PutTargetRequest
+    | admin_pb2.PutPolicyRequest
+    | admin_pb2.SuspendIdentityRequest
+    | admin_pb2.UnfreezeRequest
 )
 """A request that carries `step_ups`."""
 METHODS: Final[dict[str, type[Change]]] = {
     "AddPerson": admin_pb2.AddPersonRequest,
     "PutTarget": admin_pb2.PutTargetRequest,
     "PutPolicy": admin_pb2.PutPolicyRequest,
+    "SuspendIdentity": admin_pb2.SuspendIdentityRequest,
     "Unfreeze": admin_pb2.UnfreezeRequest,
 }
 

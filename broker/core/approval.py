@@ -57,8 +57,9 @@ def must_be_another(person: IdentityId, *, requester: IdentityId, identity: Iden
 
 def is_enough(approvals: Sequence[Approval], *, quorum: int) -> bool:
     """Whether distinct people said yes often enough. A quorum below one never is."""
-    people = {a.person for a in approvals if a.verdict is Verdict.APPROVE}
-    return quorum >= 1 and len(people) >= quorum
+    yes = [a for a in approvals if a.verdict is Verdict.APPROVE]
+    people, keys = {a.person for a in yes}, {a.key_fingerprint for a in yes}
+    return quorum >= 1 and min(len(people), len(keys)) >= quorum
 
 
 def must_be_fresh(approvals: Sequence[Approval], *, digest: bytes, now: datetime) -> None:

@@ -156,7 +156,7 @@ def check(spec: CertSpec, now: datetime) -> None:
     _check_validity(spec.valid_after, spec.valid_before, limit, now)
     # (4) an egress certificate works from the gateway only; a host or ingress one never carries a command
     _require(spec.ca is Ca.EGRESS or not spec.source_address, "source-address is for egress only")
-    _require(spec.ca is not Ca.EGRESS or _is_address_list(spec.source_address), "egress from named addresses only")
+    _require(spec.ca is not Ca.EGRESS or is_address_list(spec.source_address), "egress from named addresses only")
     _require(spec.ca is Ca.EGRESS or not spec.force_command, "force-command is for egress only")
     _require(_is_command(spec.force_command), "a force-command that sshd can carry")
     _require(spec.ca is not Ca.HOST or not spec.permit_pty, "a host certificate permits nothing")
@@ -239,7 +239,7 @@ def _is_key_id(ca: Ca, key_id: str) -> bool:
     return grant or probe
 
 
-def _is_address_list(addresses: str) -> bool:
+def is_address_list(addresses: str) -> bool:
     """As sshd reads it: addresses or networks without host bits, joined by commas. The whole Internet never counts."""
     try:
         networks = [ipaddress.ip_network(one, strict=True) for one in addresses.split(",")]

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from broker.core.errors import Refusal, conflict, expired
 from broker.core.ids import GrantId, IdentityId, RequestId, TargetId, TenantId
 from broker.core.table import step
-from policy.classes import CommandClass
+from policy.classes import CommandClass, Tier
 
 
 class GrantState(StrEnum):
@@ -84,6 +84,8 @@ class Grant:
     ceiling: CommandClass
     flags: frozenset[str]
     ttl: timedelta
+    tier: Tier
+    """The target's when it was granted: a looser one later counts for new requests only (I-17)."""
     state: GrantState
     approved_at: datetime
     must_start_by: datetime

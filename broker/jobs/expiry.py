@@ -7,6 +7,8 @@ One failing tenant, or a store that fails, never stops the endings of the others
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
+
 import structlog
 
 from broker.core.clock import Clock
@@ -21,11 +23,18 @@ SWEEP_EVERY = 2.0
 """Seconds between two looks at every tenant."""
 
 
+WriteLate = Callable[[], Awaitable[None]]
+"""Writes what the store would not take when it happened; raises Fault if it still does not."""
+
+
 class Expiry:
     """The expiry loop."""
 
-    def __init__(self, *, store: Store, ending: Ending, ends: Ends, clock: Clock, meter: Meter) -> None:
-        self._store, self._ending, self._ends, self._clock, self._meter = store, ending, ends, clock, meter
+    def __init__(
+        self, *, store: Store, ending: Ending, late: Sequence[WriteLate], ends: Ends, clock: Clock, meter: Meter
+    ) -> None:
+        self._store, self._ending, self._late, self._ends = store, ending, late, ends
+        self._clock, self._meter = clock, meter
         self._next_sweep = clock.monotonic()
 
     async def run(self) -> None:
@@ -40,8 +49,16 @@ class Expiry:
         if self._clock.monotonic() >= self._next_sweep:
             self._next_sweep = self._clock.monotonic() + SWEEP_EVERY
             tenants = list(dict.fromkeys([*tenants, *await self._every_tenant()]))
+            await self._write_late()
         for tenant in tenants:
             await self._end(tenant)
+
+    async def _write_late(self) -> None:
+        for write in self._late:
+            try:
+                await write()
+            except Fault as fault:
+                log.warning("expiry.still_unwritten", cause=fault.what)
 
     async def _every_tenant(self) -> list[TenantId]:
         try:
@@ -52,7 +69,6 @@ class Expiry:
 
     async def _end(self, tenant: TenantId) -> None:
         try:
-            await self._ending.write_late()
             done = await self._ending.sweep(tenant)
             await self._ending.retry_due(tenant)
         except Fault as fault:

@@ -5,7 +5,7 @@ Meanwhile every question to the signer is a fault, so nothing is issued; session
 
 from __future__ import annotations
 
-import asyncio
+from asyncio import sleep
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
@@ -58,7 +58,7 @@ class Reviving:
 
     async def _revive(self) -> None:
         while True:
-            await asyncio.sleep(self._pause)
+            await sleep(self._pause)
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
             try:
                 self._child = await self._start()

@@ -7,6 +7,7 @@ import asyncio
 import structlog
 
 from broker.core.errors import Fault
+from broker.core.ids import TenantId
 from broker.service.forgetting import Forgetting
 from broker.service.ports import Store
 
@@ -30,8 +31,17 @@ class Tidying:
     async def step(self) -> None:
         """One pass over every tenant."""
         try:
-            for tenant in await self._store.tenants():
-                dropped = await self._forgetting.run(tenant)
-                log.info("rows.forgotten", tenant=tenant, rows=dropped)
+            tenants = await self._store.tenants()
         except Fault as fault:
             log.warning("tidying.failed", cause=fault.what)
+            return
+        for tenant in tenants:
+            await self._tidy(tenant)
+
+    async def _tidy(self, tenant: TenantId) -> None:
+        try:
+            dropped = await self._forgetting.run(tenant)
+        except Fault as fault:
+            log.warning("tidying.failed", tenant=tenant, cause=fault.what)
+            return
+        log.info("rows.forgotten", tenant=tenant, rows=dropped)

@@ -57,10 +57,10 @@ class AccessServicer:
         size = request.page_size or _PAGE
         after = GrantId(request.page_token) if request.page_token else None
         found = await self._access.list_grants(call.caller, after=after, limit=size)
-        names = await self._names.of(call.caller.tenant, [(g.identity, g.target_id) for g in found])
+        names = await self._names.of(call.caller.tenant, [(g.identity, g.target_id) for g in found.rows])
         return pb.ListGrantsResponse(
-            grants=[grant_out(grant, names) for grant in found],
-            next_page_token=found[-1].id if len(found) == size else "",
+            grants=[grant_out(grant, names) for grant in found.rows],
+            next_page_token=found.next,
         )
 
     async def RevokeGrant(self, request: pb.RevokeGrantRequest, call: Call) -> pb.RevokeGrantResponse:

@@ -56,7 +56,9 @@ class AdminServicer:
         )
 
     async def SuspendIdentity(self, request: pb.SuspendIdentityRequest, call: Call) -> pb.SuspendIdentityResponse:
-        row = await self._people.suspend(call.caller, IdentityId(request.identity_id), request.reason)
+        row = await self._people.suspend(
+            call.caller, IdentityId(request.identity_id), request.reason, change_of(request)
+        )
         names = [team.name for team in await self._people.teams(call.caller) if team.id in row.teams]
         return pb.SuspendIdentityResponse(identity=identity_out(row, names))
 

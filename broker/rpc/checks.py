@@ -205,7 +205,9 @@ RULES: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
             "idempotency_key": _KEY, "name": _NAME, "role": words("viewer", "manager", "admin", "owner"),
             "teams": _TEAMS, "approval_keys": many(8, text(2_048)), "join_for": judged, "step_ups": _STEP_UPS,
         },
-        "SuspendIdentityRequest": {"identity_id": an_id("agent", "person"), "reason": _REASON},
+        "SuspendIdentityRequest": {
+            "identity_id": an_id("agent", "person"), "reason": _REASON, "step_ups": _STEP_UPS,
+        },
         "ListIdentitiesRequest": {"kind": words("", "agent", "person")},
         "AddTeamRequest": {"idempotency_key": _KEY, "name": _NAME},
         "ListTeamsRequest": {},

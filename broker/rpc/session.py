@@ -27,8 +27,8 @@ class SessionServicer:
         after = SessionId(request.page_token) if request.page_token else None
         found = await self._session.page(call.caller, after=after, limit=size)
         return pb.ListSessionsResponse(
-            sessions=[session_out(view) for view in found],
-            next_page_token=found[-1].session.id if len(found) == size else "",
+            sessions=[session_out(view) for view in found.rows],
+            next_page_token=found.next,
         )
 
     async def GetSession(self, request: pb.GetSessionRequest, call: Call) -> pb.GetSessionResponse:

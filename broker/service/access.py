@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -30,6 +30,7 @@ from broker.core.request import (
 from broker.core.roles import Permission, Role, holds
 from broker.service import lookup, story
 from broker.service.ending import Ending
+from broker.service.paging import Page, eyes, seen_page
 from broker.service.policies import ask_access, owner_or_self
 from broker.service.ports import Tx
 from broker.service.wake import PENDING, heard
@@ -96,6 +97,8 @@ class AccessService:
         request = await self._world.store.run(caller.tenant, made.unit)
         self._world.bell.ring(caller.tenant, PENDING, request.id)
         self._world.meter.count("requests", decision=_decision_word(request))
+        if request.state is RequestState.DENIED and made.strangers:
+            raise not_found("target")  # what an agent has nothing to do with does not exist for it (I-46)
         if request.state is RequestState.DENIED:
             raise forbidden(
                 "policy_denied", f"policy does not allow this: {request.note}", "ask for less, or another target"
@@ -142,11 +145,11 @@ class AccessService:
         """One's own grant, or one that the caller's role lets it see."""
         return await self._world.store.read(caller.tenant, lambda tx: seen_grant(tx, caller, grant_id))
 
-    async def list_grants(self, caller: Caller, *, after: GrantId | None, limit: int) -> Sequence[Grant]:
+    async def list_grants(self, caller: Caller, *, after: GrantId | None, limit: int) -> Page[Grant]:
         """A page of grants, newest first, as far as the caller may see them."""
         size = min(limit or _PAGE, _MAX_PAGE)
 
-        def unit(tx: Tx) -> Sequence[Grant]:
+        def unit(tx: Tx) -> Page[Grant]:
             return page_seen(tx, caller, after, size)
 
         return await self._world.store.read(caller.tenant, unit)
@@ -158,12 +161,9 @@ class AccessService:
             The grant, and how many sessions were cut.
         """
         checked_text("reason", reason, MAX_REASON_BYTES)
-        grant = await self.get_grant(caller, grant_id)
-        own = grant.identity == caller.identity
-        if not own:
-            await self._world.store.read(caller.tenant, lambda tx: _may_end(tx, caller, grant))
+        grant = await self._world.store.read(caller.tenant, lambda tx: _endable(tx, caller, grant_id))
         cut = await self._ending.end(grant.tenant, grant.id, EndReason.REVOKED, by=caller.identity)
-        return await self.get_grant(caller, grant_id), cut
+        return await self._world.store.read(caller.tenant, lambda tx: tx.grants.get(grant_id)) or grant, cut
 
 
 class _Drafting:
@@ -171,6 +171,8 @@ class _Drafting:
 
     def __init__(self, world: World, caller: Caller, wish: Wish, now: datetime) -> None:
         self._world, self._caller, self._wish, self._now = world, caller, wish, now
+        self.strangers = False
+        """Whether identity and target have no team in common."""
 
     def unit(self, tx: Tx) -> AccessRequest:
         """Decides and writes; runs in one transaction."""
@@ -185,12 +187,13 @@ class _Drafting:
             return earlier
         target = tx.targets.by_name(wish.target)
         if target is None or wish.login not in {login.name for login in target.logins}:
-            raise not_found("target or login")
+            raise not_found("target")
         policies = self._world.policies.in_force(tx)
         decision = ask_access(
             policies, tx, identity, target, login=wish.login, ceiling=wish.ceiling, flags=wish.flags,
             ttl=wish.ttl, now=self._now,
         )  # fmt: skip
+        self.strangers = identity.role is Role.AGENT and not (identity.teams & target.teams)
         request = self._draft(identity, target, decision, policies.version)
         if isinstance(decision, NeedsApproval):
             self._within_limits(tx)
@@ -258,6 +261,9 @@ class _Drafting:
 
 def approve(world: World, tx: Tx, request: AccessRequest, *, now: datetime, actor: str) -> AccessRequest:
     """PENDING -> APPROVED: makes the grant, whose TTL runs from its first use."""
+    target = tx.targets.get(request.target_id)
+    if target is None:
+        raise not_found("target")
     grant = Grant(
         tenant=request.tenant,
         id=GrantId(ids.render("grant", world.entropy.token(16))),
@@ -271,6 +277,7 @@ def approve(world: World, tx: Tx, request: AccessRequest, *, now: datetime, acto
         ceiling=request.ceiling,
         flags=request.flags,
         ttl=request.ttl,
+        tier=target.tier,
         state=GrantState.APPROVED,
         approved_at=now,
         must_start_by=now + MUST_START_WITHIN,
@@ -295,17 +302,17 @@ def seen_grant(tx: Tx, caller: Caller, grant_id: GrantId) -> Grant:
     return grant
 
 
-def page_seen(tx: Tx, caller: Caller, after: GrantId | None, size: int) -> Sequence[Grant]:
+def page_seen(tx: Tx, caller: Caller, after: GrantId | None, size: int) -> Page[Grant]:
     """At most `size` grants after `after` that the caller may see, newest first."""
     own = caller.identity if caller.role is Role.AGENT else None
-    found: list[Grant] = []
-    while len(found) < size:
-        page = tx.grants.page(identity=own, after=after, limit=size)
-        found += [grant for grant in page if _sees(tx, caller, grant)]
-        if len(page) < size:
-            break
-        after = page[-1].id
-    return found[:size]
+    sees = eyes(tx, caller)
+    return seen_page(
+        lambda last, limit: tx.grants.page(identity=own, after=GrantId(last) if last else None, limit=limit),
+        lambda grant: grant.identity == caller.identity or sees(grant.target_id),
+        lambda grant: grant.id,
+        after=after,
+        size=size,
+    )
 
 
 def _sees(tx: Tx, caller: Caller, grant: Grant) -> bool:
@@ -321,15 +328,20 @@ def _seen_request(tx: Tx, caller: Caller, request_id: RequestId) -> AccessReques
     return request
 
 
-def _may_end(tx: Tx, caller: Caller, grant: Grant) -> None:
-    """Another's grant is ended by those who may cut its sessions; an agent's owner may always (I-02)."""
+def _endable(tx: Tx, caller: Caller, grant_id: GrantId) -> Grant:
+    """A grant that the caller may end: its own, its own agent's, or one whose sessions it may cut (I-02)."""
+    grant = tx.grants.get(grant_id)
+    if grant is None:
+        raise not_found("grant")
     identity = tx.identities.get(grant.identity)
-    if identity is not None and identity.owner == caller.identity:
-        return
+    if grant.identity == caller.identity or (identity is not None and identity.owner == caller.identity):
+        return grant
+    seen_grant(tx, caller, grant_id)
     if not holds(caller.role, Permission.SESSION_TERMINATE):
         raise forbidden(
             "not_permitted", "your role does not end the grants of others", "ask a manager of the target's team"
         )
+    return grant
 
 
 def _decision_word(request: AccessRequest) -> str:

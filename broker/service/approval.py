@@ -10,22 +10,25 @@ from broker.core import action as actions
 from broker.core import ids
 from broker.core import request as requests
 from broker.core.action import APPROVAL_FOR, Action, ActionEvent, ActionState
-from broker.core.approval import Approval, Subject, Verdict, is_enough, must_be_another
+from broker.core.approval import Approval, Subject, Verdict, is_enough, must_be_another, must_be_fresh
 from broker.core.errors import Refusal, conflict, forbidden, not_found
 from broker.core.events import AuditEvent
-from broker.core.identity import Caller, Identity, Target
+from broker.core.identity import Caller, Identity, IdentityStatus, Target
 from broker.core.ids import ActionId, ApprovalId, RequestId, TenantId
 from broker.core.records import APPROVAL_NAMESPACE, denial_record
-from broker.core.request import AccessRequest, RequestEvent, checked_text
+from broker.core.request import AccessRequest, RequestEvent, RequestState, checked_text
 from broker.core.sshsig import verify
 from broker.service import lookup, story
 from broker.service.access import approve as approve_access
 from broker.service.policies import ask_action, ask_approve
 from broker.service.ports import Tx
+from broker.service.sight import classify
+from broker.service.start import still_decides
 from broker.service.wake import PENDING, heard
 from broker.service.world import World
+from policy.classes import stricter
 from policy.engine import NeedsApproval, Permit
-from policy.shell import Refused, classify
+from policy.shell import Refused
 from policy.shell import Verdict as ShellVerdict
 
 MAX_NOTE_BYTES = 512
@@ -90,10 +93,15 @@ class ApprovalService:
 
     async def get(self, caller: Caller, subject_id: str) -> Pending:
         """One thing that waits."""
-        for item in await self.pending(caller):
-            if item.id == subject_id:
-                return item
-        raise not_found("pending request or action")
+        now = self._world.clock.now()
+
+        def unit(tx: Tx) -> Pending:
+            subject = _subject(tx, subject_id)
+            if subject is None or not _waits(subject, now) or not _shows(tx, caller, subject):
+                raise not_found("pending request or action")
+            return _item(self._world, tx, subject, now)
+
+        return await self._world.store.read(caller.tenant, unit)
 
     async def decide(self, caller: Caller, vote: Vote) -> Standing:
         """Takes a signed yes or no.
@@ -140,13 +148,17 @@ class _Decision:
 
     def unit(self, tx: Tx) -> Standing:
         """Numbered as the checks are: nothing is written before the last one passed."""
-        # (1) the tenant is not frozen; the voter may act; the thing exists, for this voter's eyes, and waits
+        # (1) the tenant is not frozen; the voter may act; the thing exists, for this voter's eyes, and waits (I-46)
         lookup.not_frozen(tx)
         person = lookup.active(tx, self.caller.identity)
-        subject = self._subject(tx)
-        target = tx.targets.get(subject.target_id)
-        if target is None or not lookup.sees_target(self.caller, target):
+        subject = _subject(tx, self.vote.id)
+        target = None if subject is None else tx.targets.get(subject.target_id)
+        if subject is None or target is None or not lookup.sees_target(self.caller, target):
             raise not_found("pending request or action")
+        if isinstance(subject, Action):
+            actions.must_be_open(subject, self.now)
+        else:
+            requests.must_be_open(subject, self.now)
         # (2) it is another's
         must_be_another(person.id, requester=subject.requester, identity=subject.identity)
         # (3) what was shown is what waits, and the target is still the one that was shown
@@ -163,17 +175,6 @@ class _Decision:
         tx.approvals.add(self._approval(person, subject, key))
         return self._apply(tx, subject)
 
-    def _subject(self, tx: Tx) -> Action | AccessRequest:
-        action = tx.actions.get(ActionId(self.vote.id))
-        if action is not None:
-            actions.must_be_open(action, self.now)
-            return action
-        request = tx.requests.get(RequestId(self.vote.id))
-        if request is None:
-            raise not_found("pending request or action")
-        requests.must_be_open(request, self.now)
-        return request
-
     def _must_stand(self, tx: Tx, subject: Action | AccessRequest, target: Target) -> None:
         """What a yes rests on is still as it was when it was asked (I-14). A no needs nothing."""
         if lookup.host_key_sha256(target) != subject.host_key:
@@ -184,15 +185,19 @@ class _Decision:
         if asker is None or asker.key != subject.identity_key:
             raise conflict("key_changed", "whoever asked has another key since", "the agent must ask again")
         tier = subject.tier if isinstance(subject, Action) else target.tier
-        if target.tier is not tier or self.world.policies.in_force(tx).version != subject.policy_version:
+        # an action's tier may be its grant's, which is stricter than the target's: only a stricter target voids it
+        if (
+            stricter(target.tier, tier) is not tier
+            or self.world.policies.in_force(tx).version != subject.policy_version
+        ):
             raise conflict(
                 "policy_changed", "the tier or the policy changed since this was asked", "the agent must ask again"
             )
 
     def _may_decide(self, tx: Tx, person: Identity, subject: Action | AccessRequest, target: Target) -> None:
         requester = tx.identities.get(subject.identity)
-        if requester is None:
-            raise not_found("identity")
+        if requester is None or requester.status is not IdentityStatus.ACTIVE:
+            raise conflict("requester_suspended", "whoever asked is suspended", "nothing: it will be taken back")
         wanted = subject.command_class if isinstance(subject, Action) else subject.ceiling
         policies = self.world.policies.in_force(tx)
         answer = ask_approve(policies, tx, person, requester, target, command_class=wanted, now=self.now)
@@ -217,7 +222,9 @@ class _Decision:
 
     def _apply(self, tx: Tx, subject: Action | AccessRequest) -> Standing:
         kind = Subject.ACTION if isinstance(subject, Action) else Subject.ACCESS
-        votes = tx.approvals.of(kind, subject.id)
+        roles = subject.approver_roles
+        votes = [vote for vote in tx.approvals.of(kind, subject.id) if still_decides(tx, vote, roles)]
+        must_be_fresh(votes, digest=subject.digest(), now=self.now)
         tx.audit.append(self._told(subject), self.now)
         waited = self.now - (subject.proposed_at if isinstance(subject, Action) else subject.created_at)
         if self.vote.verdict is Verdict.DENY:
@@ -266,6 +273,10 @@ class _Decision:
         )
 
 
+def _subject(tx: Tx, subject_id: str) -> Action | AccessRequest | None:
+    return tx.actions.get(ActionId(subject_id)) or tx.requests.get(RequestId(subject_id))
+
+
 def _roles(subject: Action | AccessRequest) -> str:
     return ", ".join(sorted(subject.approver_roles))
 
@@ -278,6 +289,10 @@ def _pending(world: World, tx: Tx, caller: Caller) -> Sequence[Pending]:
     ]
     seen = [_item(world, tx, s, now) for s in waiting if now < s.expires_at and _shows(tx, caller, s)]
     return sorted(seen, key=lambda item: item.subject.expires_at)
+
+
+def _waits(subject: Action | AccessRequest, now: datetime) -> bool:
+    return subject.state in (ActionState.AWAITING, RequestState.PENDING) and now < subject.expires_at
 
 
 def _shows(tx: Tx, caller: Caller, subject: Action | AccessRequest) -> bool:

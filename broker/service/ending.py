@@ -133,6 +133,14 @@ class Ending:
         live = [g for g in tx.grants.in_states(LIVE) if only is None or g.identity in only]
         return [self._end_in(tx, grant, reason, by=by) for grant in live]
 
+    def withdraw_all_in(self, tx: Tx, identity: IdentityId, *, by: str) -> None:
+        """Takes back every request of an identity that still waits, inside a caller's transaction."""
+        now = self._world.clock.now()
+        for request in (waiting for waiting in tx.requests.pending() if waiting.identity == identity):
+            cancelled = advance_request(request, RequestEvent.CANCEL, note="its requester was suspended")
+            tx.requests.put(cancelled)
+            tx.audit.append(story.of_request("access.cancelled", cancelled, actor=by), now)
+
     async def _cut(self, scope: Scope, reason: str) -> Cut:
         started = self._world.clock.monotonic()
         cut = await self._world.live.cut(scope, reason, within=CUT_WITHIN)

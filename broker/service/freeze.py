@@ -29,6 +29,7 @@ class FreezeService:
 
     def __init__(self, world: World, ending: Ending) -> None:
         self._world, self._ending = world, ending
+        self._unwritten: dict[TenantId, tuple[Caller, str]] = {}
 
     async def freeze(self, caller: Caller, reason: str) -> int:
         """Cuts every session of the tenant, ends every grant, issues nothing more. Repeating it is harmless.
@@ -37,12 +38,28 @@ class FreezeService:
             How many sessions were cut.
 
         Raises:
-            StoreFault: everything was cut and this process issues nothing, but it is not written down: call again.
+            StoreFault: everything was cut and this process issues nothing, but it is not written down yet: it will be
+            as soon as the store takes it.
         """
         checked_text("reason", reason, MAX_REASON_BYTES)
         tenant = caller.tenant
         self._world.live.close(tenant)
         cut = await self._ending.freeze_cut(tenant)
+        self._unwritten[tenant] = (caller, reason)
+        try:
+            await self._write(tenant)
+        except StoreFault:
+            log.exception("freeze.unwritten", tenant=tenant)
+            raise
+        return cut
+
+    async def write_late(self) -> None:
+        """Writes the freezes that the store would not take when they happened: a restart must not lift them."""
+        for tenant in list(self._unwritten):
+            await self._write(tenant)
+
+    async def _write(self, tenant: TenantId) -> None:
+        caller, reason = self._unwritten[tenant]
         now = self._world.clock.now()
 
         def unit(tx: Tx) -> None:
@@ -51,14 +68,10 @@ class FreezeService:
                 tx.audit.append(_told("system.frozen", caller, reason), now)
             self._ending.end_all_in(tx, EndReason.FROZEN, by=caller.identity, only=None)
 
-        try:
-            await self._world.store.run(tenant, unit)
-        except StoreFault:
-            log.exception("freeze.unwritten", tenant=tenant)
-            raise
+        await self._world.store.run(tenant, unit)
+        self._unwritten.pop(tenant, None)
         await self._ending.retry_due(tenant)
         self._world.bell.ring_all(tenant)
-        return cut
 
     async def unfreeze(self, caller: Caller, reason: str, change: Change) -> None:
         """Lifts it; a second person signs where the tenant has two who could. What was ended stays ended."""
@@ -72,6 +85,7 @@ class FreezeService:
                 tx.audit.append(_told("system.unfrozen", caller, reason), now)
 
         await self._world.store.run(caller.tenant, unit)
+        self._unwritten.pop(caller.tenant, None)
         self._world.live.reopen(caller.tenant)
 
     async def restore(self, tenant: TenantId) -> None:

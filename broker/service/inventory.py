@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from broker.core import ids
+from broker.core.cert import is_address_list
 from broker.core.errors import invalid, not_found
 from broker.core.events import AuditEvent
 from broker.core.identity import Caller, Login, Target
@@ -21,13 +22,12 @@ from broker.service import lookup, story
 from broker.service.ports import Finding, Tx
 from broker.service.stepup import Change, signed_by
 from broker.service.world import World
-from policy.classes import Tier
+from policy.classes import Tier, is_looser
 
 MAX_LABELS = 32
 MAX_LOGINS = 16
 _HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}")
 _LABEL = re.compile(r"[A-Za-z0-9._/-]{1,64}")
-_LOOSER = {Tier.APPROVAL: 0, Tier.TRUSTED: 1, Tier.CLOSED_LOOP: 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ class InventoryService:
                 return earlier
             before = tx.targets.by_name(given.name)
             signed_by(
-                tx, caller, change, permission=Permission.TARGET_WRITE, second=_raises_autonomy(before, given), now=now
+                tx, caller, change, permission=Permission.TARGET_WRITE, second=_raises_power(before, given), now=now
             )
             target = Target(
                 tenant=caller.tenant,
@@ -145,10 +145,19 @@ class InventoryService:
         return self._world.targets.sshd_lines(target, ca.line())
 
 
-def _raises_autonomy(before: Target | None, given: TargetInput) -> bool:
-    """A new target counts as coming from the strictest tier."""
-    now = Tier.APPROVAL if before is None else before.tier
-    return _LOOSER[given.tier] > _LOOSER[now]
+def _raises_power(before: Target | None, given: TargetInput) -> bool:
+    """Whether more can be done with it than before: a looser tier, other logins, certificates that work from elsewhere.
+
+    A new target counts as coming from the strictest tier.
+    """
+    if before is None:
+        return is_looser(given.tier, Tier.APPROVAL)
+    return (
+        is_looser(given.tier, before.tier)
+        or set(given.logins) != set(before.logins)
+        or given.source_address != before.source_address
+        or (before.seal_reads and not given.seal_reads)
+    )
 
 
 def _team_ids(tx: Tx, names: frozenset[str]) -> frozenset[TeamId]:
@@ -172,7 +181,7 @@ def _check(given: TargetInput) -> None:
         _LABEL.fullmatch(k) and _LABEL.fullmatch(v) for k, v in given.labels.items()
     ):
         raise invalid("bad_label", "at most 32 labels of letters, digits, '.', '_', '/' and '-'")
-    if given.source_address and not re.fullmatch(r"[0-9a-fA-F.:/,]{2,128}", given.source_address):
+    if given.source_address and not is_address_list(given.source_address):
         raise invalid("bad_source_address", "the source address is an address or a CIDR list")
 
 

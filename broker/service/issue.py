@@ -11,7 +11,7 @@ from datetime import datetime
 from broker.core import ids
 from broker.core.cert import gateway_user, ingress_spec
 from broker.core.clock import Instant
-from broker.core.errors import forbidden, invalid, not_found
+from broker.core.errors import exhausted, forbidden, invalid, not_found
 from broker.core.grant import Grant, GrantState, first_use
 from broker.core.identity import Caller, Target
 from broker.core.ids import CredentialId, GrantId
@@ -43,6 +43,10 @@ class TokenCredential:
     credential: CredentialId
     token: str
     not_after: datetime
+
+
+ISSUED_KINDS = ("ssh", "token")
+"""What counts against a grant's cap; egress certificates are the broker's own."""
 
 
 class IssueService:
@@ -129,6 +133,8 @@ class IssueService:
             )  # fmt: skip
             if isinstance(answer, Deny):
                 raise forbidden("policy_denied", f"policy no longer allows this: {', '.join(answer.reasons)}")
+            if tx.credentials.count(grant_id, ISSUED_KINDS) >= self._world.limits.credentials_per_grant:
+                raise exhausted("too_many_credentials", "the grant has issued as many as it may", "use one of them")
             grant = first_use(before, instant.wall)
             self._world.leases.must_last(grant, instant)
             if before.state is GrantState.APPROVED:

@@ -35,12 +35,7 @@ class Leases:
         Raises:
             Refusal: `clock_moved_back`: nothing is issued or run until the clock has caught up.
         """
-        high = self._high
-        if high is None or instant.wall >= high.wall:
-            self._high = instant
-            return instant
-        expected = high.wall + timedelta(seconds=max(0.0, instant.mono - high.mono))
-        if expected - instant.wall > MAX_STEP_BACK:
+        if self.behind(instant) > MAX_STEP_BACK:
             raise Refusal(
                 "clock_moved_back",
                 "the broker's clock moved back; nothing is issued until it is right again",
@@ -48,6 +43,18 @@ class Leases:
                 way_out="an operator must check the broker's clock",
             )
         return instant
+
+    def behind(self, instant: Instant) -> timedelta:
+        """How far the wall clock is behind where the monotonic one says it must be; remembers the furthest reading.
+
+        Time that passed on the monotonic clock has passed: a wall clock that was set back while nobody looked shows
+        too.
+        """
+        high = self._high or instant
+        expected = high.wall + timedelta(seconds=max(0.0, instant.mono - high.mono))
+        if expected - instant.wall <= MAX_STEP_BACK and instant.wall >= high.wall:
+            self._high = instant
+        return expected - instant.wall
 
     def left(self, grant: Grant, instant: Instant) -> float:
         """Seconds until the grant ends, never more than at any earlier call; zero or less means over."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
+from broker.core.action import Action
 from broker.core.errors import Blame, Refusal, conflict, forbidden, invalid, not_found
 from broker.core.grant import Grant
 from broker.core.identity import Caller, Identity, IdentityStatus, Target
@@ -12,6 +13,7 @@ from broker.core.ids import GrantId, IdentityId
 from broker.core.roles import TEAM_BOUND, Role
 from broker.core.sshwire import parse_line
 from broker.service.ports import Tx
+from policy.classes import CommandClass
 
 _MAX_KEY = 64
 
@@ -93,3 +95,20 @@ def checked_key(key: str) -> str:
     if not key or len(key) > _MAX_KEY or not key.isascii() or not key.isprintable():
         raise invalid("bad_idempotency_key", "the idempotency key must be 1 to 64 printable characters")
     return key
+
+
+def only_reads(action: Action) -> bool:
+    """Whether an action was classed as nothing but observing."""
+    return action.command_class is CommandClass.READ and not action.opaque
+
+
+def effective_login(target: Target, login: str, *, reads: bool) -> str:
+    """The login that a command runs as: the grant's, or for reads the unprivileged one that stands in for it.
+
+    Raises:
+        Refusal: the target no longer has this login.
+    """
+    entry = next((known for known in target.logins if known.name == login), None)
+    if entry is None:
+        raise conflict("target_changed", "the target no longer has this login", "request access again")
+    return (entry.read_login or entry.name) if reads else entry.name

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from broker.core import ids
-from broker.core.errors import forbidden, invalid, not_found
+from broker.core.errors import conflict, forbidden, invalid, not_found
 from broker.core.events import AuditEvent
 from broker.core.grant import EndReason
 from broker.core.identity import Caller, Identity, IdentityKind, IdentityStatus, Team
@@ -76,8 +76,11 @@ class PeopleService:
             raise invalid("approval_key_needed", "a person needs 1 to 8 approval keys", "pass an OpenSSH public key")
         return await self._add(caller, newcomer, change=change)
 
-    async def suspend(self, caller: Caller, identity_id: IdentityId, reason: str) -> Identity:
+    async def suspend(self, caller: Caller, identity_id: IdentityId, reason: str, change: Change) -> Identity:
         """Suspends an identity: its certificate stops working, its grants end, its sessions are cut.
+
+        An agent at once; a person against the caller's fresh signature, and another person's where somebody beside the
+        two could make this change.
 
         Repeating it is harmless.
 
@@ -86,18 +89,22 @@ class PeopleService:
         """
         checked_text("reason", reason, 512)
         now = self._world.clock.now()
-        await self._world.store.read(caller.tenant, lambda tx: _may_suspend(tx, caller, identity_id))
-        await self._ending.cut_sessions(caller.tenant, identity_id)
+        row = await self._world.store.read(caller.tenant, lambda tx: _may_suspend(tx, caller, identity_id))
+        if row.kind is IdentityKind.AGENT:
+            await self._ending.cut_sessions(caller.tenant, identity_id)
 
         def unit(tx: Tx) -> Identity:
             row = _may_suspend(tx, caller, identity_id)
             if row.status is IdentityStatus.SUSPENDED:
                 return row
+            if row.kind is IdentityKind.PERSON:
+                signed_by(tx, caller, change, permission=Permission.PERSON_WRITE, second=True, now=now, besides=row.id)
             suspended = replace(row, status=IdentityStatus.SUSPENDED)
             tx.identities.put(suspended)
             name = "agent.removed" if row.kind is IdentityKind.AGENT else "person.removed"
             tx.audit.append(_told(name, suspended, caller, reason=reason), now)
             self._ending.end_all_in(tx, EndReason.IDENTITY_REMOVED, by=caller.identity, only=frozenset({row.id}))
+            self._ending.withdraw_all_in(tx, row.id, by=caller.identity)
             return suspended
 
         row = await self._world.store.run(caller.tenant, unit)
@@ -156,7 +163,8 @@ class PeopleService:
 
         def unit(tx: Tx) -> Identity:
             if change is not None:
-                signed_by(tx, caller, change, permission=Permission.PERSON_WRITE, second=False, now=now)
+                second = RANK[newcomer.role] >= RANK[Role.ADMIN]
+                signed_by(tx, caller, change, permission=Permission.PERSON_WRITE, second=second, now=now)
             row = self._invited(tx, caller, newcomer, keys, now)
             tx.identities.put_join(
                 JoinToken(
@@ -188,6 +196,10 @@ class PeopleService:
             return earlier
         if tx.identities.by_name(newcomer.kind, newcomer.name) is not None:
             raise invalid("name_taken", f"an {newcomer.kind} of this name exists", "choose another name")
+        if any(set(keys) & set(other.approval_keys) for other in tx.identities.all()):
+            raise conflict(
+                "key_taken", "somebody signs with this approval key already", "everybody has keys of their own"
+            )
         row = Identity(
             tenant=caller.tenant,
             id=IdentityId(ids.render(newcomer.kind, self._world.entropy.token(16))),

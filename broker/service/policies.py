@@ -14,7 +14,7 @@ from broker.core.identity import Identity, IdentityKind, Target
 from broker.core.ids import IdentityId
 from broker.core.roles import Role
 from broker.service.ports import Tx
-from policy.classes import CommandClass
+from policy.classes import CommandClass, Tier, stricter
 from policy.engine import (
     AccessQuery,
     ActionQuery,
@@ -68,13 +68,13 @@ def principal(tx: Tx, identity: Identity) -> Principal:
     )
 
 
-def resource(tx: Tx, target: Target) -> Resource:
-    """A target as policy sees it; teams by name."""
+def resource(tx: Tx, target: Target, *, tier: Tier | None = None) -> Resource:
+    """A target as policy sees it, under the given tier where that is not its own; teams by name."""
     return Resource(
         id=target.id,
         name=target.name,
         tenant=target.tenant,
-        tier=target.tier,
+        tier=tier or target.tier,
         teams=team_names(tx, target.teams),
         labels=target.labels,
     )
@@ -105,9 +105,10 @@ def ask_action(
     """May this command run under this grant, unattended or with a person?"""
     return policies.decide(
         ActionQuery(
-            principal=principal(tx, identity), target=resource(tx, target), login=grant.login,
-            command_class=seen.command_class, opaque=seen.opaque, egress=seen.egress, ceiling=grant.ceiling,
-            verified=verified, flags=grant.flags, now=now,
+            principal=principal(tx, identity),
+            target=resource(tx, target, tier=stricter(target.tier, grant.tier)),
+            login=grant.login, command_class=seen.command_class, opaque=seen.opaque, egress=seen.egress,
+            ceiling=grant.ceiling, verified=verified, flags=grant.flags, now=now,
         )
     )  # fmt: skip
 

@@ -230,12 +230,12 @@ class ActionRows(Protocol):
         ...
 
     def count_awaiting(self, identity: IdentityId | None) -> int: ...
-    def awaiting_with_key(self, key: bytes) -> Action | None:
-        """The AWAITING action with this action key, if any (a retry merges into it)."""
+    def awaiting_with_key(self, key: bytes, grant: GrantId) -> Action | None:
+        """The AWAITING action of a grant with this action key, if any (a retry merges into it)."""
         ...
 
-    def denied_since(self, key: bytes, since: datetime) -> Action | None:
-        """The newest action with this key that a person denied at or after `since` (cool-down)."""
+    def denied_since(self, key: bytes, identity: IdentityId, since: datetime) -> Action | None:
+        """The newest action of an identity with this key that a person denied at or after `since` (cool-down)."""
         ...
 
     def page(
@@ -266,6 +266,9 @@ class SessionRows(Protocol):
 class CredentialRows(Protocol):
     def add(self, credential: Credential) -> None: ...
     def by_serial(self, kind: str, serial: str) -> Credential | None: ...
+    def count(self, grant: GrantId, kinds: Iterable[str]) -> int:
+        """How many of these kinds a grant has issued."""
+        ...
 
 
 class PolicyRows(Protocol):

@@ -33,15 +33,18 @@ from broker.core.identity import Caller, Identity, Target
 from broker.core.ids import ActionId, GrantId
 from broker.core.request import MAX_REASON_BYTES, checked_text
 from broker.service import lookup, story
+from broker.service.closing import Closing
 from broker.service.ending import Ending
 from broker.service.policies import ask_action, owner_or_self
 from broker.service.ports import Tx
+from broker.service.shield import settled, to_the_end
+from broker.service.sight import classify
 from broker.service.start import Start, Ticket
 from broker.service.wake import PENDING
 from broker.service.world import World
-from policy.classes import CommandClass
+from policy.classes import CommandClass, stricter
 from policy.engine import Decision, Deny, NeedsApproval, Permit
-from policy.shell import Classified, Refused, Verdict, classify
+from policy.shell import Classified, Refused, Verdict
 
 _METHOD = "Execute"
 
@@ -89,8 +92,8 @@ class Forecast:
 class ProposeService:
     """Classify, preview, propose."""
 
-    def __init__(self, world: World, start: Start, ending: Ending) -> None:
-        self._world, self._start, self._ending = world, start, ending
+    def __init__(self, world: World, start: Start, ending: Ending, closing: Closing) -> None:
+        self._world, self._start, self._ending, self._closing = world, start, ending, closing
 
     def classify(self, line: bytes) -> Verdict:
         """The classifier alone; touches nothing."""
@@ -99,7 +102,7 @@ class ProposeService:
     def only_reads(self, line: bytes) -> bool:
         """Whether the classifier proves a command to be a read; False for whatever it refuses."""
         seen = classify(line)
-        return isinstance(seen, Classified) and seen.command_class is CommandClass.READ and not seen.opaque
+        return isinstance(seen, Classified) and _reads(seen)
 
     async def preview(self, caller: Caller, grant_id: GrantId, command: CommandInput) -> Forecast:
         """What would happen; writes nothing, starts no TTL."""
@@ -143,7 +146,11 @@ class ProposeService:
         draft = _Draft(
             self._world, self._start, caller, grant_id, command, seen, idempotency_key, reason, door, instant
         )
-        proposal = await self._world.store.run(caller.tenant, draft.unit)
+        proposal, cancelled = await settled(self._world.store.run(caller.tenant, draft.unit))
+        if cancelled is not None:
+            if proposal.ticket is not None:
+                await to_the_end(self._closing.abandon(proposal.ticket))
+            raise cancelled
         self._tell(proposal.action)
         return proposal
 
@@ -240,7 +247,7 @@ class _Draft:
             identity_key=self.caller.key,
             target_id=target.id,
             host_key=grant.host_key,
-            login=grant.login,
+            login=lookup.effective_login(target, grant.login, reads=_reads(self.seen)),
             command=self.command.line,
             cwd=self.command.cwd,
             env=self.command.env,
@@ -251,7 +258,7 @@ class _Draft:
             opaque=self.seen.opaque,
             egress=self.seen.egress,
             outlives=self.seen.outlives,
-            tier=target.tier,
+            tier=stricter(target.tier, grant.tier),
             verification=None,
             rollback=(),
             not_after=grant.not_after,
@@ -291,13 +298,13 @@ class _Draft:
 
     def _ask(self, tx: Tx, action: Action) -> Action:
         """AWAITING; a retry of what already waits merges into it, a retry of what was just denied is refused (I-19)."""
-        waiting = tx.actions.awaiting_with_key(action.key())
-        if waiting is not None and waiting.grant_id == action.grant_id:
+        waiting = tx.actions.awaiting_with_key(action.key(), action.grant_id)
+        if waiting is not None:
             if _same_ground(waiting, action):
                 return waiting
             self._withdraw(tx, waiting)
         since = self.instant.wall - self.world.limits.denial_cools_for
-        if tx.actions.denied_since(action.key(), since) is not None:
+        if tx.actions.denied_since(action.key(), action.identity, since) is not None:
             raise forbidden(
                 "recently_denied",
                 "a person denied this very action a moment ago",
@@ -336,6 +343,10 @@ class _Draft:
             and "stream_stdin" not in grant.flags
         ):
             raise _needs_flag()
+
+
+def _reads(seen: Classified) -> bool:
+    return seen.command_class is CommandClass.READ and not seen.opaque
 
 
 def _same_ground(waiting: Action, action: Action) -> bool:

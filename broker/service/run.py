@@ -10,50 +10,37 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 
 import structlog
 
 from broker.core import ids
-from broker.core.action import Action, ActionState, Outcome, finish
-from broker.core.errors import Fault, Refusal, StoreFault, not_found
+from broker.core.action import Action, ActionState, Outcome
+from broker.core.errors import Fault, Refusal, not_found
 from broker.core.identity import Caller
 from broker.core.ids import ActionId, CredentialId
-from broker.service import story
+from broker.service import lookup, story
+from broker.service.closing import CALLER_GONE, Closing, Ended, cut
 from broker.service.live import LiveSession
-from broker.service.ports import Credential, ExecPlan, Session, SessionState, Tx
+from broker.service.ports import Credential, ExecPlan, Session, Tx
 from broker.service.pump import CutShort, Inlet, Outlet, Pump, guard
-from broker.service.shield import to_the_end
+from broker.service.shield import settled, to_the_end
 from broker.service.start import Start, Ticket
 from broker.service.wake import heard
 from broker.service.world import World
-from policy.classes import CommandClass
 from recorder.errors import RecorderFailed
 from recorder.sink import RecordingSink
 from recorder.track import Commitment
 from recorder.track import Outcome as RecordedOutcome
 
 log = structlog.get_logger()
-_WRITE_TRIES = 3
-_CALLER_GONE = "caller_gone"
-_KEY_CHANGED = "host_key_changed"
-"""A replaced host, or somebody between: said in the log as an event of its own, for whoever is on watch."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Ended:
-    """How a run came out, before it is written."""
-
-    outcome: Outcome
-    cut: bool
 
 
 class RunService:
     """Starts decided actions and runs them."""
 
-    def __init__(self, world: World, start: Start) -> None:
-        self._world, self._start = world, start
+    def __init__(self, world: World, start: Start, closing: Closing) -> None:
+        self._world, self._start, self._closing = world, start, closing
 
     async def start(self, caller: Caller, action_id: ActionId, *, door: str) -> Ticket:
         """ALLOWED -> RUNNING for an action that waited.
@@ -70,7 +57,11 @@ class RunService:
             self._world.leases.must_last(grant, instant)
             return self._start.begin(tx, action, grant, target, door=door, instant=instant)
 
-        return await self._world.store.run(caller.tenant, unit)
+        ticket, cancelled = await settled(self._world.store.run(caller.tenant, unit))
+        if cancelled is not None:
+            await to_the_end(self._closing.abandon(ticket))
+            raise cancelled
+        return ticket
 
     async def until_decided(self, caller: Caller, action_id: ActionId) -> AsyncIterator[Action]:
         """The action now and after each change, until it no longer waits for a person."""
@@ -95,7 +86,7 @@ class RunService:
         started = self._world.clock.monotonic()
         cancelled: asyncio.CancelledError | None = None
         commitment: Commitment | None = None
-        ended = _cut(_CALLER_GONE)
+        ended = cut(CALLER_GONE)
         try:
             with self._world.live.enter(live, per_grant=limits.sessions_per_grant, in_all=limits.sessions_per_process):
                 sink = await self._open(ticket)
@@ -116,7 +107,7 @@ class RunService:
                 cause=repr(failure),
                 exc_info=defect,
             )
-        finished = await to_the_end(self._write(ticket, ended, commitment))
+        finished = await to_the_end(self._closing.write(ticket, ended, commitment))
         self._tell(finished, self._world.clock.monotonic() - started)
         if cancelled is not None:
             raise cancelled
@@ -127,7 +118,7 @@ class RunService:
 
     async def _attempt(
         self, ticket: Ticket, live: LiveSession, sink: RecordingSink, inlet: Inlet, outlet: Outlet
-    ) -> _Ended:
+    ) -> Ended:
         """The command under its guards. A guard that fires cancels the pump, which ends the command on the target."""
         pump = Pump(ticket, sink, inlet, outlet, max_output=self._world.limits.max_output_bytes)
         left = ticket.seconds_left - (self._world.clock.monotonic() - ticket.instant.mono)
@@ -145,26 +136,24 @@ class RunService:
         except* (CutShort, RecorderFailed, Refusal, Fault) as several:
             short = _first(several)
         if isinstance(short, CutShort):
-            return _cut(short.reason)
+            return cut(short.reason)
         if short is not None:
             log.warning("session.failed", session_id=ticket.session.id, cause=repr(short))
             return _failed_to_run(short)
-        return _cut(_CALLER_GONE) if outcome is None else _Ended(outcome=outcome, cut=False)
+        return cut(CALLER_GONE) if outcome is None else Ended(outcome=outcome, cut=False)
 
     def _plan(self, ticket: Ticket) -> ExecPlan:
         action, target = ticket.action, ticket.target
-        reads = action.command_class is CommandClass.READ and not action.opaque
-        login = next(entry for entry in target.logins if entry.name == action.login)
         return ExecPlan(
             tenant=action.tenant,
             grant_id=action.grant_id,
             action_id=action.id,
             target=target,
-            login=(login.read_login or login.name) if reads else login.name,
+            login=action.login,
             command=action.command,
             cwd=action.cwd,
             env=action.env,
-            sealed=target.seal_reads or not reads,
+            sealed=target.seal_reads or not lookup.only_reads(action),
             wants_stdin=action.stdin_mode != "none",
             serial=int.from_bytes(self._world.entropy.token(8), "big") or 1,
             not_after=action.not_after,
@@ -207,50 +196,17 @@ class RunService:
 
             await self._world.store.run(session.tenant, unit)
 
-    async def _write(self, ticket: Ticket, ended: _Ended, commitment: Commitment | None) -> Action:
-        """The outcome, durable. A store that will not take it is asked again.
-
-        Recovery at the next start is the last resort.
-        """
-        action = finish(ticket.action, ended.outcome, cut=ended.cut)
-        session = _closed(ticket.session, ended, commitment, self._world.clock.now())
-
-        def unit(tx: Tx) -> None:
-            now = self._world.clock.now()
-            tx.actions.put(action)
-            tx.sessions.put(session)
-            name = "recording.closed" if commitment is not None else "recording.failed"
-            tx.audit.append(story.of_session(name, session, actor=""), now)
-            tx.audit.append(story.of_session(f"session.{session.state}", session, actor=""), now)
-            if session.end_reason == _KEY_CHANGED:
-                tx.audit.append(story.of_session("target.key_mismatched", session, actor=""), now)
-            tx.audit.append(story.of_action(f"action.{action.state}", action, actor=""), now)
-
-        for attempt in range(_WRITE_TRIES):
-            try:
-                await self._world.store.run(session.tenant, unit)
-                break
-            except StoreFault as fault:
-                log.error("session.unwritten", session_id=session.id, attempt=attempt, cause=fault.what)  # noqa: TRY400
-                await asyncio.sleep(0.2 * (attempt + 1))
-        self._world.bell.ring(action.tenant, action.id, session.id)
-        return action
-
     def _tell(self, action: Action, seconds: float) -> None:
         meter = self._world.meter
         meter.count("executions", command_class=action.command_class.word, state=action.state)
         meter.observe("execution_duration_seconds", seconds, command_class=action.command_class.word)
 
 
-def _cut(reason: str) -> _Ended:
-    return _Ended(outcome=Outcome(exit_status=None, signal="", reason=reason), cut=True)
-
-
-def _failed_to_run(failure: Exception) -> _Ended:
+def _failed_to_run(failure: Exception) -> Ended:
     reason = getattr(failure, "code", "") or (
         "recorder_failed" if isinstance(failure, RecorderFailed) else "broker_error"
     )
-    return _Ended(outcome=Outcome(exit_status=None, signal="", reason=reason), cut=reason == "recorder_failed")
+    return Ended(outcome=Outcome(exit_status=None, signal="", reason=reason), cut=reason == "recorder_failed")
 
 
 def _first(group: BaseExceptionGroup[Exception]) -> Exception:
@@ -259,7 +215,7 @@ def _first(group: BaseExceptionGroup[Exception]) -> Exception:
     return _first(found) if isinstance(found, BaseExceptionGroup) else found
 
 
-async def _seal(sink: RecordingSink, ended: _Ended) -> Commitment | None:
+async def _seal(sink: RecordingSink, ended: Ended) -> Commitment | None:
     """The commitment, or None where the recorder failed: the recording then reads as truncated, never as finished."""
     outcome = ended.outcome
     try:
@@ -273,15 +229,3 @@ async def _seal(sink: RecordingSink, ended: _Ended) -> Commitment | None:
     except RecorderFailed as failure:
         log.error("recording.failed", recording=sink.rec, cause=str(failure))  # noqa: TRY400
         return None
-
-
-def _closed(session: Session, ended: _Ended, commitment: Commitment | None, now: datetime) -> Session:
-    return replace(
-        session,
-        state=SessionState.CUT if ended.cut else SessionState.CLOSED,
-        closed_at=now,
-        end_reason=ended.outcome.reason,
-        recording_leaves=commitment.leaves if commitment else session.recording_leaves,
-        recording_root=commitment.root if commitment else session.recording_root,
-        recording_state="final" if commitment else "truncated",
-    )

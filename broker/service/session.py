@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from broker.core.errors import not_found
@@ -13,7 +12,8 @@ from broker.core.request import checked_text
 from broker.core.roles import Role
 from broker.service import lookup, story
 from broker.service.live import Scope
-from broker.service.ports import RecordingKey, Session, Tx
+from broker.service.paging import Page, eyes, seen_page
+from broker.service.ports import RecordingKey, Session, SessionState, Tx
 from broker.service.world import World
 from recorder.reader import RecordingReader
 
@@ -38,7 +38,7 @@ class SessionService:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    async def page(self, caller: Caller, *, after: SessionId | None, limit: int) -> Sequence[SessionView]:
+    async def page(self, caller: Caller, *, after: SessionId | None, limit: int) -> Page[SessionView]:
         """Sessions, newest first, as far as the caller may see them."""
         size = min(limit or _PAGE, _MAX_PAGE)
         return await self._world.store.read(caller.tenant, lambda tx: _page(tx, caller, after, size))
@@ -51,6 +51,8 @@ class SessionService:
         """Cuts a session within a second; repeating it is harmless."""
         checked_text("reason", reason, MAX_REASON_BYTES)
         view = await self.get(caller, session_id)
+        if view.session.state is not SessionState.OPEN:
+            return view
         await self._world.live.cut(Scope(tenant=caller.tenant, session=session_id), "terminated", within=1.0)
         event = AuditEvent(
             tenant=caller.tenant,
@@ -116,16 +118,17 @@ def _sees(tx: Tx, caller: Caller, session: Session) -> bool:
     return session.identity == caller.identity or lookup.sees_target(caller, tx.targets.get(session.target_id))
 
 
-def _page(tx: Tx, caller: Caller, after: SessionId | None, size: int) -> Sequence[SessionView]:
+def _page(tx: Tx, caller: Caller, after: SessionId | None, size: int) -> Page[SessionView]:
     own = caller.identity if caller.role is Role.AGENT else None
-    found: list[Session] = []
-    while len(found) < size:
-        page = tx.sessions.page(identity=own, after=after, limit=size)
-        found += [session for session in page if _sees(tx, caller, session)]
-        if len(page) < size:
-            break
-        after = page[-1].id
-    return [_view(tx, session) for session in found[:size]]
+    sees = eyes(tx, caller)
+    page = seen_page(
+        lambda last, limit: tx.sessions.page(identity=own, after=SessionId(last) if last else None, limit=limit),
+        lambda session: session.identity == caller.identity or sees(session.target_id),
+        lambda session: session.id,
+        after=after,
+        size=size,
+    )
+    return Page(rows=[_view(tx, session) for session in page.rows], next=page.next)
 
 
 def _view(tx: Tx, session: Session) -> SessionView:

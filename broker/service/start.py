@@ -21,11 +21,14 @@ from broker.core.grant import Grant, must_be_usable
 from broker.core.identity import IdentityStatus, Target
 from broker.core.ids import RecordingId, SessionId
 from broker.service import lookup, story
+from broker.service.ending import Ending
 from broker.service.policies import ask_action
 from broker.service.ports import Proof, RecordingKey, Session, SessionState, Tx
+from broker.service.sight import classify
 from broker.service.world import World
+from policy.classes import stricter
 from policy.engine import Deny, Permit
-from policy.shell import Refused, classify
+from policy.shell import Refused
 from recorder.grec import SALT_SIZE
 from recorder.track import PartCheckpoint, RecordingMeta, opening
 
@@ -48,14 +51,19 @@ class Ticket:
 class Start:
     """Makes tickets."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, world: World, ending: Ending) -> None:
+        self._world, self._ending = world, ending
 
     def begin(self, tx: Tx, action: Action, grant: Grant, target: Target, *, door: str, instant: Instant) -> Ticket:
         """RUNNING, with its session, its recording key and their audit rows.
 
         For an action that a person approved, `recheck` must have passed in the same transaction.
+
+        Raises:
+            Refusal: the grant was ended, even where the store does not know yet (I-02).
         """
+        if self._ending.is_ended(grant.id):
+            raise conflict("grant_over", "the grant is over", "request access again")
         session_id = SessionId(ids.render("session", self._world.entropy.token(16)))
         recording = RecordingId(ids.render("recording", self._world.entropy.token(16)))
         running = replace(actions.advance(action, ActionEvent.START), session_id=session_id)
@@ -100,9 +108,11 @@ class Start:
             raise conflict("grant_over", "the grant is over", "request access again")
         must_be_usable(grant, now)
         target = lookup.target_of(tx, grant)
+        if lookup.effective_login(target, grant.login, reads=lookup.only_reads(action)) != action.login:
+            raise conflict("target_changed", "the target's logins changed since this was decided", "propose it again")
         # (3) the tier and the policy are the ones that were decided under
         policies = self._world.policies.in_force(tx)
-        if target.tier is not action.tier or policies.version != action.policy_version:
+        if stricter(target.tier, grant.tier) is not action.tier or policies.version != action.policy_version:
             raise conflict(
                 "policy_changed", "the tier or the policy changed since this was decided", "propose it again"
             )
@@ -125,12 +135,13 @@ class Start:
 def _people_still_say_yes(tx: Tx, action: Action, *, now: datetime) -> None:
     approvals = tx.approvals.of(Subject.ACTION, action.id)
     must_be_fresh(approvals, digest=action.digest(), now=now)
-    valid = [a for a in approvals if a.verdict is Verdict.APPROVE and _still_decides(tx, a, action.approver_roles)]
+    valid = [a for a in approvals if a.verdict is Verdict.APPROVE and still_decides(tx, a, action.approver_roles)]
     if not is_enough(valid, quorum=action.quorum):
         raise forbidden("approval_void", "an approver lost the role since", "propose it again")
 
 
-def _still_decides(tx: Tx, approval: Approval, roles: frozenset[str]) -> bool:
+def still_decides(tx: Tx, approval: Approval, roles: frozenset[str]) -> bool:
+    """Whether the person behind a vote is still active, in a role that decides (I-13)."""
     person = tx.identities.get(approval.person)
     return person is not None and person.status is IdentityStatus.ACTIVE and person.role in roles
 

@@ -46,9 +46,12 @@ class Change:
 
 
 def signed_by(
-    tx: Tx, caller: Caller, change: Change, *, permission: Permission, second: bool, now: datetime
-) -> tuple[IdentityId, ...]:
+    tx: Tx, caller: Caller, change: Change, *, permission: Permission, second: bool, now: datetime,
+    besides: IdentityId | None = None,
+) -> tuple[IdentityId, ...]:  # fmt: skip
     """Who signed: the caller, and where `second` and the tenant has two who could, another person who could.
+
+    `besides` is whom the change is about: that person is not asked and does not count.
 
     Raises:
         Refusal: `step_up_needed`, `second_person_needed`, `bad_signature`; a nonce works once.
@@ -56,8 +59,8 @@ def signed_by(
     signers = tuple(_signer(tx, change, step_up, caller=caller, now=now) for step_up in change.step_ups)
     if caller.identity not in {s.id for s in signers}:
         raise _needed("step_up_needed", "this change needs a fresh signature by your approval key", "sign it")
-    others = [s for s in signers if s.id != caller.identity and holds(s.role, permission)]
-    if second and not others and _could(tx, permission) > 1:
+    others = [s for s in signers if s.id not in (caller.identity, besides) and holds(s.role, permission)]
+    if second and not others and _could(tx, permission, besides) > 1:
         raise _needed(
             "second_person_needed", "this change needs a second person's signature", "have a colleague sign it"
         )
@@ -90,13 +93,10 @@ def _signer(tx: Tx, change: Change, step_up: StepUp, *, caller: Caller, now: dat
     return person
 
 
-def _could(tx: Tx, permission: Permission) -> int:
+def _could(tx: Tx, permission: Permission, besides: IdentityId | None) -> int:
     """How many people of the tenant could make this change."""
-    return sum(
-        1
-        for row in tx.identities.all()
-        if row.kind is IdentityKind.PERSON and row.status is IdentityStatus.ACTIVE and holds(row.role, permission)
-    )
+    people = [row for row in tx.identities.all() if row.kind is IdentityKind.PERSON and row.id != besides]
+    return sum(1 for row in people if row.status is IdentityStatus.ACTIVE and holds(row.role, permission))
 
 
 def _needed(code: str, message: str, way_out: str) -> Refusal:

@@ -8,6 +8,7 @@ from typing import Self
 from broker.service.access import AccessService
 from broker.service.approval import ApprovalService
 from broker.service.audit import AuditService
+from broker.service.closing import Closing
 from broker.service.ending import Ending
 from broker.service.enrol import EnrolService
 from broker.service.forgetting import Forgetting
@@ -52,19 +53,21 @@ class UseCases:
     names: NamesService
     waiting: WaitingService
     ending: Ending
+    closing: Closing
     recovery: Recovery
     forgetting: Forgetting
 
     @classmethod
     def over(cls, world: World, log: AuditLog) -> Self:
         """All of them over one world."""
-        ending, start, identify = Ending(world), Start(world), IdentifyService(world)
+        ending, closing, identify = Ending(world), Closing(world), IdentifyService(world)
+        start = Start(world, ending)
         freeze = FreezeService(world, ending)
         return cls(
             access=AccessService(world, ending),
             approval=ApprovalService(world),
-            propose=ProposeService(world, start, ending),
-            run=RunService(world, start),
+            propose=ProposeService(world, start, ending, closing),
+            run=RunService(world, start, closing),
             issue=IssueService(world, ending),
             session=SessionService(world),
             audit=AuditService(world, log),
@@ -79,6 +82,7 @@ class UseCases:
             names=NamesService(world),
             waiting=WaitingService(world),
             ending=ending,
+            closing=closing,
             recovery=Recovery(world, ending, freeze),
             forgetting=Forgetting(world),
         )

@@ -25,6 +25,7 @@ class Limits:
     pending_per_identity: int = 5
     pending_per_tenant: int = 50
     denial_cools_for: timedelta = timedelta(minutes=10)
+    credentials_per_grant: int = 100
     sessions_per_grant: int = 10
     sessions_per_process: int = 500
     max_output_bytes: int = 1 << 30

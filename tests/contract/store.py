@@ -350,10 +350,10 @@ class StoreContract:
         """The same command again has the same action key, and finds the one that is still to be decided."""
         await store.run(TENANT, lambda tx: tx.actions.put(samples.action(1)))
         again = samples.action(2)
-        assert await store.read(TENANT, lambda tx: tx.actions.awaiting_with_key(again.key())) == samples.action(1)
+        assert await store.read(TENANT, lambda tx: tx.actions.awaiting_with_key(again.key(), again.grant_id)) == samples.action(1)
         decided = advance(samples.action(1), ActionEvent.PERMIT)
         await store.run(TENANT, lambda tx: tx.actions.put(decided))
-        assert await store.read(TENANT, lambda tx: tx.actions.awaiting_with_key(again.key())) is None
+        assert await store.read(TENANT, lambda tx: tx.actions.awaiting_with_key(again.key(), again.grant_id)) is None
 
     async def test_a_persons_denial_cools_down(self, store: SqlStore) -> None:
         """What a person denied is found from the time of the denial on; what policy denied is not."""
@@ -368,10 +368,10 @@ class StoreContract:
 
         await store.run(TENANT, put)
         key = by_person.key()
-        assert await store.read(TENANT, lambda tx: tx.actions.denied_since(key, denial.at)) == by_person
+        assert await store.read(TENANT, lambda tx: tx.actions.denied_since(key, by_person.identity, denial.at)) == by_person
         later = denial.at + timedelta(microseconds=1)
-        assert await store.read(TENANT, lambda tx: tx.actions.denied_since(key, later)) is None
-        assert await store.read(TENANT, lambda tx: tx.actions.denied_since(b"k" * 32, NOW)) is None
+        assert await store.read(TENANT, lambda tx: tx.actions.denied_since(key, by_person.identity, later)) is None
+        assert await store.read(TENANT, lambda tx: tx.actions.denied_since(b"k" * 32, by_person.identity, NOW)) is None
 
     # ---- rules and once-only
     async def test_the_newest_policy_is_current(self, store: SqlStore) -> None:
@@ -505,7 +505,7 @@ class StoreContract:
                 tx.grants.get(samples.grant(9).id),
                 tx.grants.page(identity=None, after=samples.grant(9).id, limit=9),
                 tx.actions.get(samples.action(9).id),
-                tx.actions.awaiting_with_key(samples.action(9).key()),
+                tx.actions.awaiting_with_key(samples.action(9).key(), samples.action(9).grant_id),
                 tx.actions.in_states({ActionState.AWAITING}, grant=None),
                 tx.actions.count_awaiting(None),
                 tx.approvals.of(Subject.ACTION, samples.action(9).id),

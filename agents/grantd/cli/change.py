@@ -25,11 +25,17 @@ from grantd.cli.visible import one_line, readable
 from grantd.errors import GrantdError, Invalid, StillPending
 from grantd.profile import replace_file
 from grantd.stepup import Change, ChangeFile
-from grantd.v1.admin_pb2 import AddPersonRequest, PutPolicyRequest, PutTargetRequest, UnfreezeRequest
+from grantd.v1.admin_pb2 import (
+    AddPersonRequest,
+    PutPolicyRequest,
+    PutTargetRequest,
+    SuspendIdentityRequest,
+    UnfreezeRequest,
+)
 
 A = TypeVar("A")
 # one kind of change in, the same kind out
-C = TypeVar("C", AddPersonRequest, PutTargetRequest, PutPolicyRequest, UnfreezeRequest)
+C = TypeVar("C", AddPersonRequest, PutTargetRequest, PutPolicyRequest, SuspendIdentityRequest, UnfreezeRequest)
 _MAX_FILE_BYTES: Final = 1 << 20
 
 
@@ -140,7 +146,7 @@ def _content(change: Change) -> bytes:
     """What two people must agree on: everything but keys of one try and signatures."""
     bare = copy.deepcopy(change)
     del bare.step_ups[:]
-    if not isinstance(bare, UnfreezeRequest):
+    if not isinstance(bare, (SuspendIdentityRequest, UnfreezeRequest)):
         bare.idempotency_key = ""
     return bare.SerializeToString(deterministic=True)
 

@@ -120,10 +120,11 @@ def list_people(shell: Shell) -> int:
 @person.command("suspend")
 @click.argument("name")
 @click.option("--reason", required=True, help="why; kept in the audit log")
+@step_up_options
 @click.pass_obj
-def suspend_person(shell: Shell, name: str, reason: str) -> int:
-    """Suspend a person: their grants end and their certificate stops working."""
-    return _suspend(shell, "person", name, reason)
+def suspend_person(shell: Shell, *, name: str, reason: str, key: Path | None, cosign: Path | None) -> int:
+    """Suspend a person, under your own fresh signature: their grants end and their certificate stops working."""
+    return _suspend(shell, "person", name, reason, key=key, cosign=cosign)
 
 
 @click.group()
@@ -168,13 +169,17 @@ def _list(shell: Shell, kind: str) -> int:
     return Exit.OK
 
 
-def _suspend(shell: Shell, kind: str, name: str, reason: str) -> int:
+def _suspend(
+    shell: Shell, kind: str, name: str, reason: str, *, key: Path | None = None, cosign: Path | None = None
+) -> int:
     found = [each for each in _identities(shell, kind) if name in (each.name, each.id)]
     if not found:
         raise NotFound("not_found", f"no such {kind}", f"grantctl {kind} list")
-    client = shell.client
     message = admin_pb2.SuspendIdentityRequest(identity_id=found[0].id, reason=reason)
-    told = client.call(client.admin.SuspendIdentity, message)
+    if kind == "agent":
+        told = shell.client.call(shell.client.admin.SuspendIdentity, message)
+    else:
+        told = submit(shell, lambda: shell.client.admin.SuspendIdentity, message, key=key, cosign=cosign)
     shell.show(told, lambda: f"{one_line(told.identity.name)} is {one_line(told.identity.status)}")
     return Exit.OK
 

@@ -295,19 +295,25 @@ class SuspendIdentityRequest(_message.Message):
 
     IDENTITY_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    STEP_UPS_FIELD_NUMBER: _builtins.int
     identity_id: _builtins.str
     """Identity id."""
     reason: _builtins.str
     """Why; at most 512 bytes."""
+    @_builtins.property
+    def step_ups(self) -> _containers.RepeatedCompositeFieldContainer[_options_pb2.StepUp]:
+        """For a person: fresh signatures; a second person's where somebody beside the two could make this change."""
+
     def __init__(
         self,
         *,
         identity_id: _builtins.str = ...,
         reason: _builtins.str = ...,
+        step_ups: _abc.Iterable[_options_pb2.StepUp] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity_id", b"identity_id", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity_id", b"identity_id", "reason", b"reason", "step_ups", b"step_ups"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -128,7 +128,7 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SuspendIdentity(self, request, context):
-        """Suspends an agent or a person: their grants end and their certificate stops working.
+        """Suspends an agent or a person: their grants end and their certificate stops working. A person needs a StepUp.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

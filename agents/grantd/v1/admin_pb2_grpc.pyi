@@ -40,7 +40,7 @@ class AdminServiceStub:
     AddPerson: _grpc.UnaryUnaryMultiCallable[_admin_pb2.AddPersonRequest, _admin_pb2.AddPersonResponse]
     """Adds a person; answers a one-time join token. Needs a StepUp."""
     SuspendIdentity: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SuspendIdentityRequest, _admin_pb2.SuspendIdentityResponse]
-    """Suspends an agent or a person: their grants end and their certificate stops working."""
+    """Suspends an agent or a person: their grants end and their certificate stops working. A person needs a StepUp."""
     ListIdentities: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListIdentitiesRequest, _admin_pb2.ListIdentitiesResponse]
     """Agents and people."""
     AddTeam: _grpc.UnaryUnaryMultiCallable[_admin_pb2.AddTeamRequest, _admin_pb2.AddTeamResponse]
@@ -76,7 +76,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     AddPerson: _aio.UnaryUnaryMultiCallable[_admin_pb2.AddPersonRequest, _admin_pb2.AddPersonResponse]  # type: ignore[assignment]
     """Adds a person; answers a one-time join token. Needs a StepUp."""
     SuspendIdentity: _aio.UnaryUnaryMultiCallable[_admin_pb2.SuspendIdentityRequest, _admin_pb2.SuspendIdentityResponse]  # type: ignore[assignment]
-    """Suspends an agent or a person: their grants end and their certificate stops working."""
+    """Suspends an agent or a person: their grants end and their certificate stops working. A person needs a StepUp."""
     ListIdentities: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListIdentitiesRequest, _admin_pb2.ListIdentitiesResponse]  # type: ignore[assignment]
     """Agents and people."""
     AddTeam: _aio.UnaryUnaryMultiCallable[_admin_pb2.AddTeamRequest, _admin_pb2.AddTeamResponse]  # type: ignore[assignment]
@@ -127,7 +127,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.SuspendIdentityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.SuspendIdentityResponse, _abc.Awaitable[_admin_pb2.SuspendIdentityResponse]]:
-        """Suspends an agent or a person: their grants end and their certificate stops working."""
+        """Suspends an agent or a person: their grants end and their certificate stops working. A person needs a StepUp."""
 
     @_abc_1.abstractmethod
     def ListIdentities(

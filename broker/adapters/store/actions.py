@@ -32,7 +32,7 @@ _COUNT: Final = select(func.count()).select_from(action).where(_IS_AWAITING)
 _COUNT_OF_ONE: Final = _COUNT.where(action.c.identity == bindparam("identity"))
 _AWAITING_WITH_KEY: Final = (
     select(action)
-    .where(_IS_AWAITING, action.c.action_key == bindparam("key"))
+    .where(_IS_AWAITING, action.c.action_key == bindparam("key"), action.c.grant_id == bindparam("grant"))
     .order_by(action.c.proposed_at.desc(), action.c.id.desc())
     .limit(1)
 )
@@ -42,7 +42,7 @@ _DENIED_SINCE: Final = (
     .join(approval, (approval.c.tenant == action.c.tenant) & (approval.c.subject_id == action.c.id))
     .where(_OF_TENANT, action.c.action_key == bindparam("key"), action.c.state == ActionState.DENIED.value)
     .where(approval.c.subject == Subject.ACTION.value, approval.c.verdict == Verdict.DENY.value)
-    .where(approval.c.at >= bindparam("since"))
+    .where(approval.c.at >= bindparam("since"), action.c.identity == bindparam("identity"))
     .order_by(approval.c.at.desc(), action.c.id.desc())
     .limit(1)
 )
@@ -72,12 +72,13 @@ class ActionRowsSql(TenantRows):
             return self._conn.execute(_COUNT, {"tenant": self._tenant}).scalar_one()
         return self._conn.execute(_COUNT_OF_ONE, {"tenant": self._tenant, "identity": identity}).scalar_one()
 
-    def awaiting_with_key(self, key: bytes) -> Action | None:
-        row = self._conn.execute(_AWAITING_WITH_KEY, {"tenant": self._tenant, "key": key}).one_or_none()
+    def awaiting_with_key(self, key: bytes, grant: GrantId) -> Action | None:
+        of = {"tenant": self._tenant, "key": key, "grant": grant}
+        row = self._conn.execute(_AWAITING_WITH_KEY, of).one_or_none()
         return None if row is None else _value(row)
 
-    def denied_since(self, key: bytes, since: datetime) -> Action | None:
-        of = {"tenant": self._tenant, "key": key, "since": micros(since)}
+    def denied_since(self, key: bytes, identity: IdentityId, since: datetime) -> Action | None:
+        of = {"tenant": self._tenant, "key": key, "identity": identity, "since": micros(since)}
         row = self._conn.execute(_DENIED_SINCE, of).one_or_none()
         return None if row is None else _value(row)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Row, bindparam, insert, select, true
+from sqlalchemy import Row, bindparam, func, insert, select, true
 
 from broker.adapters.store.schema import access_grant, credential
 from broker.adapters.store.statements import TenantRows, hot_by_id, page, put
@@ -14,7 +14,7 @@ from broker.core.clock import from_micros, micros
 from broker.core.grant import EndReason, Grant, GrantState
 from broker.core.ids import GrantId, IdentityId
 from broker.service.ports import Credential
-from policy.classes import CommandClass
+from policy.classes import CommandClass, Tier
 
 _IN_STATES: Final = (
     select(access_grant)
@@ -26,6 +26,13 @@ _BY_SERIAL: Final = select(credential).where(
     credential.c.tenant == bindparam("tenant"),
     credential.c.kind == bindparam("kind"),
     credential.c.serial == bindparam("serial"),
+)
+
+
+_COUNT_OF_GRANT: Final = select(func.count()).where(
+    credential.c.tenant == bindparam("tenant"),
+    credential.c.grant_id == bindparam("grant"),
+    credential.c.kind.in_(bindparam("kinds", expanding=True)),
 )
 
 
@@ -70,6 +77,11 @@ class CredentialRowsSql(TenantRows):
         }
         self._conn.execute(insert(credential), row)
 
+    def count(self, grant: GrantId, kinds: Iterable[str]) -> int:
+        among = {"tenant": self._tenant, "grant": grant, "kinds": list(kinds)}
+        counted: int = self._conn.execute(_COUNT_OF_GRANT, among).scalar_one()
+        return counted
+
     def by_serial(self, kind: str, serial: str) -> Credential | None:
         of = {"tenant": self._tenant, "kind": kind, "serial": serial}
         row = self._conn.execute(_BY_SERIAL, of).one_or_none()
@@ -90,6 +102,7 @@ def _row(value: Grant) -> dict[str, object]:
         "ceiling": value.ceiling.word,
         "flags": from_words(value.flags),
         "ttl_us": from_span(value.ttl),
+        "tier": value.tier.value,
         "state": value.state.value,
         "approved_at": micros(value.approved_at),
         "must_start_by": micros(value.must_start_by),
@@ -114,6 +127,7 @@ def _value(row: Row[Any]) -> Grant:
         ceiling=CommandClass.from_word(row.ceiling),
         flags=to_words(row.flags),
         ttl=to_span(row.ttl_us),
+        tier=Tier(row.tier),
         state=GrantState(row.state),
         approved_at=from_micros(row.approved_at),
         must_start_by=from_micros(row.must_start_by),

@@ -144,6 +144,7 @@ access_grant = Table(
     p2("ceiling", TEXT),
     p2("flags", TEXT),
     p2("ttl_us", BIG),
+    p2("tier", TEXT),
     p2("state", TEXT),
     p2("approved_at", BIG),
     p2("must_start_by", BIG),

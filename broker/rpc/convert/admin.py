@@ -20,7 +20,9 @@ from broker.service.ports import Finding, PolicyVersion
 from broker.service.stepup import Change, StepUp
 from grantd.v1 import admin_pb2 as pb
 
-Signed: TypeAlias = pb.AddPersonRequest | pb.PutTargetRequest | pb.PutPolicyRequest | pb.UnfreezeRequest
+Signed: TypeAlias = (
+    pb.AddPersonRequest | pb.PutPolicyRequest | pb.PutTargetRequest | pb.SuspendIdentityRequest | pb.UnfreezeRequest
+)
 """Requests that carry `step_ups`."""
 
 

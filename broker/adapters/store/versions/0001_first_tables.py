@@ -398,6 +398,7 @@ def _create_tables() -> None:
         sa.Column("ceiling", sa.Text(), nullable=False),
         sa.Column("flags", sa.Text(), nullable=False),
         sa.Column("ttl_us", sa.BigInteger(), nullable=False),
+        sa.Column("tier", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("approved_at", sa.BigInteger(), nullable=False),
         sa.Column("must_start_by", sa.BigInteger(), nullable=False),

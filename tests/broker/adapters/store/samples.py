@@ -145,6 +145,7 @@ def grant(number: int = 1, *, tenant: TenantId = TENANT) -> Grant:
         ceiling=CommandClass.WRITE,
         flags=frozenset(),
         ttl=timedelta(minutes=30),
+        tier=Tier.TRUSTED,
         state=GrantState.APPROVED,
         approved_at=NOW + timedelta(seconds=number),
         must_start_by=NOW + timedelta(minutes=15),

@@ -1,0 +1,118 @@
+"""How a started command ends in the store: the outcome, the session, the recording's commitment, in one transaction.
+
+What the store will not take is kept and written as soon as it does; until then nobody is told that it is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import structlog
+
+from broker.core.action import Action, Outcome, finish
+from broker.core.errors import StoreFault
+from broker.core.ids import SessionId, TenantId
+from broker.service import story
+from broker.service.ports import Session, SessionState, Tx
+from broker.service.start import Ticket
+from broker.service.world import World
+from recorder.track import Commitment
+
+log = structlog.get_logger()
+_TRIES = 3
+_PAUSE_S = 0.2
+_KEY_CHANGED = "host_key_changed"
+"""A replaced host, or somebody between: said in the log as an event of its own, for whoever is on watch."""
+CALLER_GONE = "caller_gone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a run came out, before it is written."""
+
+    outcome: Outcome
+    cut: bool
+
+
+class Closing:
+    """Writes ends."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._unwritten: dict[SessionId, tuple[TenantId, Callable[[Tx], None]]] = {}
+
+    async def write(self, ticket: Ticket, ended: Ended, commitment: Commitment | None) -> Action:
+        """The finished action, durable.
+
+        Raises:
+            StoreFault: the store would not take it; the expiry job writes it as soon as it does.
+        """
+        action = finish(ticket.action, ended.outcome, cut=ended.cut)
+        session = _closed(ticket.session, ended, commitment, self._world.clock.now())
+
+        def unit(tx: Tx) -> None:
+            _put(tx, action, session, sealed=commitment is not None, now=self._world.clock.now())
+
+        self._unwritten[session.id] = (session.tenant, unit)
+        await self._persist(session.id)
+        self._world.bell.ring(action.tenant, action.id, session.id)
+        return action
+
+    async def abandon(self, ticket: Ticket) -> Action:
+        """A command that was started for a caller who left in that very moment: nothing of it ran."""
+        return await self.write(ticket, cut(CALLER_GONE), None)
+
+    async def write_late(self) -> None:
+        """Writes the ends that the store would not take when they happened."""
+        for session_id in list(self._unwritten):
+            await self._write_one(session_id)
+
+    async def _persist(self, session_id: SessionId) -> None:
+        for attempt in range(_TRIES):
+            try:
+                return await self._write_one(session_id)
+            except StoreFault as fault:
+                log.error("session.unwritten", session_id=session_id, attempt=attempt, cause=fault.what)  # noqa: TRY400
+                if attempt == _TRIES - 1:
+                    raise
+            await asyncio.sleep(_PAUSE_S * (attempt + 1))
+        return None
+
+    async def _write_one(self, session_id: SessionId) -> None:
+        tenant, unit = self._unwritten[session_id]
+        await self._world.store.run(tenant, unit)
+        self._unwritten.pop(session_id, None)
+
+
+def cut(reason: str) -> Ended:
+    """An end that the command did not choose."""
+    return Ended(outcome=Outcome(exit_status=None, signal="", reason=reason), cut=True)
+
+
+def _put(tx: Tx, action: Action, session: Session, *, sealed: bool, now: datetime) -> None:
+    tx.actions.put(action)
+    tx.sessions.put(session)
+    events = [
+        story.of_session("recording.closed" if sealed else "recording.failed", session, actor=""),
+        story.of_session(f"session.{session.state}", session, actor=""),
+        story.of_action(f"action.{action.state}", action, actor=""),
+    ]
+    if session.end_reason == _KEY_CHANGED:
+        events.insert(2, story.of_session("target.key_mismatched", session, actor=""))
+    for event in events:
+        tx.audit.append(event, now)
+
+
+def _closed(session: Session, ended: Ended, commitment: Commitment | None, now: datetime) -> Session:
+    return replace(
+        session,
+        state=SessionState.CUT if ended.cut else SessionState.CLOSED,
+        closed_at=now,
+        end_reason=ended.outcome.reason,
+        recording_leaves=commitment.leaves if commitment else session.recording_leaves,
+        recording_root=commitment.root if commitment else session.recording_root,
+        recording_state="final" if commitment else "truncated",
+    )
