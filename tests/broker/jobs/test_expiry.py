@@ -1,0 +1,142 @@
+"""The expiry loop (I-01, I-02): ends on time, sweeps besides, and one failing tenant never holds up another."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from structlog.testing import capture_logs
+
+from broker.core.action import ActionState
+from broker.core.errors import StoreFault
+from broker.core.grant import GrantState
+from broker.core.ids import TenantId
+from broker.core.roles import Role
+from broker.jobs.expiry import SWEEP_EVERY, Expiry
+from broker.service.ending import Due
+from tests.broker.adapters.store.fixtures import OTHER, TENANT
+from tests.broker.service.world import HANG, READ, House
+
+
+def loop_of(house: House, ending: object | None = None) -> Expiry:
+    """The loop over a house, or over endings of a test's own."""
+    world = house.world
+    chosen = house.cases.ending if ending is None else ending
+    late = (chosen.write_late,)  # type: ignore[attr-defined]
+    return Expiry(
+        store=house.store, ending=chosen, late=late, ends=world.ends, clock=house.clock, meter=house.meter  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+class FailingEnding:
+    """Endings that fail for one tenant, and remember whom they were asked for."""
+
+    def __init__(self, bad: TenantId | None, *, late_fails: bool = False) -> None:
+        self.bad, self.late_fails = bad, late_fails
+        self.swept: list[TenantId] = []
+        self.retried: list[TenantId] = []
+
+    async def write_late(self) -> None:
+        if self.late_fails:
+            raise StoreFault("the disk is full")
+
+    async def sweep(self, tenant: TenantId) -> Due:
+        self.swept.append(tenant)
+        if tenant == self.bad:
+            raise StoreFault("the disk is full")
+        return Due(grants=(), decisions=0)
+
+    async def retry_due(self, tenant: TenantId) -> int:
+        self.retried.append(tenant)
+        return 0
+
+
+async def test_a_grant_ends_when_it_is_due(house: House) -> None:
+    """EXPIRED in the store at the step after its end, not before; how late is measured."""
+    agent = await house.add("builder", Role.AGENT)
+    grant = await house.granted(agent, ttl=timedelta(seconds=60))
+    await house.run(await house.started(agent, grant, READ))
+    loop = loop_of(house)
+    house.clock.forward(59.5)
+    await loop.step()
+    assert (await house.grant(grant)).state is GrantState.ACTIVE
+    house.clock.forward(0.6)
+    await loop.step()
+    assert (await house.grant(grant)).state is GrantState.EXPIRED
+    assert [name for name, _ in house.meter.counted].count("revocation_lateness_seconds") == 1
+
+
+async def test_a_running_command_is_cut_by_the_loop(house: House) -> None:
+    """The loop sleeps on the heap of ends, so that a short grant does not wait for a sweep."""
+    agent = await house.add("builder", Role.AGENT)
+    grant = await house.granted(agent, ttl=timedelta(seconds=60))
+    async with (
+        house.running(await house.started(agent, grant, HANG)) as tasks,
+        asyncio.TaskGroup() as group,
+    ):
+        loop = group.create_task(loop_of(house).run())
+        await asyncio.sleep(0.01)
+        assert not tasks[0].done()
+        house.clock.forward(61)
+        house.world.ends.expect(TENANT, house.clock.now())
+        assert (await tasks[0]).state is ActionState.CUT
+        for _ in range(500):
+            await asyncio.sleep(0.01)
+            if (await house.grant(grant)).state is GrantState.EXPIRED:
+                break
+        loop.cancel()
+    assert (await house.grant(grant)).state is GrantState.EXPIRED
+
+
+async def test_the_sweep_looks_at_every_tenant_every_few_seconds(house: House) -> None:
+    """The heap is this process's alone; the sweep finds what another one wrote. Due tenants come in between."""
+    ending = FailingEnding(None)
+    loop = loop_of(house, ending)
+    await loop.step()
+    assert set(ending.swept) == set(ending.retried) == {TENANT, OTHER}
+    ending.swept.clear()
+    await loop.step()
+    assert ending.swept == []
+    house.world.ends.expect(OTHER, house.clock.now())
+    await loop.step()
+    assert ending.swept == [OTHER]
+    house.clock.forward(SWEEP_EVERY)
+    await loop.step()
+    assert set(ending.swept) == {TENANT, OTHER}
+
+
+async def test_one_failing_tenant_holds_up_nobody(house: House) -> None:
+    """Whichever comes first: the others end on time, and the failure is in the log with its cause."""
+    for bad, good in ((TENANT, OTHER), (OTHER, TENANT)):
+        ending = FailingEnding(bad)
+        with capture_logs() as logs:
+            await loop_of(house, ending).step()
+        assert good in ending.retried
+        assert bad in ending.swept
+        assert [(e["event"], e["tenant"], e["cause"]) for e in logs] == [("expiry.failed", bad, "the disk is full")]
+
+
+async def test_late_ends_that_cannot_be_written_hold_up_nobody(house: House) -> None:
+    """The ends that the store would not take belong to one tenant; the sweeps of all go on."""
+    ending = FailingEnding(None, late_fails=True)
+    with capture_logs() as logs:
+        await loop_of(house, ending).step()
+    assert set(ending.swept) == {TENANT, OTHER}
+    assert [entry["cause"] for entry in logs] == ["the disk is full"]
+
+
+async def test_a_store_that_is_down_is_tried_again(house: House) -> None:
+    """What came due meanwhile ends as soon as it is back; the loop never ends."""
+    agent = await house.add("builder", Role.AGENT)
+    grant = await house.granted(agent, ttl=timedelta(seconds=60))
+    await house.run(await house.started(agent, grant, READ))
+    loop = loop_of(house)
+    house.clock.forward(61)
+    house.store.down(down=True)
+    with capture_logs() as logs:
+        await loop.step()
+    assert logs
+    house.store.down(down=False)
+    house.clock.forward(SWEEP_EVERY)
+    await loop.step()
+    assert (await house.grant(grant)).state is GrantState.EXPIRED
