@@ -24,7 +24,7 @@ DIGEST = samples.approval().digest
 
 def vote(person: IdentityId, verdict: Verdict = Verdict.APPROVE) -> Approval:
     """One person's word, given NOW over DIGEST."""
-    return replace(samples.approval(), person=person, verdict=verdict, at=NOW)
+    return replace(samples.approval(), person=person, verdict=verdict, at=NOW, key_fingerprint=f"SHA256:{person}")
 
 
 @given(st.lists(st.tuples(st.sampled_from(PEOPLE), st.sampled_from(Verdict)), max_size=8), st.integers(-1, 5))

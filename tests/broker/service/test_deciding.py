@@ -205,7 +205,7 @@ async def _demote(house: House, who: Somebody) -> None:
 
 
 async def _tier(house: House, _: Somebody) -> None:
-    await house.change_target(replace(house.web1, tier=Tier.TRUSTED))
+    await house.change_target(replace(house.web1, tier=Tier.APPROVAL))
 
 
 async def _policy(house: House, _: Somebody) -> None:
@@ -231,8 +231,9 @@ Spoil = Callable[[House, Somebody], Awaitable[None]]
 )
 async def test_what_changes_after_the_yes_voids_it(house: House, spoil: Spoil, code: str) -> None:
     """I-13, I-14: role, tier, policy and host key are read again in the transaction that starts the command."""
+    await house.change_target(replace(house.web1, tier=Tier.TRUSTED))
     agent, approver = await house.add("deployer"), await house.add("approver", Role.MANAGER)
-    action = await awaiting(house, agent)
+    action = await awaiting(house, agent, EXECUTE)
     await house.decide(approver, action)
     await spoil(house, approver)
     assert await refused(start(house, agent, action)) == code
@@ -252,6 +253,7 @@ async def test_what_changes_after_the_yes_voids_it(house: House, spoil: Spoil, c
 )
 async def test_what_changes_after_the_prompt_voids_it(house: House, spoil: Spoil, code: str) -> None:
     """I-14: a yes to what was shown before is refused; the same question asked anew can be answered."""
+    await house.change_target(replace(house.web1, tier=Tier.TRUSTED))
     agent, approver = await house.add("deployer"), await house.add("approver", Role.MANAGER)
     grant = await house.granted(agent)
     action = (await house.propose(agent, grant, EXECUTE)).action

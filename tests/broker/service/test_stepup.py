@@ -7,10 +7,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from broker.core.identity import IdentityKind, IdentityStatus, Login
 from broker.core.ids import IdentityId
 from broker.core.roles import Role
+from broker.core.sshwire import ed25519_blob, parse_blob
 from broker.service.inventory import TargetInput
 from broker.service.people import Invitation, Newcomer
 from broker.service.stepup import Change, StepUp
@@ -173,8 +175,9 @@ def newcomer(house: House, **changed: object) -> Newcomer:
 
 
 async def add_person(house: House, by: Somebody, role: Role, **changed: object) -> Invitation:
-    """A person with the web1 host key as approval key, which is as good as any."""
-    wanted = newcomer(house, kind=IdentityKind.PERSON, role=role, approval_keys=(house.web1.host_key,), **changed)
+    """A person with an approval key that nobody else has."""
+    key = parse_blob(ed25519_blob(Ed25519PrivateKey.generate().public_key().public_bytes_raw())).line()
+    wanted = newcomer(house, kind=IdentityKind.PERSON, role=role, approval_keys=(key,), **changed)
     return await house.cases.people.add_person(by.caller, wanted, house.change(ADD, BODY, by))
 
 
