@@ -136,6 +136,8 @@ class LocalProcess:
             task.cancel()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        # a pipe that nobody reads any more would keep `wait` from ever returning
+        self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
         await self._process.wait()
 
 
