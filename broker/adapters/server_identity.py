@@ -53,8 +53,10 @@ class ServerCertificate:
             serial=int.from_bytes(self._entropy.token(16), "big") >> 1 or 1,
         )
         signed = await self._signer.sign_x509(spec, request.public_bytes(Encoding.DER))
+        authority = await self._signer.x509_ca()
+        # all at once, after the last question: a key never stands beside another renewal's chain
         self.chain = x509.load_der_x509_certificate(signed).public_bytes(Encoding.PEM)
-        self.ca = x509.load_der_x509_certificate(await self._signer.x509_ca()).public_bytes(Encoding.PEM)
+        self.ca = x509.load_der_x509_certificate(authority).public_bytes(Encoding.PEM)
         self.key = Secret(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         self.not_after = spec.not_after
 

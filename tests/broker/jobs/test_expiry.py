@@ -78,7 +78,7 @@ async def test_a_running_command_is_cut_by_the_loop(house: House) -> None:
         await asyncio.sleep(0.01)
         assert not tasks[0].done()
         house.clock.forward(61)
-        house.world.ends.expect(TENANT, house.clock.now())
+        house.world.ends.expect(TENANT, house.clock.now() - timedelta(seconds=60))
         assert (await tasks[0]).state is ActionState.CUT
         for _ in range(500):
             await asyncio.sleep(0.01)
