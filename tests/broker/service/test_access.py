@@ -73,11 +73,13 @@ async def test_a_grant_that_is_never_used_ends(house: House) -> None:
 
 
 async def test_policy_denies(house: House) -> None:
-    """An agent of another team is denied by rule; the row and its reason stay, and are in the log (I-31)."""
+    """By rule; for an agent of another team the target does not even exist (I-46); both are in the log (I-31)."""
     await house.put_team("web")
-    stranger = await house.add("stranger", teams=["web"])
-    assert await refused(house.cases.access.request(stranger.caller, house.wish())) == "policy_denied"
-    assert await house.events() == ["access.requested", "access.denied"]
+    agent, stranger = await house.add("deployer"), await house.add("stranger", teams=["web"])
+    long = house.wish(ttl=timedelta(hours=9))
+    assert await refused(house.cases.access.request(agent.caller, long)) == "policy_denied"
+    assert await refused(house.cases.access.request(stranger.caller, house.wish())) == "not_found"
+    assert await house.events() == ["access.requested", "access.denied"] * 2
 
 
 @pytest.mark.parametrize(
@@ -186,11 +188,10 @@ async def test_idempotency(house: House) -> None:
 
 async def test_a_denied_wish_is_denied_again(house: House) -> None:
     """A retry with the same key gets the same answer, and no second row."""
-    await house.put_team("web")
-    stranger = await house.add("stranger", teams=["web"])
-    wish = house.wish()
+    agent = await house.add("deployer")
+    wish = house.wish(ttl=timedelta(hours=9))
     for _ in range(2):
-        assert await refused(house.cases.access.request(stranger.caller, wish)) == "policy_denied"
+        assert await refused(house.cases.access.request(agent.caller, wish)) == "policy_denied"
     assert (await house.events()).count("access.denied") == 1
 
 
@@ -208,7 +209,7 @@ async def test_lists_hold_what_one_may_see(house: House) -> None:
 
     async def listed(who: Caller, after: GrantId | None = None, limit: int = 0) -> list[GrantId]:
         page = await house.cases.access.list_grants(who, after=after, limit=limit)
-        return [grant.id for grant in page]
+        return [grant.id for grant in page.rows]
 
     assert await listed(agent.caller) == mine[::-1]
     assert await listed(agent.caller, limit=2) == [mine[2], mine[1]]

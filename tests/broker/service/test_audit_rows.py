@@ -94,7 +94,7 @@ ACTS: dict[str, tuple[Act, set[str]]] = {
         {"credential.issued"},
     ),
     "suspend": (
-        lambda s: s.house.cases.people.suspend(s.owner.caller, s.agent.id, "x"),
+        lambda s: s.house.cases.people.suspend(s.owner.caller, s.agent.id, "x", s.house.change("Suspend", BODY)),
         {"agent.removed", "grant.ending", "grant.revoked", "action.cancelled"},
     ),
     "freeze": (

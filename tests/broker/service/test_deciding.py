@@ -267,6 +267,15 @@ async def test_what_changes_after_the_prompt_voids_it(house: House, spoil: Spoil
         assert (await house.decide(approver, again)).state in {"allowed", "awaiting"}
 
 
+async def test_a_looser_tier_is_for_new_grants(house: House) -> None:
+    """I-17: what was granted under the stricter tier keeps asking; what is granted after it need not."""
+    agent = await house.add("deployer")
+    before = await house.granted(agent)
+    await house.change_target(replace(house.web1, tier=Tier.TRUSTED))
+    assert (await house.propose(agent, before, WRITE)).action.state is ActionState.AWAITING
+    assert (await house.propose(agent, await house.granted(agent), WRITE)).action.state is ActionState.RUNNING
+
+
 async def test_a_no_counts_whatever_changed(house: House) -> None:
     """Voiding is for the yes: nobody is kept from saying no."""
     agent, approver = await house.add("deployer"), await house.add("approver", Role.MANAGER)
@@ -349,7 +358,7 @@ async def test_changed_bytes_never_run(house: House) -> None:
     allowed = await house.action(action)
     for change in ({"command": b"rm -r /srv"}, {"command": EXECUTE}, {"command_class": CommandClass.READ}):
         await house.store.run(TENANT, lambda tx, c=change: tx.actions.put(replace(allowed, **c)))  # type: ignore[misc]
-        assert await refused(start(house, agent, action)) == "digest_mismatch"
+        assert await refused(start(house, agent, action)) in {"digest_mismatch", "target_changed"}
     await house.store.run(TENANT, lambda tx: tx.actions.put(replace(allowed, nonce=bytes(16))))
     assert await refused(start(house, agent, action)) == "digest_mismatch"
     await house.store.run(TENANT, lambda tx: tx.actions.put(replace(allowed, identity_key=bytes(32))))

@@ -126,15 +126,31 @@ async def test_a_start_that_dies_half_way_is_followed_by_another(house: House) -
     assert (await house.action(ticket.action)).state is ActionState.LOST
 
 
-async def test_an_outcome_that_was_not_written_is_found_at_the_next_start(house: House) -> None:
-    """The last resort: the store took nothing to the end; the new broker marks the command as lost."""
+async def _unwritten(house: House) -> Ticket:
+    """A command that ended while the store took nothing, and whose caller was told so."""
     agent = await house.add("deployer")
     ticket = await house.started(agent, await house.granted(agent), HANG)
-    async with house.running(ticket):
-        house.store.writes_fail = True
-        house.targets.processes[0].end(TargetFault("gone", code="connection_lost"))
+    with pytest.RaisesGroup(StoreFault):
+        async with house.running(ticket):
+            house.store.writes_fail = True
+            house.targets.processes[0].end(TargetFault("gone", code="connection_lost"))
     house.store.writes_fail = False
     assert (await house.action(ticket.action)).state is ActionState.RUNNING
+    return ticket
+
+
+async def test_an_outcome_that_was_not_written_is_written_later(house: House) -> None:
+    """By the job that writes late ends, as it was; nothing is lost but time."""
+    ticket = await _unwritten(house)
+    await house.cases.closing.write_late()
+    done = await house.action(ticket.action)
+    assert (done.state, done.outcome and done.outcome.reason) == (ActionState.FAILED, "connection_lost")
+    assert (await session_of(house, ticket)).state is SessionState.CLOSED
+
+
+async def test_an_outcome_that_was_not_written_is_found_at_the_next_start(house: House) -> None:
+    """The last resort: the store took nothing to the end; the new broker marks the command as lost."""
+    ticket = await _unwritten(house)
     async with house.restarted() as after:
         await after.cases.recovery.run()
     assert (await house.action(ticket.action)).state is ActionState.LOST

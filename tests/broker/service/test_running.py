@@ -318,8 +318,9 @@ async def test_a_session_that_nobody_may_see(house: House) -> None:
         session.fetch(other.caller, SessionId("se_x"), ""),
     ):
         assert await refused(attempt) == "not_found"
-    assert [one.session.id for one in await session.page(agent.caller, after=None, limit=10)] == [ticket.session.id]
-    assert await session.page(other.caller, after=None, limit=0) == []
+    mine = await session.page(agent.caller, after=None, limit=10)
+    assert [one.session.id for one in mine.rows] == [ticket.session.id]
+    assert (await session.page(other.caller, after=None, limit=0)).rows == []
 
 
 async def test_reading_a_recording_is_written_down_first(house: House) -> None:

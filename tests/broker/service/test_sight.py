@@ -48,8 +48,8 @@ async def test_the_table(house: House, who: str, role: Role, teams: tuple[str, .
         else:
             assert await refused(look()) == "not_found"
     assert bool(await house.pending_of(looker)) == sees
-    assert bool(await cases.access.list_grants(caller, after=None, limit=0)) == sees
-    assert bool(await cases.session.page(caller, after=None, limit=0)) == sees
+    assert bool((await cases.access.list_grants(caller, after=None, limit=0)).rows) == sees
+    assert bool((await cases.session.page(caller, after=None, limit=0)).rows) == sees
 
 
 async def test_a_target_that_is_gone(house: House) -> None:
