@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.duration_pb2 import Duration
 
 from broker.core.clock import from_micros, micros
@@ -26,6 +27,7 @@ from broker.core.records import (
     sign_in_record,
 )
 from broker.core.sshcert import parse
+from broker.core.sshwire import ed25519_blob, parse_blob
 from broker.service.ports import Tx
 from grantd import records as client_records
 from grantd.v1 import access_pb2, action_pb2, admin_pb2, approval_pb2, audit_pb2, identity_pb2, options_pb2, session_pb2
@@ -289,11 +291,13 @@ async def test_a_person_signs_in_with_the_approval_key(house: House) -> None:
 
 
 async def test_changes_that_raise_power_need_a_signature_over_exactly_them(house: House) -> None:
-    """AddPerson, PutTarget: a signature over one request is worth nothing for another."""
+    """AddPerson, PutTarget: a signature over one request is worth nothing for another; keys belong to one person."""
     owner = house.people["owner"]
     async with house.channel(owner) as channel:
         admin = AdminServiceStub(channel)
-        line = owner.row.approval_keys[0].split()[0] + " " + house.people["admin"].row.approval_keys[0].split()[1]
+        taken = house.people["admin"].row.approval_keys[0]
+        fresh = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+        line = parse_blob(ed25519_blob(fresh)).line()
         person = admin_pb2.AddPersonRequest(
             idempotency_key="k2", name="newcomer", role="viewer", teams=["web"], approval_keys=[line]
         )
@@ -304,6 +308,9 @@ async def test_changes_that_raise_power_need_a_signature_over_exactly_them(house
         stolen.role = "owner"
         assert (await refusal_of(admin.AddPerson(stolen)))[0] == "PERMISSION_DENIED"
         assert (await admin.AddPerson(signed)).identity.name == "newcomer"
+        second = admin_pb2.AddPersonRequest(idempotency_key="k9", name="twin", role="viewer", approval_keys=[taken])
+        second.step_ups.append(step_up(owner, second, "AddPerson"))
+        assert await refusal_of(admin.AddPerson(second)) == ("FAILED_PRECONDITION", "key_taken")
         target = admin_pb2.PutTargetRequest(
             idempotency_key="k3",
             target=admin_pb2.Target(
