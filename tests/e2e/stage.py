@@ -148,9 +148,10 @@ class House:
 
     # ---- life --------------------------------------------------------------------------------------------------------
     @classmethod
-    def build(cls, folder: Path, *, settings: str = "") -> House:
+    def build(cls, folder: Path, *, settings: str = "", prefix: list[str] | None = None) -> House:
         """A broker that serves, a host that trusts it under two names, two managers, two agents."""
         house = cls(folder)
+        house.prefix = prefix or []
         try:
             words = ["init", "--config", str(house.config), "--data", str(house.data), "--base-port"]
             made = house.grantd(*words, str(house.ports[0]))
