@@ -25,6 +25,15 @@ from grantd.v1.access_pb2 import Grant, GrantState
 from grantd.v1.action_pb2 import Action, ActionState, EndWarning, ExecuteResponse
 
 _USABLE: Final = (GrantState.GRANT_STATE_ACTIVE, GrantState.GRANT_STATE_APPROVED)
+# why the broker ended a command
+_CUT: Final = {
+    "broker_stopping": "it is being stopped",
+    "expired": "the access expired",
+    "frozen": "access is frozen",
+    "output_limit": "it wrote more than the broker records of one command",
+    "recorder_failed": "the recorder cannot record; nothing runs unrecorded",
+    "revoked": "the access was revoked",
+}
 # why a command that was started has no exit status, in the broker's words (docs/errors.md)
 _NO_RESULT: Final = {
     "broker_error": "the broker failed; the cause is in its log",
@@ -230,7 +239,8 @@ class _Watch:
             case ActionState.ACTION_STATE_EXPIRED:
                 self.shell.say(f"grantctl: nobody decided {one_line(action.id)} in time{note}")
             case ActionState.ACTION_STATE_CUT:
-                self.shell.say(f"grantctl: the broker ended the command{note}")
+                why = _CUT.get(action.note, one_line(action.note))
+                self.shell.say(f"grantctl: the broker ended the command: {why}")
             case ActionState.ACTION_STATE_LOST:
                 self.shell.say(f"grantctl: the broker stopped while {one_line(action.id)} ran{note}")
             case _:
