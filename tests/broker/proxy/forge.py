@@ -16,6 +16,7 @@ FOREVER = 2**64 - 1
 
 
 def u64(number: int) -> bytes:
+    """Eight bytes."""
     return number.to_bytes(8, "big")
 
 

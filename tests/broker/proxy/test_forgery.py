@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import asyncssh
 import pytest
 from asyncssh.constants import MSG_USERAUTH_FAILURE, MSG_USERAUTH_SUCCESS
-from asyncssh.packet import Boolean, String
+from asyncssh.packet import String
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from broker.core.cert import Ca
@@ -19,13 +19,13 @@ from broker.core.sshcert import CERT_KIND
 from broker.core.sshcert import parse as parse_certificate
 from broker.core.sshwire import WireError
 from broker.proxy.certificate import certificate_of, shown
-from tests.broker.proxy.forge import FOREVER, NOW, Forged, packed, plain
-from tests.broker.proxy.world import Gate, Pass, expire
+from tests.broker.proxy.forge import FOREVER, NOW, Forged, packed
+from tests.broker.proxy.world import NO, Gate, Pass, expire
 from tests.broker.rpc.agent import identified
 from tests.broker.rpc.world import TENANT
 
 PK_OK = 60
-THE_ANSWER = (MSG_USERAUTH_FAILURE, String(b"publickey") + Boolean(False))
+THE_ANSWER = (MSG_USERAUTH_FAILURE, String(b"publickey") + NO)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,12 +182,9 @@ async def _rule(front: Gate, mine: Pass, blob: bytes) -> str:
         certificate = certificate_of(blob, ingress_ca=front.door.ingress_ca)
     except WireError:
         return "ca"
-    try:
+    with pytest.raises(Refusal, match="access denied"):
         await front.door.admit(shown(certificate, mine.user))
-    except Refusal as refusal:
-        assert (refusal.code, refusal.message) == ("not_admitted", "access denied")
-        return "row"
-    return "admitted"
+    return "row"
 
 
 async def test_another_grants_serial_or_key_is_not_this_ones(front: Gate, mine: Pass) -> None:
@@ -207,12 +204,13 @@ async def test_another_grants_serial_or_key_is_not_this_ones(front: Gate, mine: 
     assert await stolen.log_in(replace(other, key=mine.key)) == MSG_USERAUTH_FAILURE
 
 
-@pytest.mark.parametrize("user", ["root+web1", "deploy", "", "deploy+web2", "DEPLOY+web1", "dep\u00adloy+web1"])
-async def test_the_user_name_must_agree_and_gives_nothing(front: Gate, mine: Pass, user: str) -> None:
+async def test_the_user_name_must_agree_and_gives_nothing(front: Gate, mine: Pass) -> None:
     """I-24: another name is refused, also one that SASLprep would make equal."""
-    client = await front.raw()
-    client.sign(mine, user=user)
-    assert await client.next() == THE_ANSWER
+    for user in ("root+web1", "deploy", "", "deploy+web2", "DEPLOY+web1", "dep\u00adloy+web1", "x" * 1000):
+        client = await front.raw()
+        client.sign(mine, user=user)
+        assert await client.next() == THE_ANSWER, user
+        client.abort()
 
 
 async def test_a_signature_for_another_connection_is_worth_nothing(front: Gate, mine: Pass) -> None:
@@ -275,24 +273,29 @@ async def test_a_login_overtaken_by_another_is_forgotten(front: Gate, mine: Pass
     assert list(front.door._grants.items()) == [(connection.admission.grant.id, 1)]  # noqa: SLF001
 
 
-@pytest.mark.parametrize("method", ["none", "password", "keyboard-interactive", "hostbased", "gssapi-with-mic",
-                                    "gssapi-keyex", "nonsense"])  # fmt: skip
-async def test_there_is_one_method(front: Gate, mine: Pass, method: str) -> None:
+METHODS = (
+    b"none", b"password", b"keyboard-interactive", b"hostbased", b"gssapi-with-mic", b"gssapi-keyex", b"nonsense", b"",
+)  # fmt: skip
+
+
+async def test_there_is_one_method(front: Gate, mine: Pass) -> None:
     """I-24: whatever else SSH knows is refused in the same words, with whatever it carries."""
-    client = await front.raw()
-    for rest in (b"", Boolean(False) + String(b"secret"), String(b"") + String(b""), String(mine.certificate)):
-        client.ask(mine.user, method.encode(), rest)
-        assert await client.next() == THE_ANSWER
+    for method in METHODS:
+        client = await front.raw()
+        for rest in (b"", NO + String(b"secret"), String(b"") + String(b""), String(mine.certificate)):
+            client.ask(mine.user, method, rest)
+            assert await client.next() == THE_ANSWER, method
+        client.abort()
 
 
-@pytest.mark.parametrize("number", [51, 52, 53, 60, 61, 63, 79, 6, 91, 100])
-async def test_messages_of_a_server_do_not_let_a_client_in(front: Gate, mine: Pass, number: int) -> None:
+async def test_messages_of_a_server_do_not_let_a_client_in(front: Gate) -> None:
     """F27: a client that says `success` itself, or opens before it is known, is cut, or told it makes no sense."""
-    client = await front.raw()
-    client._auth_complete = True  # noqa: SLF001  it only thinks so
-    client.send_packet(number, String(b"publickey") + Boolean(False))
-    client.open(0)
-    assert await client.next(91) == (0, b"")
+    for number in (51, 52, 53, 60, 61, 63, 79, 6, 91, 100):
+        client = await front.raw()
+        client._auth_complete = True  # noqa: SLF001  it only thinks so
+        client.send_packet(number, String(b"publickey") + NO)
+        client.open(0)
+        assert await client.next(91) == (0, b""), number
 
 
 @pytest.mark.parametrize("how", ["revoked", "expired", "frozen", "suspended", "rekeyed"])

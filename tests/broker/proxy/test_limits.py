@@ -10,12 +10,12 @@ import time
 import asyncssh
 import pytest
 from asyncssh.constants import MSG_USERAUTH_FAILURE, MSG_USERAUTH_SUCCESS
-from asyncssh.packet import Boolean, String
+from asyncssh.packet import String
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from broker.proxy import limits
 from tests.broker.proxy.forge import plain
-from tests.broker.proxy.world import Gate, Pass, until
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.broker.proxy.world import NO, Gate, Pass, until
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ async def test_twenty_other_attempts(front: Gate, mine: Pass, how: str) -> None:
         if how == "keys":
             client.offer(mine.user, key, b"ssh-ed25519")
         else:
-            client.ask(mine.user, how.encode(), Boolean(False) + String("x"))
+            client.ask(mine.user, how.encode(), NO + String("x"))
 
     for _ in range(limits.MAX_OFFERS):
         attempt()
@@ -150,7 +150,7 @@ def _closed(sock: socket.socket) -> bool:
 )  # fmt: skip
 def test_what_one_source_is(one: str, other: str, *, same: bool) -> None:
     """I-26: a host with a /64 is not 2^64 hosts."""
-    from broker.proxy.server import _source  # noqa: PLC0415, PLC2701
+    from broker.proxy.server import _source  # noqa: PLC0415
 
     assert (_source(one) == _source(other)) is same
 
@@ -196,6 +196,27 @@ async def test_idle_connections_end(front: Gate, mine: Pass, monkeypatch: pytest
     assert front.refusals() == ["idle"]
     assert (await process.wait()).stdout == "still here\n"
     busy.abort()
+
+
+async def test_who_does_not_listen_is_not_listened_to(front: Gate, mine: Pass) -> None:
+    """F29: answers do not pile up for a client that only asks; once it reads, it has them all."""
+    client = await front.entered(mine)
+    (connection,) = front.door._connections  # noqa: SLF001
+    theirs, ours = client._transport, connection._transport  # noqa: SLF001
+    assert theirs is not None
+    assert ours is not None
+    theirs.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    ours.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    ours.set_write_buffer_limits(high=4096)
+    client.stop_reading()
+    for _ in range(1_500):
+        client.globally(b"keepalive@openssh.com")
+    await until(lambda: connection._deaf)  # noqa: SLF001
+    assert ours.get_write_buffer_size() < 1 << 20
+    theirs.resume_reading()
+    for _ in range(1_500):
+        assert (await client.next())[0] == 82
+    client.abort()
 
 
 async def test_a_client_that_is_gone_without_a_word_is_noticed(

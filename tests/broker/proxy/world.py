@@ -30,6 +30,8 @@ from tests.broker.rpc.agent import granted, identified
 from tests.broker.rpc.world import TENANT, House, opened
 
 PATIENCE = 10.0
+NO = Boolean(False)  # noqa: FBT003  asyncssh's own signature
+YES = Boolean(True)  # noqa: FBT003
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +102,9 @@ class Gate:
         return [json.loads(r.entry)["feature"] for r in records if r.name == "session.feature_refused"]
 
     async def house_runs(self, number: int) -> bool:
-        """Waits until so many commands run."""
-        await until(lambda: self.house.world.live.count() == number)
+        """Waits until so many commands run, and the target was asked for as many."""
+        house = self.house
+        await until(lambda: house.world.live.count() == number and len(house.targets.plans) >= number)
         return True
 
     def door_busy(self) -> bool:
@@ -247,7 +250,7 @@ class Raw(asyncssh.SSHClientConnection):
 
     def offer(self, user: str, key: bytes, algorithm: bytes = CERT_KIND) -> None:
         """A public key without a signature."""
-        self.ask(user, b"publickey", Boolean(False), String(algorithm), String(key))
+        self.ask(user, b"publickey", NO, String(algorithm), String(key))
 
     def sign(
         self,
@@ -260,7 +263,7 @@ class Raw(asyncssh.SSHClientConnection):
     ) -> None:
         """A signed request; fields may differ from what they should be."""
         body = b"".join(
-            (String(shown.user if user is None else user), String("ssh-connection"), String(b"publickey"), Boolean(True),
+            (String(shown.user if user is None else user), String("ssh-connection"), String(b"publickey"), YES,
              String(algorithm), String(key or shown.certificate))
         )  # fmt: skip
         message = Byte(MSG_USERAUTH_REQUEST) + body
