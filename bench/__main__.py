@@ -27,7 +27,6 @@ RERUNS: Final = 3
 def main(words: Sequence[str] | None = None) -> int:
     """Runs everything. Exit status 0: measured, whatever the verdicts; a broker that skipped its job is an error."""
     asked = _asked(words)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # what was started is ended all the same
     report = Report()
     with tempfile.TemporaryDirectory(prefix="grantd-bench-") as folder, BenchStage(Path(folder)) as stage:
         _measure(stage, report, asked)
@@ -78,4 +77,5 @@ def _judge(report: Report, promised: Sequence[Goal], measure: Callable[[], dict[
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # what was started is ended all the same
     sys.exit(main())

@@ -50,4 +50,4 @@ class Brokered:
 def must_have_run(result: Result) -> None:
     """Raises for a command that did not end with exit status 0."""
     if result.exit_status != 0 or result.action.state != ActionState.ACTION_STATE_SUCCEEDED:
-        raise RuntimeError(f"{result.action.id} ended as {result.action.state} with {result.exit_status}")
+        raise RuntimeError(f"a command did not run to a good end: {result.action}")

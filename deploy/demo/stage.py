@@ -79,9 +79,10 @@ class Stage:
         """Starts the broker and waits until its doors are open."""
         log = self.folder / "broker.log"
         words = [str(BIN / "grantd"), "serve", "--config", str(self.config)]
-        self.broker = subprocess.Popen(  # noqa: S603  our own program
-            words, stdin=subprocess.DEVNULL, stdout=log.open("ab"), stderr=subprocess.STDOUT
-        )
+        with log.open("ab") as out:
+            self.broker = subprocess.Popen(  # noqa: S603  our own program
+                words, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
+            )
         self.started.append(self.broker)
         end = time.monotonic() + _WAIT_S
         while b'"broker.started"' not in log.read_bytes():
