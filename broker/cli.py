@@ -5,6 +5,7 @@ Imports what a command needs inside it: `classify` and `verify` start without th
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -154,7 +155,8 @@ def classify(explain: bool) -> None:  # noqa: FBT001  a flag of click
     from policy.explain import classify_line, explain_line  # noqa: PLC0415
 
     answer = explain_line if explain else classify_line
-    for line in sys.stdin:
+    # whatever the locale: a byte that is no UTF-8 becomes a lone surrogate, which is refused
+    for line in io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="surrogateescape", newline="\n"):
         sys.stdout.write(answer(line.rstrip("\n")) + "\n")
         sys.stdout.flush()
 
