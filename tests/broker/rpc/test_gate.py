@@ -91,7 +91,8 @@ async def test_the_join_address_serves_what_asks_for_no_credential_and_nothing_e
                 if rpc.permission is Permission.NONE:
                     assert answer == ("INVALID_ARGUMENT", "bad_message")
                 else:
-                    assert answer == ("UNIMPLEMENTED", "")
+                    # INTERNAL: the transport's refusal came as a reset while the client was still sending
+                    assert answer in (("UNIMPLEMENTED", ""), ("INTERNAL", ""))
 
 
 @pytest.mark.parametrize(
