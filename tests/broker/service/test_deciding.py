@@ -121,6 +121,10 @@ async def test_one_no_is_enough(house: House) -> None:
 
 WRONG: dict[str, tuple[str, Callable[[House, Somebody, Action], Vote]]] = {
     "another digest": ("digest_mismatch", lambda h, p, a: replace(h.vote(p, a), digest=bytes(32))),
+    "a no over another digest": (
+        "digest_mismatch",
+        lambda h, p, a: replace(h.vote(p, a, Verdict.DENY), digest=bytes(32)),
+    ),
     "another's signature": ("bad_signature", lambda h, p, a: replace(h.vote(p, a), signature=b"SSHSIG")),
     "a denial as a yes": (
         "bad_signature",
