@@ -1,0 +1,130 @@
+"""What the store keeps beside the core's own values: sessions, credentials, policies, freezes, effects, keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeVar
+
+from broker.core.ids import (
+    ActionId,
+    CredentialId,
+    GrantId,
+    IdentityId,
+    RecordingId,
+    SessionId,
+    TargetId,
+    TenantId,
+)
+from broker.core.secret import Secret
+
+T = TypeVar("T")
+
+
+class SessionState(StrEnum):
+    OPEN = "open"
+    CLOSED = "closed"
+    CUT = "cut"
+    LOST = "lost"
+    """The broker died while it was open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One use of a grant on a target, always recorded."""
+
+    tenant: TenantId
+    id: SessionId
+    grant_id: GrantId
+    action_id: ActionId | None
+    identity: IdentityId
+    target_id: TargetId
+    login: str
+    kind: str
+    """`exec`; later `shell`, `raw_shell`, `sftp`."""
+    door: str
+    """`grpc` or `ssh`."""
+    recording: RecordingId
+    state: SessionState
+    opened_at: datetime
+    closed_at: datetime | None
+    end_reason: str
+    recording_leaves: int
+    """Frames committed at close, or at the last checkpoint while open."""
+    recording_root: bytes
+    """32 bytes, or empty while nothing is committed."""
+    recording_state: str
+    """`open`, `final`, `truncated` or `torn`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """A certificate or token that a grant issued; the row without which its signature is worth nothing (I-08)."""
+
+    tenant: TenantId
+    id: CredentialId
+    grant_id: GrantId
+    kind: str
+    """`ssh` (ingress certificate), `token` (JWT), `egress`."""
+    serial: str
+    """Decimal certificate serial, or the token's jti."""
+    key: bytes
+    """SHA-256 of the bound public key: SSH public key blob for certificates, client SPKI for tokens."""
+    issued_at: datetime
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyVersion:
+    """One stored set of Cedar files. `version` is the SHA-256 hex of policy.engine."""
+
+    tenant: TenantId
+    version: str
+    sources: Mapping[str, str]
+    put_by: str
+    put_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freeze:
+    """The kill switch: while a row stands, nothing is issued, approved or run in the tenant (I-61)."""
+
+    tenant: TenantId
+    frozen_by: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinToken:
+    """A one-time enrolment right. Only the SHA-256 of the secret is kept (I-53)."""
+
+    tenant: TenantId
+    secret_sha256: bytes
+    identity: IdentityId
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """Something to do after commit, idempotent, retried until done (the outbox)."""
+
+    tenant: TenantId
+    id: int
+    """Assigned by the store; 0 in a new one."""
+    kind: str
+    """`end_grant`."""
+    subject: str
+    attempts: int
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingKey:
+    """A recording's data key, opened. `key_id` stands in the recording's header."""
+
+    recording: RecordingId
+    key_id: str
+    key: Secret[bytes]
