@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import time
@@ -179,6 +180,25 @@ async def test_stdin_is_kept_by_the_byte(trusted: Gate) -> None:
     client.abort()
 
 
+async def test_output_that_nobody_takes_stops_the_target_also_byte_by_byte(trusted: Gate) -> None:
+    """I-27: a byte that waits alone costs a hundred, so what waits is counted in pieces too."""
+    client = await trusted.entered(await trusted.admit())
+    number = await client.session(window=0)
+    client.request(b"exec", String("sleep 20"))
+    assert await trusted.house_runs(1)
+    (connection,) = trusted.door._connections  # noqa: SLF001
+    session = connection._channels[number]._session  # noqa: SLF001
+    assert isinstance(session, ExecSession)
+    written = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.5):
+            while True:
+                await session.out(b"x")
+                written += 1
+    assert written == limits.SEND_PIECES
+    client.abort()
+
+
 @pytest.mark.parametrize("verdict", list(Verdict))
 async def test_a_person_decides_and_ssh_says_so(front: Gate, verdict: Verdict) -> None:
     """The same gate as over gRPC; 126 says that it did not run."""
@@ -220,7 +240,7 @@ async def test_a_closed_channel_takes_it_back_too(front: Gate) -> None:
     assert not client.gone.is_set()
 
 
-@pytest.mark.parametrize("command", ["sleep 60", "touch /dev/null"])
+@pytest.mark.parametrize("command", ["sleep 60", "touch /dev/null; sleep 60"])
 async def test_who_leaves_at_once_leaves_nothing_running(trusted: Gate, front: Gate, command: str) -> None:
     """F06: gone before the store has written it down: the command is known, and cut, not lost."""
     for _ in range(5):

@@ -127,11 +127,3 @@ async def test_stdin_that_nobody_reads(served: Served) -> None:
         client.send_packet(94, UInt32(0), String(b"x" * (32 << 10)))
     assert await served.most(1, client) - before < GROWTH
     client.abort()
-
-
-async def test_a_target_that_writes_byte_by_byte(served: Served) -> None:
-    """I-27: on both streams in turn, to a client without a window."""
-    line = "import os\nwhile 1: os.write(1,b'a'); os.write(2,b'b')"
-    client, before = await _running(served, f'python3 -c "{line}"', window=0)
-    assert await served.most(2, client) - before < GROWTH
-    client.abort()
