@@ -27,7 +27,7 @@ from broker.adapters.audit_log.pins import Pins
 from broker.adapters.audit_log.reading import SqlAuditLog
 from broker.adapters.audit_log.signing import Keyring, LogNames
 from broker.adapters.audit_log.times import newest_moment
-from broker.adapters.gateway_identity import GatewayIdentity, gateway_identity
+from broker.adapters.gateway_identity import RENEW_BEFORE, GatewayIdentity, gateway_identity
 from broker.adapters.metrics import PrometheusMeter, serve_metrics
 from broker.adapters.root_key import load_root_key
 from broker.adapters.server_identity import ServerCertificate, hosts_of
@@ -79,6 +79,8 @@ class House:
         self.clock, self.entropy, self.meter = SystemClock(), SystemEntropy(), PrometheusMeter()
         self.health = LogHealth(clock=self.clock, meter=self.meter)
         self.keyring = Keyring()
+        self.gateway: GatewayIdentity
+        self.door: SshDoor
         self.reviving: Reviving | None = None
         """Only where the signer is this process's child."""
 
@@ -105,6 +107,12 @@ class House:
             await self.certificate.renew(now)
             shown = self.certificate
             self.tls = ServerIdentity(key=shown.key, chain=shown.chain, client_ca=shown.ca)
+
+    async def renew_gateway(self, now: datetime) -> None:
+        """A new host certificate for the SSH door, where the present one is due; connections that come see it."""
+        if now >= self.gateway.not_after - RENEW_BEFORE:
+            self.gateway = await self._gateway()
+            await self.door.show(self.gateway.host_key, self.gateway.host_certificate)
 
     async def _open_signer(self) -> SignerClient:
         settings = self.settings
@@ -223,8 +231,8 @@ class House:
         )
         await rpc.start()
         self._stack.push_async_callback(rpc.stop, _STOP_WITHIN)
-        gateway = await self._gateway()
-        door = SshDoor(
+        gateway = self.gateway = await self._gateway()
+        door = self.door = SshDoor(
             use_cases=self.use_cases,
             host_key=gateway.host_key,
             host_certificate=gateway.host_certificate,
@@ -262,6 +270,7 @@ class House:
             Gauges(store=self.store, live=live, meter=self.meter),
             Tidying(store=self.store, forgetting=self.use_cases.forgetting),
             Renewal(renew_if_due=self.renew_certificate, clock=self.clock),
+            Renewal(renew_if_due=self.renew_gateway, clock=self.clock),
             *([self.reviving] if self.reviving is not None else []),
         ]
 

@@ -78,16 +78,21 @@ class SshDoor:
 
     async def start(self, host: str, port: int) -> int:
         """Listens; returns the port."""
-        # a server's options read no file of this machine: neither configuration nor keys nor known hosts
-        options = await SSHServerConnectionOptions.construct(None, **self._options())
+        await self.show(self._host_key, self._host_certificate)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: GatewayConnection(loop, options, door=self), host, port, backlog=limits.UNAUTHENTICATED
+            lambda: GatewayConnection(loop, self._shown, door=self), host, port, backlog=limits.UNAUTHENTICATED
         )
         self._watching = self.spawn(self._watch())
         bound: int = self._server.sockets[0].getsockname()[1]
         log.info("gateway.listening", port=bound)
         return bound
+
+    async def show(self, host_key: Secret[bytes], host_certificate: bytes) -> None:
+        """Connections that come from now on see this host key and certificate; those that are open keep theirs."""
+        self._host_key, self._host_certificate = host_key, host_certificate
+        # a server's options read no file of this machine: neither configuration nor keys nor known hosts
+        self._shown = await SSHServerConnectionOptions.construct(None, **self._options())
 
     async def stop(self) -> None:
         """Takes nothing new, ends every connection, waits for what they ran to be sealed and written."""

@@ -7,9 +7,11 @@ import base64
 import time
 from pathlib import Path
 
+import asyncssh
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from broker.adapters.gateway_identity import gateway_identity
 from broker.core.sshcert import CERT_KIND
 from broker.core.sshwire import parse_blob
 from tests import peers
@@ -93,3 +95,18 @@ async def test_a_cold_connection_is_quick(front: Gate, tmp_path: Path) -> None:
         assert (await ssh([*words, "127.0.0.1", "id"]))[2] == 0
         best = min(best, time.monotonic() - began)
     assert best < 0.5
+
+
+async def test_a_renewed_host_certificate_is_what_the_next_client_sees(front: Gate, tmp_path: Path) -> None:
+    """The gateway's host key and certificate change under way; a client that pins the CA notices nothing (I-25)."""
+    await front.trust()
+    words = options(front, await front.admit(), tmp_path)
+    world = front.house.world
+    fresh = await gateway_identity(signer=world.signer, entropy=world.entropy, name="127.0.0.1", now=world.clock.now())
+    before = await asyncssh.get_server_host_key("127.0.0.1", front.port)
+    await front.door.show(fresh.host_key, fresh.host_certificate)
+    after = await asyncssh.get_server_host_key("127.0.0.1", front.port)
+    assert before is not None
+    assert after is not None
+    assert before.public_data != after.public_data
+    assert (await ssh([*words, "127.0.0.1", "echo yes"]))[2] == 0
