@@ -21,6 +21,7 @@ from broker.core.errors import SignerFault, invalid
 from recorder.grec import Kind
 from tests.recorder.recordings import DONE, meta, store
 
+pytestmark = pytest.mark.usefixtures("own_logs")
 PROGRAM: Final = str(Path(sys.executable).parent / "grantd")
 HEAVY: Final = (
     "grpc",

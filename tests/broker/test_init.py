@@ -21,6 +21,7 @@ from broker.init import config_text, make_approval_key
 from grantd.profile import Profile
 from tests import peers
 
+pytestmark = pytest.mark.usefixtures("own_logs")
 NAMESPACE: Final = "grantd-approval@v1"
 
 
@@ -31,7 +32,7 @@ def init(folder: Path, *words: str, config: str = "grantd.toml") -> Result:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(own_logs: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what init made; tests only read it."""
     folder = tmp_path_factory.mktemp("made")
     done = init(folder, "--tenant", "acme", "--owner", "first", "--base-port", "20100")
