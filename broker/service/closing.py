@@ -56,8 +56,7 @@ class Closing:
         def unit(tx: Tx) -> None:
             _put(tx, action, session, sealed=commitment is not None, now=self._world.clock.now())
 
-        self._unwritten[session.id] = (session.tenant, unit)
-        await self._persist(session.id)
+        await self._persist(session, unit)
         self._world.bell.ring(action.tenant, action.id, session.id)
         return action
 
@@ -67,24 +66,22 @@ class Closing:
 
     async def write_late(self) -> None:
         """Writes the ends that the store would not take when they happened."""
-        for session_id in list(self._unwritten):
-            await self._write_one(session_id)
+        for session_id, (tenant, unit) in list(self._unwritten.items()):
+            await self._world.store.run(tenant, unit)
+            self._unwritten.pop(session_id, None)
 
-    async def _persist(self, session_id: SessionId) -> None:
+    async def _persist(self, session: Session, unit: Callable[[Tx], None]) -> None:
+        """Tries for a while. Only what is given up here is left to `write_late`: an end is in the log once."""
         for attempt in range(_TRIES):
             try:
-                return await self._write_one(session_id)
+                return await self._world.store.run(session.tenant, unit)
             except StoreFault as fault:
-                log.error("session.unwritten", session_id=session_id, attempt=attempt, cause=fault.what)  # noqa: TRY400
+                log.error("session.unwritten", session_id=session.id, attempt=attempt, cause=fault.what)  # noqa: TRY400
                 if attempt == _TRIES - 1:
+                    self._unwritten[session.id] = (session.tenant, unit)
                     raise
             await asyncio.sleep(_PAUSE_S * (attempt + 1))
         return None
-
-    async def _write_one(self, session_id: SessionId) -> None:
-        tenant, unit = self._unwritten[session_id]
-        await self._world.store.run(tenant, unit)
-        self._unwritten.pop(session_id, None)
 
 
 def cut(reason: str) -> Ended:
@@ -93,6 +90,9 @@ def cut(reason: str) -> Ended:
 
 
 def _put(tx: Tx, action: Action, session: Session, *, sealed: bool, now: datetime) -> None:
+    if not sealed and (noted := tx.sessions.get(session.id)) is not None:
+        # what its recording had committed to before it failed stays
+        session = replace(session, recording_leaves=noted.recording_leaves, recording_root=noted.recording_root)
     tx.actions.put(action)
     tx.sessions.put(session)
     events = [
