@@ -59,7 +59,10 @@ class FreezeService:
             await self._write(tenant)
 
     async def _write(self, tenant: TenantId) -> None:
-        caller, reason = self._unwritten[tenant]
+        held = self._unwritten.get(tenant)
+        if held is None:
+            return  # written, or lifted, while another one was
+        caller, reason = held
         now = self._world.clock.now()
 
         def unit(tx: Tx) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -146,6 +147,29 @@ async def test_an_outcome_that_was_not_written_is_written_later(house: House) ->
     done = await house.action(ticket.action)
     assert (done.state, done.outcome and done.outcome.reason) == (ActionState.FAILED, "connection_lost")
     assert (await session_of(house, ticket)).state is SessionState.CLOSED
+
+
+async def test_an_end_on_its_way_to_the_store_is_nobody_elses_to_write(house: House) -> None:
+    """The job that writes late ends looks while commands end: each end is in the log once, and the job lives on."""
+    agent = await house.add("deployer")
+    grant = await house.granted(agent)
+    tickets = [await house.started(agent, grant, READ) for _ in range(4)]
+
+    async def late() -> None:
+        while True:
+            await house.cases.closing.write_late()
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        job = group.create_task(late())
+        async with asyncio.TaskGroup() as commands:
+            for ticket in tickets:
+                commands.create_task(house.run(ticket))
+        job.cancel()
+    events = await house.events()
+    ended = [event for event in events if event in ("action.succeeded", "action.failed")]
+    assert len(ended) == len(tickets)
+    assert events.count("recording.closed") == len(tickets)
 
 
 async def test_an_outcome_that_was_not_written_is_found_at_the_next_start(house: House) -> None:
