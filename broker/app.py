@@ -69,6 +69,8 @@ log = structlog.get_logger()
 VERSION = "0.1.0"
 _TOKEN_KEY = "grant-token-key"  # noqa: S105  the name of a vault secret, not its value
 _STOP_WITHIN = 5.0
+_RECORDERS = 4
+"""Recorder threads: commands that begin and end at the same time wait for the disk together, not in a row."""
 
 
 class House:
@@ -171,9 +173,10 @@ class House:
 
     async def _open_world(self) -> World:
         settings = self.settings
-        recorder = RecorderThread()
-        recorder.start()
-        self._stack.callback(recorder.close)
+        recorders = [RecorderThread() for _ in range(_RECORDERS)]
+        for recorder in recorders:
+            recorder.start()
+            self._stack.callback(recorder.close)
         targets = SshTargets(signer=self.signer, clock=self.clock, entropy=self.entropy)
         self._stack.push_async_callback(targets.close)
         floor = settings.recordings.floor_mib << 20
@@ -184,7 +187,7 @@ class House:
             entropy=self.entropy,
             signer=self.signer,
             targets=targets,
-            recordings=FileRecordingStore(settings.recordings_directory, recorder, floor_bytes=floor),
+            recordings=FileRecordingStore(settings.recordings_directory, *recorders, floor_bytes=floor),
             tokens=JwtTokens(await self._token_seed(), issuer=issuer, kid="t1"),
             meter=self.meter,
             audit_health=self.health,

@@ -1,6 +1,6 @@
-"""The recorder thread: one a process, all disk work of all recordings. There is no way to run without it.
+"""The recorder thread: a few a process, all disk work of their recordings. There is no way to run without them.
 
-Sessions hand events over through a queue and never wait for the disk; the thread seals them into frames, syncs within
+Sessions hand events over through a queue and never wait for the disk; their thread seals them into frames, syncs within
 a second, and says so. Whatever goes wrong in here ends as `RecorderFailed` at every recording that it concerns; no
 flag turns that into anything milder (I-30).
 """
@@ -60,7 +60,7 @@ class Recording:
 
 
 class RecorderThread:
-    """Start one per process before the first session, close it after the last.
+    """Start before the first session, close after the last. Several take turns (FileRecordingStore).
 
     Args:
         limits: the bounds; only tests shorten them.

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import re
+import threading
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,7 +59,8 @@ class FileRecordingStore:
 
     Args:
         root: an existing directory that only this user can write.
-        thread: the process's recorder thread, started.
+        threads: the process's recorder threads, started. Each recording stays with one; what several wait for the
+            disk for at once, it does at once: recordings that begin and end together share its syncs.
         floor_bytes: with less free space than this no recording is opened, hence no session.
         monotonic: seconds that never step; event times count on it.
     """
@@ -64,13 +68,16 @@ class FileRecordingStore:
     def __init__(
         self,
         root: Path,
-        thread: RecorderThread,
-        *,
+        *threads: RecorderThread,
         floor_bytes: int,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root = root
-        self._thread = thread
+        self._threads = threads
+        self._turn = itertools.cycle(threads)
+        self._first = threading.Lock()
+        self._ready: set[tuple[str, ...]] = set()
+        """Folders whose way from the root is durable."""
         self._floor_bytes = floor_bytes
         self._monotonic = monotonic
 
@@ -86,14 +93,17 @@ class FileRecordingStore:
             RecordingInvalid: ids, key or start that no recording can have.
         """
         names = _names(meta.ten, meta.rec, meta.start)
-        if not self._thread.alive:
+        if not self._threads or not all(thread.alive for thread in self._threads):
             raise RecorderFailed("the recorder is not running")
-        sink = RecordingSink(meta.rec, self._thread, self._monotonic)
-        recording = await self._open(meta, names, sink)
+        thread = next(self._turn)
+        sink = RecordingSink(meta.rec, thread, self._monotonic)
+        recording = await self._open(thread, meta, names, sink)
         sink.begin(recording, recording.track.checkpoint())
         return sink
 
-    async def _open(self, meta: RecordingMeta, names: tuple[str, ...], sink: RecordingSink) -> Recording:
+    async def _open(
+        self, thread: RecorderThread, meta: RecordingMeta, names: tuple[str, ...], sink: RecordingSink
+    ) -> Recording:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Recording | Exception] = loop.create_future()
 
@@ -101,19 +111,19 @@ class FileRecordingStore:
             if not future.done():
                 future.set_result(answer)
             elif not isinstance(answer, Exception):
-                self._thread.call(lambda: self._thread.discard(answer))  # it came too late: nobody waits
+                thread.call(lambda: thread.discard(answer))  # it came too late: nobody waits
 
         def operation() -> None:
-            answer = self._try_open(meta, names, sink)
+            answer = self._try_open(thread, meta, names, sink)
             try:
                 loop.call_soon_threadsafe(deliver, answer)
             except RuntimeError:  # the loop is closed
                 if not isinstance(answer, Exception):
-                    self._thread.discard(answer)
+                    thread.discard(answer)
 
-        self._thread.call(operation)
+        thread.call(operation)
         try:
-            async with asyncio.timeout(self._thread.limits.open_s):
+            async with asyncio.timeout(thread.limits.open_s):
                 answer = await future
         except TimeoutError as error:
             raise RecorderFailed("the recorder does not answer") from error
@@ -123,8 +133,11 @@ class FileRecordingStore:
             raise answer
         return answer
 
-    def _try_open(self, meta: RecordingMeta, names: tuple[str, ...], sink: RecordingSink) -> Recording | Exception:
-        """On the recorder thread."""
+    def _try_open(
+        self, thread: RecorderThread, meta: RecordingMeta, names: tuple[str, ...], sink: RecordingSink
+    ) -> Recording | Exception:
+        """On a recorder thread."""
+        folder = names[:-1]
 
         def open_part(part: int) -> PartFile:
             return create_part(self._root, (*names, part_name(part)))
@@ -132,7 +145,11 @@ class FileRecordingStore:
         try:
             if free_bytes(self._root) < self._floor_bytes:
                 raise OSError(errno.ENOSPC, "less free space than the floor")
-            return self._thread.open(meta, open_part, sink)
+            # the first in a folder makes its way durable; nobody may find the folder there before that is done
+            with nullcontext() if folder in self._ready else self._first:
+                recording = thread.open(meta, open_part, sink)
+                self._ready.add(folder)
+                return recording
         except (OSError, Invalid) as error:
             return error
 

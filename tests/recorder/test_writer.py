@@ -252,7 +252,7 @@ async def test_an_unforeseen_error_ends_every_session(tmp_path: Path) -> None:
         def explode() -> None:
             raise ZeroDivisionError
 
-        files._thread.call(explode)  # noqa: SLF001 - there is no honest way to make it break
+        files._threads[0].call(explode)  # noqa: SLF001 - there is no honest way to make it break
         async with asyncio.timeout(5):
             for sink in sinks:
                 await sink.failed.wait()
