@@ -6,6 +6,7 @@ import asyncio
 
 from broker.service.wake import PENDING, Bell, heard
 from tests.broker.adapters.store.fixtures import OTHER, TENANT
+from tests.broker.service.world import READ, WRITE, House
 
 
 async def test_a_listener_starts_rung() -> None:
@@ -63,3 +64,15 @@ def test_who_left_is_not_kept() -> None:
             pass
         bell.ring(TENANT, f"never heard {number}")
     assert vars(bell) == {"_listeners": {}}
+
+
+async def test_only_what_waits_for_a_person_wakes_the_watchers(house: House) -> None:
+    """A watcher reads all that waits at each ring: a command that runs at once is none of its business."""
+    agent = await house.add("deployer")
+    grant = await house.granted(agent)
+    with house.world.bell.listen(TENANT, PENDING) as rung:
+        rung.clear()
+        await house.propose(agent, grant, READ)
+        assert not rung.is_set()
+        await house.propose(agent, grant, WRITE)
+        assert rung.is_set()
