@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from broker.core import ids, records
-from broker.core.errors import exhausted, forbidden, not_found
+from broker.core.errors import StoreFault, exhausted, forbidden, not_found
 from broker.core.grant import EndReason, Grant, GrantState
 from broker.core.identity import Caller, Identity, Target
 from broker.core.ids import GrantId, RequestId
@@ -159,10 +159,16 @@ class AccessService:
 
         Returns:
             The grant, and how many sessions were cut.
+
+        Raises:
+            StoreFault: it is cut and nothing starts under it any more, but that is not written down yet: the sweep
+                tries again, and so may the caller.
         """
         checked_text("reason", reason, MAX_REASON_BYTES)
         grant = await self._world.store.read(caller.tenant, lambda tx: _endable(tx, caller, grant_id))
         cut = await self._ending.end(grant.tenant, grant.id, EndReason.REVOKED, by=caller.identity)
+        if self._ending.is_ended(grant.id):
+            raise StoreFault("the end of a grant could not be written")
         return await self._world.store.read(caller.tenant, lambda tx: tx.grants.get(grant_id)) or grant, cut
 
 
