@@ -12,6 +12,7 @@ from broker.core.grant import Grant
 from broker.core.request import AccessRequest
 from broker.service.ports import Credential, Session
 
+_PROPOSAL, _OPENING = "action.proposed", "session.opened"
 _MAX_TEXT = 4_096
 """Characters of a command or reason kept in one disclosure; the digest in `facts` binds all of it."""
 
@@ -55,7 +56,10 @@ def of_grant(name: str, grant: Grant, *, actor: str) -> AuditEvent:
 
 
 def of_action(name: str, action: Action, *, actor: str) -> AuditEvent:
-    """An event about an action: what was proposed, or what became of it (I-34)."""
+    """An event about an action: what was proposed, or what became of it (I-34).
+
+    The text of the command stands in its proposal alone; the digest, which binds it, in every event.
+    """
     facts: dict[str, str | int] = {
         "action": action.id,
         "grant": action.grant_id,
@@ -76,8 +80,12 @@ def of_action(name: str, action: Action, *, actor: str) -> AuditEvent:
         name=name,
         actor=actor,
         facts=facts,
-        personal=_texts(action.identity, command=shown(action.command), reason=action.reason, note=action.note),
+        personal=_texts(action.identity, **(_proposed(action) if name == _PROPOSAL else {}), note=action.note),
     )
+
+
+def _proposed(action: Action) -> dict[str, str]:
+    return {"command": shown(action.command), "reason": action.reason}
 
 
 def of_session(name: str, session: Session, *, actor: str) -> AuditEvent:
@@ -95,12 +103,15 @@ def of_session(name: str, session: Session, *, actor: str) -> AuditEvent:
         facts["action"] = session.action_id
     if session.recording_root:
         facts |= {"leaves": session.recording_leaves, "root": session.recording_root.hex(), "part": 0}
+    if session.end_reason:
+        facts["reason_code"] = session.end_reason
+    opens = name == _OPENING
     return AuditEvent(
         tenant=session.tenant,
         name=name,
         actor=actor,
         facts=facts,
-        personal=_texts(session.identity, login=session.login, end_reason=session.end_reason),
+        personal=_texts(session.identity, login=session.login) if opens else (),
     )
 
 
