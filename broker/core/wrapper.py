@@ -32,7 +32,18 @@ _PLAIN_DIFF = (
     '_() { [ $# -lt 5 ] || { echo "diff --git a/$1 b/$1"; diff -up --label "a/$1" --label "b/$1" -- "$2" "$5"; };'
     " return 0; }; _"
 )
-_GIT = (("core.fsmonitor", "false"), ("core.hooksPath", "/dev/null"), ("core.pager", "cat"))
+# Settings of a repository that would name a program for a read: set back to what git does without them.
+_GIT = (
+    ("core.fsmonitor", "false"),
+    ("core.hooksPath", "/dev/null"),
+    ("core.pager", "cat"),
+    ("diff.submodule", "short"),
+    ("log.showSignature", "false"),
+    ("gpg.program", "gpg"),
+    ("gpg.openpgp.program", "gpg"),
+    ("gpg.x509.program", "gpgsm"),
+    ("gpg.ssh.program", "ssh-keygen"),
+)
 ENVIRONMENT: Mapping[str, str] = MappingProxyType(
     {
         "PATH": PATH,
@@ -44,6 +55,10 @@ ENVIRONMENT: Mapping[str, str] = MappingProxyType(
         "LESSSECURE": "1",
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_TRACE2": "0",
+        "GIT_TRACE2_PERF": "0",
+        "GIT_TRACE2_EVENT": "0",
         "GIT_EXTERNAL_DIFF": _PLAIN_DIFF,
         "GIT_CONFIG_COUNT": str(len(_GIT)),
         **{f"GIT_CONFIG_KEY_{index}": name for index, (name, _) in enumerate(_GIT)},
@@ -104,36 +119,58 @@ exec """
 READY = b"grantd-ready\n"
 """What a reaper says once it stands."""
 
-# $1 centiseconds. Lines on stdin: `+ GROUP CENTISECONDS` watch, `- GROUP` its leader ended (what it left goes too),
-# `! GROUP` end now.
+# $1 centiseconds. Lines on stdin: `? CENTISECONDS` a command started, `+ GROUP CENTISECONDS` its group and its time,
+# `- GROUP` its leader ended (what it left goes too), `! GROUP` end now.
+# - Which groups there are is the kernel's word, not the command's: sshd is the parent of every leader, as it is of this
+#   process (look). A mark that names anything else changes nothing; a group that no mark names ends all the same,
+#   with the time of the command that started then or with the connection.
+# - A leader that ended before its line came is no child any more: a group without a leader is believed (ours).
+# - A group is forgotten once it is empty, so that its number is free again.
+# - A kernel may lack `children`: then every process is asked for its parent.
 # The wait is at most a second, so that a machine that slept notices when it wakes.
 _REAP = (
-    _SHARED
+    r"""
+read -r s </proc/$$/stat || s=; s=(${s##*) })
+[ "${s[2]}" = $$ ] || exit 126
+"""
+    + _SHARED
     + r"""
 declare -A g
-reap() { local p; for p; do kill -s TERM -- "-$p"; done; [ $# = 0 ] || pause 0.04
-  for p; do kill -s KILL -- "-$p"; unset "g[$p]"; done; }
+look() { local p s k=(); read -ra k </proc/$PPID/task/$PPID/children
+  [ ${#k[@]} != 0 ] || for p in /proc/[0-9]*; do
+    s=; read -r -d '' s <$p/stat; s=(${s##*) }); [ "${s[1]}" != $PPID ] || k+=(${p#/proc/})
+  done
+  for p in ${k[@]}; do [ $p = $$ ] || : ${g[$p]:=$end}; done
+  for p in ${!g[@]}; do [[ " ${k[*]} " = *" $p "* ]] || kill -0 -- -$p || unset "g[$p]"; done; }
+ours() { [ "${g[$1]}" ] || ! kill -0 $1; }
+reap() { local p; for p; do kill -s TERM -- -$p $p; done; [ $# = 0 ] || pause 0.04
+  for p; do kill -s KILL -- -$p $p; unset "g[$p]"; done; }
 now; end=$((now + $1)); echo grantd-ready; exec >/dev/null 2>&1
 while :; do
   now; next=$((now + 100)); [ $end -lt $next ] && next=$end; late=()
-  for p in "${!g[@]}"; do
-    if [ ${g[$p]} -le $now ]; then late+=("$p"); elif [ ${g[$p]} -lt $next ]; then next=${g[$p]}; fi
+  for p in ${!g[@]}; do
+    if [ ${g[$p]} -le $now ]; then late+=($p); elif [ ${g[$p]} -lt $next ]; then next=${g[$p]}; fi
   done
-  reap "${late[@]}"
+  reap ${late[@]}
   [ $now -lt $end ] || break
   wait=$((next - now)); [ $wait -gt 0 ] || wait=1
   printf -v wait '%d.%02d' $((wait / 100)) $((wait % 100))
   read -r -t $wait verb group for; r=$?
+  look
   [ $r -le 128 ] || continue
   [ $r = 0 ] || break
-  case $group in ''|*[!0-9]*|0|1) continue;; esac
+  case $group in ''|*[!0-9]*) continue;; esac
+  if [ "$verb" = '?' ]; then
+    now; for p in ${!g[@]}; do [ ${g[$p]} != $end ] || g[$p]=$((now + group)); done; continue
+  fi
+  [ $group -gt 1 ] && ours $group || continue
   case $verb in
     +) now; g[$group]=$((now + for));;
-    -) kill -s KILL -- "-$group"; unset "g[$group]";;
-    !) reap "$group";;
+    -) kill -s KILL -- -$group; unset "g[$group]";;
+    !) reap $group;;
   esac
 done
-reap "${!g[@]}"
+reap ${!g[@]}; look; reap ${!g[@]}
 """
 ).strip()
 
@@ -214,8 +251,13 @@ def reaper_command(*, seconds: float) -> str:
     return f"exec /usr/bin/env -i PATH={PATH} {_BASH} {_quote(_REAP)} grantd {_centiseconds(seconds)}"
 
 
+def started(*, seconds: float) -> bytes:
+    """To the reaper: a command has started; see which, and end it after so many seconds whether or not it marks."""
+    return b"? %d\n" % _centiseconds(seconds)
+
+
 def watch(group: int, *, seconds: float) -> bytes:
-    """To the reaper: end this process group after so many seconds, or when your stdin ends."""
+    """To the reaper: end this process group after so many seconds. Only a group that sshd started is watched."""
     return b"+ %d %d\n" % (group, _centiseconds(seconds))
 
 

@@ -6,6 +6,7 @@ sends single bytes, one stream in turn with the other, costs no more memory than
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -15,7 +16,8 @@ MAX_CHUNK = 64 * 1024
 """Bytes in one Chunk, at most."""
 _MANY = 256
 """From this many pieces on, the order between the two streams (which SSH does not promise) gives way to memory."""
-_MAX_BEFORE = 4096
+_NUMBER = re.compile(rb"[1-9][0-9]{0,9}\n")
+_MAX_DIGITS = 10
 
 
 @dataclass(slots=True)
@@ -55,8 +57,8 @@ class Inbox:
 class MarkFilter:
     """Takes the one line out of stderr by which a pooled read tells its process group.
 
-    The line comes first, unless the login shell itself complains before; what came before is passed on. It is looked
-    for in the first `_MAX_BEFORE` bytes only.
+    The line comes first, unless the login shell itself complains before: that is passed on, however long it is. Held
+    back is never more than what may still become the line.
     """
 
     mark: bytes
@@ -64,26 +66,24 @@ class MarkFilter:
     line: bytes = b""
     """The line once it was found, with its newline."""
     _held: bytes = b""
-    _done: bool = False
 
     def feed(self, data: bytes) -> bytes:
         """What of stderr may be passed on now."""
-        if self._done:
+        if self.line:
             return data
-        self._held += data
-        start = self._held.find(self.mark)
-        stop = self._held.find(b"\n", start) + 1 if start >= 0 else 0
-        if stop:
-            self.line = self._held[start:stop]
-            return self._give(self._held[:start] + self._held[stop:])
-        if len(self._held) > _MAX_BEFORE:
-            return self._give(self._held)
-        return b""
+        held = self._held + data
+        start = held.find(self.mark)
+        while start >= 0:
+            number = _NUMBER.match(held, start + len(self.mark))
+            if number is not None:
+                self.line, self._held = held[start : number.end()], b""
+                return held[:start] + held[number.end() :]
+            start = held.find(self.mark, start + 1)
+        passed = max(0, len(held) - len(self.mark) - _MAX_DIGITS)
+        self._held = held[passed:]
+        return held[:passed]
 
     def rest(self) -> bytes:
         """What was held back when the stream ended."""
-        return self._give(self._held)
-
-    def _give(self, data: bytes) -> bytes:
-        self._held, self._done = b"", True
-        return data
+        held, self._held = self._held, b""
+        return held

@@ -75,14 +75,14 @@ class Pool:
         except BaseException:
             self._slots.release()
             raise
-        process.on_gone = lambda: self._ended(process)
+        process.on_gone = lambda: self._ended(process, None)
         process.stop = lambda: self._stop(process)
         return process
 
     async def run(self, process: RemoteProcess, plan: ExecPlan) -> None:
         """Runs one read on a session of this pool. Raises TargetFault."""
         seconds = max(plan.seconds_left, _LEAST_SECONDS)
-        process.on_group = lambda group: self._tell(wrapper.watch(group, seconds=seconds))
+        self._expect_mark(process, seconds)
         nonce = self._nonces.token(16).hex()
         command = wrapper.read_command(plan.command, cwd=plan.cwd, env=plan.env, nonce=nonce)
         try:
@@ -92,6 +92,7 @@ class Pool:
             # it may run all the same: only its mark tells what to end
             self._connection.create_task(process.cut())
             raise
+        self._tell(wrapper.started(seconds=seconds))
         self._refill()
 
     def abort(self) -> None:
@@ -117,8 +118,21 @@ class Pool:
             self._spare = spare
         self._refilling = False
 
-    def _ended(self, process: RemoteProcess) -> None:
+    def _expect_mark(self, process: RemoteProcess, seconds: float) -> None:
+        """A read that never tells its group cannot be ended alone: it ends with its connection."""
+        overdue = asyncio.get_running_loop().call_later(START_SECONDS, self._connection.abort)
+
+        def marked(group: int) -> None:
+            overdue.cancel()
+            self._tell(wrapper.watch(group, seconds=seconds))
+
+        process.on_group = marked
+        process.on_gone = lambda: self._ended(process, overdue)
+
+    def _ended(self, process: RemoteProcess, overdue: asyncio.TimerHandle | None) -> None:
         self._slots.release()
+        if overdue is not None:
+            overdue.cancel()
         if process.group is not None:
             self._tell(wrapper.ended(process.group))
 
@@ -127,7 +141,8 @@ class Pool:
         if group is not None:
             self._tell(wrapper.end(group))
         else:
-            process.channel.abort()
+            # closing the channel would end nothing there; the reaper ends what it saw once the connection is gone
+            self._connection.abort()
 
     def _tell(self, line: bytes) -> None:
         with contextlib.suppress(OSError):  # the connection is going: the reaper sees that by itself
