@@ -30,6 +30,10 @@ MAX_FORCE_COMMAND_BYTES = 100_000
 """sshd drops a connection whose certificate carries 131,000 (libraries.md section 5)."""
 MAX_HOSTS = 16
 _MAX_PRINCIPAL = 256
+# A gateway has an address or a few. Room for all of one's own private networks (10/8, 172.16/12, 192.168/16; an
+# IPv6 site has a /48), and not for a list from nearly all of which a stolen certificate would work.
+_TOO_MANY_V4 = 2 ** (32 - 7)
+_TOO_MANY_V6 = 2 ** (128 - 15)
 _MAX_X509_SERIAL = 2**159  # RFC 5280 section 4.1.2.2: at most 20 octets, positive
 _LATE = timedelta(seconds=10)  # between making a specification and signing it
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
@@ -227,25 +231,37 @@ def _is_principal(ca: Ca, principal: str) -> bool:
         login, plus, target = principal.partition("+")
         return bool(plus) and is_login(login) and is_name(target)
     parts = principal.split(":")
-    return len(parts) == 4 and parts[0] == "grantd" and is_tenant(parts[1]) and is_id(parts[2]) and is_login(parts[3])  # noqa: PLR2004  principal_of has four parts
+    return (
+        len(parts) == 4  # noqa: PLR2004  principal_of has four parts
+        and parts[0] == "grantd"
+        and is_tenant(parts[1])
+        and _is_id_of("target", parts[2])
+        and is_login(parts[3])
+    )
 
 
 def _is_key_id(ca: Ca, key_id: str) -> bool:
     if ca is Ca.HOST:
         return _are_hosts((key_id,))
-    grant = is_id(key_id) and key_id.startswith(PREFIXES["grant"] + "_")
     # the check of a target from outside belongs to no grant, it carries the target's own id
-    probe = ca is Ca.EGRESS and is_id(key_id) and key_id.startswith(PREFIXES["target"] + "_")
-    return grant or probe
+    return _is_id_of("grant", key_id) or (ca is Ca.EGRESS and _is_id_of("target", key_id))
+
+
+def _is_id_of(kind: str, text: str) -> bool:
+    return is_id(text) and text.startswith(PREFIXES[kind] + "_")
 
 
 def is_address_list(addresses: str) -> bool:
-    """As sshd reads it: addresses or networks without host bits, joined by commas. The whole Internet never counts."""
+    """As sshd reads it: addresses or networks without host bits, joined by commas, together of a bounded size."""
     try:
         networks = [ipaddress.ip_network(one, strict=True) for one in addresses.split(",")]
     except ValueError:
         return False
-    return all(network.prefixlen > 0 for network in networks) and not set(addresses) & set("% ")
+    v4 = sum(n.num_addresses for n in ipaddress.collapse_addresses(n for n in networks if n.version == 4))  # noqa: PLR2004  IPv4
+    v6 = sum(n.num_addresses for n in ipaddress.collapse_addresses(n for n in networks if n.version == 6))  # noqa: PLR2004  IPv6
+    # the sum and not each prefix: two halves of the Internet are the Internet, and so are 256 small pieces of it
+    small = v4 < _TOO_MANY_V4 and v6 < _TOO_MANY_V6
+    return small and not set(addresses) & set("% ")
 
 
 def _is_command(command: str) -> bool:

@@ -67,6 +67,21 @@ def test_what_grantd_asks_for_passes(spec: CertSpec) -> None:
     check(spec, NOW + timedelta(seconds=10))
 
 
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        "192.0.2.1",
+        "2001:db8::1",
+        "192.0.2.1,2001:db8:1::/48",
+        "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16",
+        "10.0.0.0/8," * 9 + "10.0.0.0/8",
+    ],
+)
+def test_the_addresses_of_a_gateway_pass(addresses: str) -> None:
+    """I-06: one or a few hosts, or the private networks; named twice they are no more."""
+    check(replace(egress(), source_address=addresses), NOW)
+
+
 BAD_EGRESS: list[tuple[str, dict[str, Any]]] = [
     ("anybody (M1)", {"principals": ()}),
     ("empty principal", {"principals": ("",)}),
@@ -77,6 +92,7 @@ BAD_EGRESS: list[tuple[str, dict[str, Any]]] = [
     ("no login", {"principals": (PRINCIPAL.rpartition(":")[0] + ":",)}),
     ("number as login", {"principals": (PRINCIPAL.rpartition(":")[0] + ":0",)}),
     ("no tenant", {"principals": (PRINCIPAL.replace(":t1:", "::"),)}),
+    ("a grant for a target", {"principals": (f"grantd:t1:{GRANT}:deploy",)}),
     ("a gateway user", {"principals": ("deploy+web1",)}),
     ("serial 0 (M3)", {"serial": 0}),
     ("negative serial", {"serial": -1}),
@@ -97,6 +113,12 @@ BAD_EGRESS: list[tuple[str, dict[str, Any]]] = [
     ("no source address (M3)", {"source_address": ""}),
     ("all of IPv4", {"source_address": "0.0.0.0/0"}),
     ("all of IPv6", {"source_address": "192.0.2.1,::/0"}),
+    ("all of IPv4 in halves", {"source_address": "0.0.0.0/1,128.0.0.0/1"}),
+    ("all of IPv6 in halves", {"source_address": "::/1,8000::/1"}),
+    ("a hole in the Internet", {"source_address": ",".join(f"{n}.0.0.0/8" for n in range(256) if n != 127)}),
+    ("every other network", {"source_address": ",".join(f"{n}.0.0.0/8" for n in range(0, 256, 2))}),
+    ("a 128th of IPv4 in pieces", {"source_address": ",".join(f"{2 + n // 256}.{n % 256}.0.0/16" for n in range(512))}),
+    ("an IPv6 /15", {"source_address": "192.0.2.1,2000::/15"}),
     ("host bits", {"source_address": "192.0.2.1/24"}),
     ("names for addresses", {"source_address": "gateway.example"}),
     ("empty item", {"source_address": "192.0.2.1,"}),
