@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -54,9 +55,11 @@ def b64(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
-def signed(header: str, payload: str, sign: Callable[[bytes], bytes] = KEY.sign) -> str:
-    """A compact JWS over these very texts."""
-    message = f"{b64(header.encode())}.{b64(payload.encode())}"
+def signed(
+    header: str, payload: str, sign: Callable[[bytes], bytes] = KEY.sign, head_as: str = "utf-8", body_as: str = "utf-8"
+) -> str:
+    """A compact JWS over these very texts, in these encodings."""
+    message = f"{b64(header.encode(head_as))}.{b64(payload.encode(body_as))}"
     return f"{message}.{b64(sign(message.encode()))}"
 
 
@@ -154,6 +157,14 @@ FORGERIES: Final[Mapping[str, Callable[[], str]]] = {
     "kid twice, the same": lambda: signed(twice(HEADER, "kid", "t1"), json.dumps(PAYLOAD)),
     "header a list": lambda: signed("[]", json.dumps(PAYLOAD)),
     "header null": lambda: signed("null", json.dumps(PAYLOAD)),
+    # ---- encodings that json.loads would guess
+    **{
+        f"header {encodings[0]}, claims {encodings[1]}": partial(
+            signed, json.dumps(HEADER), json.dumps(PAYLOAD), KEY.sign, *encodings
+        )
+        for other in ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32")
+        for encodings in ((other, "utf-8"), ("utf-8", other))
+    },
     # ---- claims
     "grant twice": lambda: signed(json.dumps(HEADER), twice(PAYLOAD, "grant", "gr_other")),
     "exp twice": lambda: signed(json.dumps(HEADER), twice(PAYLOAD, "exp", 1)),
