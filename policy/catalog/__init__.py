@@ -37,6 +37,8 @@ _KEYS = frozenset(
         "operand_limit",
         "operands",
         "free",
+        "talks",
+        "configured",
         "reads_if",
         "reads_with",
         "reads_alone",
@@ -81,6 +83,7 @@ SPECIAL_READERS = frozenset(
         "copies",
         "manager",
         "verbs",
+        "history",
     ]
 )
 
@@ -156,6 +159,8 @@ class _Reader:
             egress=self.flag("egress"),
             outlives=self.flag("outlives"),
             free=self.flag("free"),
+            talks=self.flag("talks"),
+            configured=self.flag("configured"),
             special=self._special(),
             runs_after=self._number("runs_after"),
             operand_limit=self._number("operand_limit"),
@@ -164,7 +169,7 @@ class _Reader:
             reads_with=frozenset(self.words("reads_with")),
             reads_alone=self.flag("reads_alone"),
             options=options,
-            subs=dict(self._subs(options, style, self._class("unknown"))),
+            subs=dict(self._subs({} if self.flag("configured") else options, style, self._class("unknown"))),
             match=tuple(self._lines("match")),
             not_match=tuple(self._lines("not_match")),
         )

@@ -55,7 +55,9 @@ class Program:
     `any_words` the class that no words whatever can exceed, None where that cannot be promised. `free` promises that
     for every option and operand, so none is listed; it is only for programs that are at least `write`. `reads_if`: one
     of these options makes the call a `read`, if all others are of `reads_if` or `reads_with` and, with `reads_alone`,
-    there is no operand.
+    there is no operand. `talks`: it asks a host, so that a word only the target fills in leaves with the question.
+    `configured`: what it runs is named by files near its data, unless the broker's environment says otherwise; its
+    sub-commands take no options of its own, and their help is a program too.
     """
 
     name: str
@@ -70,6 +72,8 @@ class Program:
     egress: bool
     outlives: bool
     free: bool
+    talks: bool
+    configured: bool
     special: str | None
     runs_after: int | None
     operand_limit: int | None

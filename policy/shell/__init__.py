@@ -10,9 +10,11 @@ import re
 
 from policy.classes import CommandClass
 from policy.shell.gate import MAX_COMMAND_BYTES, GateError, admit
+from policy.shell.parts import Parts
 from policy.shell.tree import parse
+from policy.shell.values import Values
 from policy.shell.verdict import Classified, Part, Refused, Verdict
-from policy.shell.walk import Names, Walk
+from policy.shell.walk import Walk
 
 __all__ = ["MAX_COMMAND_BYTES", "Classified", "Part", "Refused", "Verdict", "classify"]
 
@@ -54,11 +56,12 @@ def classify(command: bytes) -> Verdict:
 
 def _parts(command: bytes) -> tuple[Part, ...]:
     source = admit(command)
-    walk = Walk(source=source, tree=parse(source.data), parts=[], names=Names(), outer=None, depth=0)
-    walk.run()
-    walk.settle()
-    said = _said(command) if any(part.opaque for part in walk.parts) else ()
-    return (*walk.parts, *said)
+    parts = Parts(source=source, outer=None, kept=[])
+    values = Values()
+    Walk(tree=parse(source.data), parts=parts, values=values, depth=0).run()
+    values.settle()
+    said = _said(command) if any(part.opaque for part in parts.kept) else ()
+    return (*parts.kept, *said)
 
 
 def _verdict(parts: tuple[Part, ...]) -> Classified:

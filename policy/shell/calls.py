@@ -23,7 +23,6 @@ from policy.shell.words import Word
 # Only root writes here on a target that `target add` has checked; elsewhere a name says nothing about the file.
 TRUSTED_FOLDERS = frozenset({"/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"})
 _NAME = re.compile(r"[A-Za-z0-9_.+:\[\]-]+")
-_PLAIN_WORD = re.compile(r"[a-z][a-z0-9-]*")
 _ASCII = re.compile(r"[\x20-\x7e]*")
 # Files that act on the machine when they are written to.
 _REBOOT_FILE = re.compile(r"sysrq-trigger|\bpower/+(?:state|disk|mem_sleep)\b|/watchdog\d*\b")
@@ -66,6 +65,16 @@ def _by_name(program: Program | None, words: Sequence[Word], scene: Scene) -> Co
 
 def decide(program: Program, words: Sequence[Word], scene: Scene, *, rule: str) -> Effect:
     """The effect of a call of a known program (or of one of its sub-commands)."""
+    effect = _decide(program, words, scene, rule=rule)
+    if program.talks and not all(word.fixed for word in words[1:]):
+        effect = replace(effect, egress=True)  # what the target fills in goes to whoever is asked
+    if program.configured and effect.command_class is CommandClass.READ and not scene.direct():
+        reason = f"{program.name} runs what its settings name, unless it gets the broker's own environment"
+        effect = effect.at_least(CommandClass.EXECUTE, f"{rule}.environment", reason)
+    return effect
+
+
+def _decide(program: Program, words: Sequence[Word], scene: Scene, *, rule: str) -> Effect:
     if program.special:
         return SPECIALS[program.special](program, words, scene)
     if asks_for_help(program, words):
@@ -85,11 +94,15 @@ def decide(program: Program, words: Sequence[Word], scene: Scene, *, rule: str) 
 
 
 def asks_for_help(program: Program, words: Sequence[Word]) -> bool:
-    """`PROGRAM [SUB-COMMAND] --help` and nothing else, for programs that run no other and do not stop the machine."""
-    *names, last = words[1:] or words
-    plain_names = all(word.fixed and _PLAIN_WORD.fullmatch(word.text) for word in names)
-    runs = program.runs_after is not None or program.base is CommandClass.REBOOT
-    return last.fixed and last.text == "--help" and plain_names and not runs
+    """Exactly `PROGRAM --help` (or `PROGRAM SUB-COMMAND --help`, once the sub-commands are read), and it runs nothing.
+
+    An interpreter that is given a file first hands `--help` to the file.
+    """
+    alone = [word.text for word in words[1:] if word.fixed] == ["--help"] and len(words) == len(
+        (program.name, "--help")
+    )
+    safe = program.base <= CommandClass.WRITE and not program.opaque and program.runs_after is None
+    return alone and safe and not program.configured
 
 
 def _sub(program: Program, call: Call, scene: Scene, effect: Effect, rule: str) -> Effect:
@@ -124,7 +137,13 @@ def _dry(program: Program, call: Call, scene: Scene, effect: Effect, rule: str) 
 def replace_name(sub: Program, parent: Program) -> Program:
     """A sub-command under its full name, for reasons that people read."""
     name = f"{parent.name} {sub.name}"
-    return replace(sub, name=name, egress=sub.egress or parent.egress, unknown=max(sub.unknown, parent.unknown))
+    return replace(
+        sub,
+        name=name,
+        egress=sub.egress or parent.egress,
+        unknown=max(sub.unknown, parent.unknown),
+        configured=sub.configured or parent.configured,
+    )
 
 
 def _runs(program: Program, call: Call, scene: Scene, effect: Effect, rule: str) -> Effect:

@@ -53,6 +53,8 @@ def _launcher(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
     call, effect = read_and_weigh(program, words, until_operand=True)
     if call.doubt:
         return effect
+    if program.name == "sudo" and call.has("-b", "--background"):
+        effect = replace(effect, outlives=True)
     rest = list(call.operands)
     while rest and (match := _ASSIGNMENT.match(rest[0].head)):
         if not PASSED_TO_PROGRAMS.fullmatch(match[1]) or not (rest[0].fixed or rest[0].single):
@@ -74,9 +76,9 @@ def _find(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
         text = words[index].text if words[index].fixed else ""
         option = program.options.get(text)
         if text in _EXEC:
-            end = _exec_end(words, index + 1)
+            end = _exec_end(words, index + 1, plus=text in ("-exec", "-execdir"))
             if end is None or end == index + 1:
-                return opaque(f"{program.name} {text}", f"{text} without its end")
+                return opaque(f"{program.name} {text}", f"where {text} ends cannot be told")
             inner = worse(inner, scene.run_words([with_placeholder(word, "{}") for word in words[index + 1 : end]]))
             index = end + 1
             continue
@@ -87,10 +89,13 @@ def _find(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
     return around(effect, inner)
 
 
-def _exec_end(words: Sequence[Word], start: int) -> int | None:
+def _exec_end(words: Sequence[Word], start: int, *, plus: bool) -> int | None:
+    """The word that ends an -exec; None if there is none, or a word before it might be one."""
     for index in range(start, len(words)):
-        text = words[index].text if words[index].fixed else ""
-        if text == ";" or (text == "+" and words[index - 1].text == "{}"):
+        word = words[index]
+        if not word.fixed and (not word.single or word.head in ("", ";", "+")):
+            return None
+        if word.text == ";" or (plus and word.text == "+" and words[index - 1].text == "{}"):
             return index
     return None
 
@@ -107,9 +112,11 @@ def _xargs(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
         more = unknown("...", words[-1].span, head="", single=False)
         return around(effect, scene.run_words([*call.operands, more]))
     mark = marks[-1]
-    if mark is not None and not mark.fixed:
+    if mark is not None and (not mark.fixed or not mark.text):
         return worse(effect, opaque("xargs.replace", "what xargs replaces is only known on the target"))
-    text = mark.text if mark is not None and mark.text else "{}"
+    if len(marks) > 1 or call.has("-n", "--max-args", "-L", "--max-lines", "-l"):
+        return worse(effect, opaque("xargs.replace", "of -I and -n or -L the later one holds, and the other is undone"))
+    text = mark.text if mark is not None else "{}"
     return around(effect, scene.run_words([with_placeholder(word, text) for word in call.operands]))
 
 
@@ -156,29 +163,50 @@ def _command(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
     return around(effect, scene.run_words(call.operands))
 
 
+_CONVERSION = re.compile(r"%(?:%|[-+ #0'*.\d]*(?:[hjlLtz]*[diouxXeEfFgGaAcsbqQ]|\([^()]*\)T))")
+# Where a builtin that sets variables names them: in the value of this option, and in its operands from this one on.
+_TARGETS: Mapping[str, tuple[str, int | None]] = {
+    "printf": ("-v", None),
+    "read": ("-a", 0),
+    "mapfile": ("", 0),
+    "getopts": ("", 1),
+    "wait": ("-p", None),
+}
+
+
 def _sets(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
-    """read, mapfile, printf -v, getopts: set shell variables from data."""
-    call, effect = read_and_weigh(program, words, until_operand=program.name == "printf")
+    """read, mapfile, printf -v, getopts, wait -p: set shell variables from data."""
+    call, effect = read_and_weigh(program, words, until_operand=program.stops)
     if call.doubt:
         return effect
-    names = [given.value for given in call.given if given.name in ("-v", "-a") and given.value]
-    if program.name == "getopts":
-        names += call.operands[1:2]
-    elif program.name != "printf":
-        names += call.operands
+    option, first = _TARGETS[program.name]
+    names = [given.value for given in call.given if given.name == option and given.value]
+    if first is not None:
+        names += call.operands[first : 2 if program.name == "getopts" else None]
     if not scene.assigned(names):
         return worse(
             effect, opaque(f"{program.name}.name", f"{program.name} sets a variable that can change what programs do")
         )
+    if program.name == "printf" and not _only_prints(call.operands):
+        return worse(effect, opaque("printf.format", "a format that is not understood could set a variable (%n)"))
     return effect
 
 
+def _only_prints(operands: Sequence[Word]) -> bool:
+    """Whether no conversion of the format sets a variable; `%n` takes its name from the words behind the format."""
+    if len(operands) < len(("FORMAT", "NAME")):
+        return True
+    return operands[0].fixed and "%" not in _CONVERSION.sub("", operands[0].text)
+
+
 def _unset(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
-    del scene
-    call, effect = read_and_weigh(program, words, until_operand=False)
-    if call.doubt or all(
-        word.fixed and PLAIN_NAME.fullmatch(word.text) and settable(word.text) for word in call.operands
-    ):
+    """unset: without -v it takes a function where there is no variable of that name."""
+    call, effect = read_and_weigh(program, words, until_operand=True)
+    if call.doubt:
+        return effect
+    if not call.has("-v"):
+        scene.taken_back(call.operands)
+    if all(word.fixed and PLAIN_NAME.fullmatch(word.text) and settable(word.text) for word in call.operands):
         return effect
     return worse(effect, opaque("unset.name", "unset of a variable that can change what programs do"))
 
@@ -216,9 +244,9 @@ def _test(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
 
 
 def _echo(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
-    """echo: every word is text, options it does not know included."""
+    """echo, true, `:`: every word is text, options it does not know included."""
     del words, scene
-    return plain(program.base, "echo", "prints its words")
+    return plain(program.base, program.name, "only takes its words as text")
 
 
 LAUNCHERS: Mapping[str, Reader] = {

@@ -61,8 +61,14 @@ class Scene(Protocol):
     def assigned(self, names: Sequence[Word]) -> bool:
         """Note that the call sets these shell variables from data; False if one of them may not be set so."""
 
+    def taken_back(self, names: Sequence[Word]) -> None:
+        """Note names that the call may take a function from."""
+
     def defines(self, name: str) -> bool:
-        """Whether the text has defined this function for certain."""
+        """Whether the call at hand runs a function that the text has defined for certain."""
+
+    def direct(self) -> bool:
+        """Whether the call at hand gets the environment that the broker sets, and nothing in between changes it."""
 
 
 def free(program: Program, rule: str) -> Effect:
@@ -139,9 +145,9 @@ def _match(patterns: Sequence[Pattern], word: Word) -> tuple[CommandClass, bool]
     highest = CommandClass.READ
     for pattern in patterns:  # an open word may match any pattern up to the first that its known head settles
         highest = max(highest, pattern.command_class)
-        if pattern.regex.pattern == ".*" or (
-            pattern.regex.pattern.endswith(".*") and pattern.regex.fullmatch(word.head)
-        ):
+        source = pattern.regex.pattern
+        settled = source.endswith(".*") and "(?!" not in source  # a lookahead speaks of the rest, which is not known
+        if source == ".*" or (settled and pattern.regex.fullmatch(word.head)):
             return highest, True
     return CommandClass.EXECUTE, False
 

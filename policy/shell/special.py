@@ -1,4 +1,4 @@
-"""Programs whose words need more than lists of options: little languages, archives, transfers, verbs of clouds.
+"""Programs whose words need more than lists of options: little languages, archives, transfers.
 
 Each reader returns the effect of the call; what it cannot follow is opaque. Runs nothing.
 """
@@ -9,15 +9,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from policy.catalog.model import Program
+from policy.catalog.model import Program, Takes
 from policy.classes import CommandClass
 from policy.shell.awk import awk_class
 from policy.shell.effect import Effect, opaque, plain
+from policy.shell.history import git_history
 from policy.shell.launchers import LAUNCHERS
-from policy.shell.options import read_call
+from policy.shell.options import Given, read_call
 from policy.shell.readers import Reader, read_and_weigh
-from policy.shell.rules import Scene, around, by_operands, by_options, hinted, not_read, worse
+from policy.shell.rules import Scene, around, by_operands, by_options, not_read, worse
 from policy.shell.sed import sed_class
+from policy.shell.verbs import by_manager_verb, by_verbs
 from policy.shell.words import Word, fixed
 
 
@@ -51,13 +53,37 @@ def _awk(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
 
 
 def _tar(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
-    """tar also takes its first cluster without a dash."""
-    first = words[1] if len(words) > 1 else None
-    if first is not None and first.fixed and re.fullmatch(r"[A-Za-z]+", first.text):
-        words = [words[0], fixed(f"-{first.text}", first.span), *words[2:]]
+    """tar: its first cluster may lack the dash; an archive may lie on another host."""
     del scene
-    call, effect = read_and_weigh(program, words, until_operand=False)
-    return effect if call.doubt else by_operands(program, call, effect, program.name)
+    call, effect = read_and_weigh(program, _undashed(program, words), until_operand=False)
+    if call.doubt:
+        return effect
+    effect = by_operands(program, call, effect, program.name)
+    files = [given.value for given in call.given if given.name in ("-f", "--file") and given.value]
+    if call.has("--force-local") or all(_local(file) for file in files):
+        return effect
+    return replace(worse(effect, opaque("tar.host", "reads the archive over rsh or ssh")), egress=True)
+
+
+def _undashed(program: Program, words: Sequence[Word]) -> Sequence[Word]:
+    """The old way to write options (`tar fc a.tar x`): letters first, then the values they take, in order."""
+    first = words[1] if len(words) > 1 else None
+    if first is None or not first.fixed or not re.fullmatch(r"[A-Za-z]+", first.text):
+        return words
+    rest = list(words[2:])
+    spread = [words[0]]
+    for letter in first.text:
+        option = program.options.get(f"-{letter}")
+        spread.append(fixed(f"-{letter}", first.span))
+        if option is not None and option.takes is Takes.VALUE and rest:
+            spread.append(rest.pop(0))
+    return [*spread, *rest]
+
+
+def _local(file: Word) -> bool:
+    """Whether an archive's name is certain to be one of this machine: no colon before its first slash."""
+    before, slash, _ = file.head.partition("/")
+    return ":" not in before and (file.fixed or bool(slash))
 
 
 def _service(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
@@ -73,6 +99,12 @@ def _service(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
 
 
 _IP_SHOWS = frozenset(["show", "sho", "sh", "list", "lis", "li", "l", "ls", "lst", "get", "help"])
+# Objects, and the ways to cut them short, whose verbs of that list only show (`ip mptcp l` is `limits`).
+_IP_OBJECTS = re.compile(
+    r"a|ad|addr|addre?s*|l|li|lin|link|r|ro|rou|route|n|ne|nei|neigh|neighbou?r|ru|rul|rule|netns|m|maddr|maddress|mroute"
+    r"|tunnel|tuntap|vrf|nexthop|token|netconf|ntable|tcp_metrics|addrlabel"
+)
+_IP_ALONE = frozenset({"monitor", "monito", "monit", "moni", "mon", "help"})
 
 
 def _ip(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
@@ -83,18 +115,16 @@ def _ip(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
     thing, *rest = call.operands
     if not thing.fixed or (rest and not rest[0].fixed):
         return worse(effect, opaque("ip.open", "what ip does is only known on the target"))
-    if rest and rest[0].text in ("exec", "exe", "ex"):
-        inner = rest[2:] if thing.text.startswith(("n", "v")) else []
-        return (
-            around(effect, scene.run_words(inner))
-            if inner
-            else worse(effect, opaque("ip.exec", "ip exec without a command"))
-        )
-    if not rest or rest[0].text in _IP_SHOWS or thing.text in ("monitor", "mon", "m", "help"):
+    if rest and "exec".startswith(rest[0].text) and thing.text.startswith(("netn", "v")):
+        inner = rest[2:]
+        if not inner:
+            return worse(effect, opaque("ip.exec", "ip exec without a command"))
+        return around(effect, scene.run_words(inner))
+    shows = not rest or rest[0].text in _IP_SHOWS
+    if thing.text in _IP_ALONE or (shows and _IP_OBJECTS.fullmatch(thing.text)):
         return effect
-    return effect.at_least(
-        CommandClass.WRITE, f"ip {thing.text}", f"ip {thing.text} {rest[0].text} changes the network"
-    )
+    verb = rest[0].text if rest else ""
+    return effect.at_least(CommandClass.WRITE, f"ip {thing.text}", f"ip {thing.text} {verb} may change the network")
 
 
 _DATA = ("-d", "--data", "--data-raw", "--data-binary", "--data-ascii", "--data-urlencode")
@@ -106,10 +136,20 @@ def _curl(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
     call = read_call(program, words[1:], until_operand=False)
     if call.doubt:
         return not_read(program, call, words, "curl")
-    sent = any(given.option.egress for given in call.given)
+    sent = any(given.option.egress or _names_a_file(given) for given in call.given)
+    call.operands += [given.value for given in call.given if given.name == "--url" and given.value]
     if call.has("-G", "--get"):
         call.given = [given for given in call.given if given.name not in _DATA]
     return replace(by_operands(program, call, by_options(program, call, "curl"), "curl"), egress=sent)
+
+
+def _names_a_file(given: Given) -> bool:
+    """Whether what curl sends is read from a file: `-H @FILE`, and a cookie without `=`."""
+    if given.value is None:
+        return False
+    if given.name in ("-b", "--cookie"):
+        return "=" not in given.value.head
+    return given.name in ("-H", "--header") and given.value.head.startswith("@")
 
 
 def _wget(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
@@ -122,7 +162,7 @@ def _wget(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
         outputs and set(outputs) <= {"-", "/dev/null", "/dev/stdout"}
     )
     if not call.doubt and shown and not kept:
-        return plain(CommandClass.READ, "wget.shown", "wget writes no file here")
+        return replace(effect, command_class=CommandClass.READ, rule="wget.shown", reason="wget writes no file here")
     return effect
 
 
@@ -142,170 +182,6 @@ def _elsewhere(operands: Sequence[Word]) -> bool:
     return any(":" in word.text.partition("/")[0] or not word.operand_like for word in operands)
 
 
-_MANAGER_READS = frozenset(
-    [
-        "list",
-        "ls",
-        "info",
-        "search",
-        "show",
-        "status",
-        "view",
-        "outdated",
-        "leaves",
-        "version",
-        "help",
-        "query",
-        "why",
-        "tree",
-    ]
-)
-_MANAGER_RUNS = frozenset({"run", "exec", "shell", "develop", "build", "test"})
-_MANAGER_WORD = re.compile(r"[A-Za-z0-9@][A-Za-z0-9@._/+:*-]*|-v|-a|--all|--json|--installed|--long|--verbose")
-
-
-def _manager(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
-    """Package managers that are known by their verbs alone."""
-    del scene
-    shows = len(words) > 1 and words[1].fixed and words[1].text in (*_MANAGER_READS, "--version")
-    if shows and all(word.fixed and _MANAGER_WORD.fullmatch(word.text) for word in words[2:]):
-        return plain(CommandClass.READ, f"{program.name} {words[1].text}", "lists packages")
-    if any(word.text in _MANAGER_RUNS for word in words[1:3]):
-        return opaque(f"{program.name} runs", f"{words[0].text} runs a program or a shell", floor=hinted(words[1:]))
-    return plain(program.base, program.name, f"{words[0].text} changes what is installed")
-
-
-_VERBS: Mapping[CommandClass, frozenset[str]] = {
-    CommandClass.READ: frozenset(
-        [
-            "list",
-            "ls",
-            "describe",
-            "show",
-            "get",
-            "view",
-            "status",
-            "wait",
-            "lookup",
-            "search",
-            "filter",
-            "query",
-            "head",
-            "tail",
-            "logs",
-            "log",
-            "history",
-            "version",
-            "help",
-            "info",
-            "read",
-            "print",
-            "whoami",
-        ]
-    ),
-    CommandClass.WRITE: frozenset(
-        [
-            "create",
-            "delete",
-            "update",
-            "put",
-            "add",
-            "remove",
-            "rm",
-            "set",
-            "unset",
-            "attach",
-            "detach",
-            "modify",
-            "authorize",
-            "revoke",
-            "register",
-            "deregister",
-            "enable",
-            "disable",
-            "tag",
-            "untag",
-            "associate",
-            "disassociate",
-            "copy",
-            "cp",
-            "mv",
-            "sync",
-            "mb",
-            "rb",
-            "publish",
-            "import",
-            "export",
-            "restore",
-            "rotate",
-            "cancel",
-            "release",
-            "allocate",
-            "apply",
-            "change",
-            "configure",
-            "login",
-            "logout",
-            "upload",
-            "download",
-            "edit",
-            "close",
-            "merge",
-            "reopen",
-            "comment",
-            "destroy",
-            "resize",
-            "patch",
-            "move",
-            "clone",
-            "init",
-            "auth",
-            "new",
-            "build",
-            "lock",
-            "unlock",
-            "pin",
-            "archive",
-            "rename",
-            "transfer",
-            "grant",
-            "terminate",
-        ]
-    ),
-    CommandClass.EXECUTE: frozenset(
-        ["start", "stop", "run", "invoke", "execute", "restart", "send", "deploy", "rerun", "redeploy", "start-session"]
-    ),
-    CommandClass.REBOOT: frozenset(
-        ["reboot", "reset", "deallocate", "power-off", "shutdown", "suspend", "poweroff", "power-cycle"]
-    ),
-}
-_SENDS = frozenset({"publish", "upload", "cp", "sync", "mv", "push", "put"})
-_OPENS = frozenset({"run", "exec", "invoke", "execute"})  # what they run is not in the text
-_NOT_A_READ = frozenset({"get-object", "get-login", "get-credentials", "get-secret-value"})
-
-
-def _verbs(_program: Program, words: Sequence[Word], scene: Scene) -> Effect:
-    """Cloud command lines: the first word with a verb that is known decides, options do not change it."""
-    del scene
-    name = words[0].text
-    leading: list[str] = []
-    index = 1
-    while index < len(words) and words[index].fixed and not (leading and words[index].text.startswith("-")):
-        if words[index].text in ("--profile", "--region", "--output", "--project", "-R", "--repo"):
-            index += 1
-        elif not words[index].text.startswith("-"):
-            leading.append(words[index].text)
-        index += 1
-    for word in leading:
-        verb = word if word in _NOT_A_READ else word.partition("-")[0]
-        for command_class, verbs in _VERBS.items():
-            if word in verbs or verb in verbs:
-                effect = plain(command_class, f"{name} {word}", f"{name} {word} is a {command_class.word} command")
-                effect = effect.at_least(hinted(words[1:]), f"{name} {word}", "installs or restarts something")
-                return replace(effect, egress=verb in _SENDS, opaque=verb in _OPENS)
-    return opaque(f"{name}.unknown", f"no verb of {name} that is known", floor=hinted(words[1:]))
-
-
 SPECIALS: Mapping[str, Reader] = {
     **LAUNCHERS,
     "sed": _sed,
@@ -316,6 +192,7 @@ SPECIALS: Mapping[str, Reader] = {
     "curl": _curl,
     "wget": _wget,
     "copies": _copies,
-    "manager": _manager,
-    "verbs": _verbs,
+    "manager": by_manager_verb,
+    "verbs": by_verbs,
+    "history": git_history,
 }

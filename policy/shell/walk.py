@@ -7,7 +7,7 @@ this walk has no reader for becomes an opaque part. Runs nothing, reads nothing 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -17,16 +17,16 @@ from policy import catalog
 from policy.classes import CommandClass
 from policy.shell import calls
 from policy.shell.effect import Effect, opaque, plain
-from policy.shell.gate import MAX_COMMAND_BYTES, GateError, Source, admit
+from policy.shell.expansions import ARITHMETIC, Expansions
+from policy.shell.gate import GateError
 from policy.shell.names import PASSED_TO_PROGRAMS, PLAIN_NAME, settable
-from policy.shell.tree import Tree, parse
-from policy.shell.verdict import Part
-from policy.shell.words import Word, fixed, read_word
+from policy.shell.parts import Parts, span_of, total
+from policy.shell.scripts import read_script
+from policy.shell.tree import Tree
+from policy.shell.values import Values, is_number
+from policy.shell.words import Word, fixed
 
-MAX_SCRIPT_DEPTH = 8
-MAX_SCRIPT_BYTES = 2 * MAX_COMMAND_BYTES  # of all quoted scripts of a line together
 MAX_WRAPPERS = 8
-MAX_PARTS = 2_000
 
 _CONTAINERS = frozenset(
     [
@@ -47,52 +47,35 @@ _CONTAINERS = frozenset(
     ]
 )
 _REDIRECTS = frozenset({"file_redirect", "herestring_redirect", "heredoc_redirect"})
-_SUBSTITUTIONS = frozenset({"command_substitution", "process_substitution"})
-_OPERATORS = frozenset(
-    {":-", "-", ":+", "+", ":?", "?", "#", "##", "%", "%%", "/", "//", "/#", "/%", "^", "^^", ",", ",,"}
-)
 _STREAMS = frozenset({"/dev/null", "/dev/stdout", "/dev/stderr", "/dev/tty"})
 _NUMBER = re.compile(r"-?\d+")
-_ARITHMETIC = frozenset(
-    {"binary_expression", "unary_expression", "postfix_expression", "ternary_expression", "parenthesized_expression"}
-)
 _COMPARES = frozenset({"-eq", "-ne", "-lt", "-le", "-gt", "-ge"})
-# What POSIX shells read otherwise than bash; a script for them that holds one of these is not read by the bash grammar.
-_NOT_POSIX = re.compile(
-    r"[$]['\"\[]|[<>]\(|\[\[|<<<|&>|\|&|\(\(|;&|\bfunction\b|\bcoproc\b|\btime\b|\bselect\b|\{[^}\s]*(?:,|\.\.)|\+=\("
-)
-
-
-@dataclass(slots=True, kw_only=True)
-class Names:
-    """What a command line is known to put into its variables, for places where bash evaluates a value as code."""
-
-    untrusted: set[str] = field(default_factory=set)
-    evaluated: dict[str, tuple[int, int]] = field(default_factory=dict)
-    functions: set[str] = field(default_factory=set)
-    script_bytes: list[int] = field(default_factory=list)
-
-    def of_script(self) -> Names:
-        """The names of a script that is run apart: values are shared, to be strict; functions are not."""
-        return Names(untrusted=self.untrusted, evaluated=self.evaluated, script_bytes=self.script_bytes)
 
 
 @dataclass(slots=True, kw_only=True)
 class Walk:
-    """One script. `outer` is the span that its parts get if it was quoted inside another script."""
+    """One script: the line itself, at depth 0, or one that it quotes."""
 
-    source: Source
     tree: Tree
-    parts: list[Part]
-    names: Names
-    outer: tuple[int, int] | None
+    parts: Parts
+    values: Values
     depth: int
     wrapped: int = 0
+    expansions: Expansions = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.expansions = Expansions(
+            data=self.tree.data,
+            parts=self.parts,
+            values=self.values,
+            run=self._container,
+            statements=frozenset(_STATEMENTS),
+        )
 
     def run(self) -> None:
-        """Walk the whole tree; parts are appended in the order they are met."""
+        """Walk the whole tree; parts are kept in the order they are met."""
         for rule, reason in self.tree.doubts:
-            self._keep((0, len(self.tree.data)), (), opaque(rule, reason))
+            self.parts.keep((0, len(self.tree.data)), (), opaque(rule, reason))
         self.statement(self.tree.root)
 
     # -- statements
@@ -105,11 +88,11 @@ class Walk:
         elif node.type in _CONTAINERS:
             self._container(node)
         elif node.type != "comment":
-            self.word(node)  # the word after `case`, a pattern; anything else is marked there
+            self.expansions.word(node)  # the word after `case`, a pattern; anything else is marked there
 
     def _container(self, node: Node) -> None:
         if node.children and node.children[0].type == "((":
-            self._arithmetic(node)
+            self.expansions.arithmetic(node)
             return
         for child in node.children:
             if child.is_named:
@@ -119,7 +102,7 @@ class Walk:
 
     def _background(self, node: Node) -> None:
         effect = plain(CommandClass.READ, "shell.background", "what stands before & keeps running by itself")
-        self._keep(_span(node), ("&",), replace(effect, outlives=True))
+        self.parts.keep(span_of(node), ("&",), replace(effect, outlives=True))
 
     def command(self, node: Node, extra: Sequence[Node] = (), lost: Sequence[Word] = ()) -> None:
         words: list[Word] = []
@@ -128,9 +111,9 @@ class Walk:
             if child.type == "variable_assignment":
                 passed.append(child)
             elif child.type in _REDIRECTS:
-                words += [self.word(more) for more in self._redirect(child)]
+                words += [self.expansions.word(more) for more in self._redirect(child)]
             else:
-                words.append(self.word(child))
+                words.append(self.expansions.word(child))
         words += lost
         reads = bool(words) and words[0].fixed and words[0].text == "read"
         for child in passed:
@@ -165,9 +148,9 @@ class Walk:
             elif child.type == "do_group":
                 self.statement(child)
             elif child.is_named:
-                values.append(self.word(child))
-        if not all(value.fixed and _NUMBER.fullmatch(value.text) for value in values) or not values:
-            self.names.untrusted.add(name)
+                values.append(self.expansions.word(child))
+        numbers = all(value.fixed and _NUMBER.fullmatch(value.text) for value in values)
+        self.values.sets(name, number=numbers and bool(values))
         self._named(node, name)
 
     def c_for(self, node: Node) -> None:
@@ -175,7 +158,7 @@ class Walk:
             if child.type in {"do_group", "compound_statement"}:
                 self.statement(child)
             elif child.is_named:
-                self._arithmetic(child)
+                self.expansions.evaluated(child, "arithmetic", "arithmetic evaluates the values in it as code")
 
     def function(self, node: Node) -> None:
         name, body = node.children_by_field_name("name"), node.children_by_field_name("body")
@@ -188,36 +171,40 @@ class Walk:
         after = node.next_sibling
         apart = node.parent is None or node.parent.type != "program" or (after is not None and after.type == "&")
         if text in catalog.shipped() or apart:
-            self._keep(_span(node), (text,), opaque("function.name", f"the function {text!r} may stand for a program"))
+            self.parts.keep(
+                span_of(node), (text,), opaque("function.name", f"the function {text!r} may stand for a program")
+            )
         else:
-            self.names.functions.add(text)
+            self.values.defines(text)
 
     def test(self, node: Node) -> None:
         double = node.children[0].type == "[["
-        self._keep(_span(node), ("[[" if double else "[",), plain(CommandClass.READ, "test", "only tests"))
+        self.parts.keep(span_of(node), ("[[" if double else "[",), plain(CommandClass.READ, "test", "only tests"))
         for child in node.children:
             if child.is_named:
                 self._condition(child, double=double)
 
     def _condition(self, node: Node, *, double: bool) -> None:
         operators = {self._text(child) for child in node.children if child.type == "test_operator"}
-        if node.type in _ARITHMETIC:
+        if node.type in ARITHMETIC:
             for child in node.children:
                 if double and operators & _COMPARES and child.is_named and child.type != "test_operator":
-                    self._evaluated(child, "test.number", "a number comparison evaluates its operands as code")
+                    self.expansions.evaluated(
+                        child, "test.number", "a number comparison evaluates its operands as code"
+                    )
                 elif operators & {"-v", "-R"} and child.type != "test_operator":
                     self._plain_name(child)
                 elif child.is_named:
                     self._condition(child, double=double)
             return
-        word = self.word(node)
+        word = self.expansions.word(node)
         if word.splits and not double:
-            self._evaluated(node, "test.split", "an unquoted value can become other tests; quote it")
+            self.expansions.evaluated(node, "test.split", "an unquoted value can become other tests; quote it")
 
     def _plain_name(self, node: Node) -> None:
-        word = self.word(node)
+        word = self.expansions.word(node)
         if not (word.fixed and PLAIN_NAME.fullmatch(word.text)):
-            self._keep(_span(node), (word.text,), opaque("test.name", "-v evaluates what is in its operand"))
+            self.parts.keep(span_of(node), (word.text,), opaque("test.name", "-v evaluates what is in its operand"))
 
     # -- variables
 
@@ -229,16 +216,16 @@ class Walk:
             effect = plain(CommandClass.READ, "variable", "sets a variable of this shell")
         else:
             effect = opaque("variable.name", f"{name} can change what programs do")
-        self._keep(_span(node), (text,), effect)
-        if value is not None and not _numeric(value, self._text(value)):
-            self.names.untrusted.add(name)
+        self.parts.keep(span_of(node), (text,), effect)
+        if value is not None:
+            self.values.sets(name, number=is_number(value, self._text(value)))
 
     def _passed(self, node: Node, *, also: str = "") -> None:
         """`NAME=value command`: the program sees it. `read` alone takes an IFS of its own."""
         name, _ = self._assigned(node)
         if name != also and not PASSED_TO_PROGRAMS.fullmatch(name):
-            self._keep(
-                _span(node), (self._text(node),), opaque("variable.passed", f"{name} can change what programs do")
+            self.parts.keep(
+                span_of(node), (self._text(node),), opaque("variable.passed", f"{name} can change what programs do")
             )
 
     def _assigned(self, node: Node) -> tuple[str, Node | None]:
@@ -249,16 +236,16 @@ class Walk:
                 name = self._text(child)
             elif child.type == "subscript":
                 name = self._text(child.children[0])
-                self.names.untrusted.add(name)
-                self._subscript(child)
+                self.values.sets(name, number=False)
+                self.expansions.subscript(child)
             elif child.type == "array":
                 value = child
                 for item in child.children:
                     if item.is_named:
-                        self.statement(item) if item.type == "variable_assignment" else self.word(item)
+                        self.statement(item) if item.type == "variable_assignment" else self.expansions.word(item)
             elif child.is_named:
                 value = child
-                self.word(child)
+                self.expansions.word(child)
         return name, value
 
     def declaration(self, node: Node) -> None:
@@ -268,29 +255,33 @@ class Walk:
             if child.type == "variable_assignment":
                 (self._passed if keyword == "export" else self.assignment)(child)
                 if keyword == "export":
-                    self.names.untrusted.add(self._text(child.children[0]))
+                    self.values.sets(self._text(child.children[0]), number=False)
             elif child.type == "variable_name":
                 self._declared(child, keyword)
             elif child.is_named and self._text(child) not in allowed:
-                self.word(child)
-                self._keep(
-                    _span(child),
+                self.expansions.word(child)
+                self.parts.keep(
+                    span_of(child),
                     (keyword, self._text(child)),
                     opaque("declare.option", f"{keyword} with a word that is not known"),
                 )
-        self._keep(_span(node), (keyword,), plain(CommandClass.READ, "declare", "declares variables of this shell"))
+        self.parts.keep(
+            span_of(node), (keyword,), plain(CommandClass.READ, "declare", "declares variables of this shell")
+        )
 
     def _declared(self, node: Node, keyword: str) -> None:
         name = self._text(node)
         if keyword == "export" and not PASSED_TO_PROGRAMS.fullmatch(name):
-            self._keep(_span(node), (keyword, name), opaque("variable.passed", f"{name} can change what programs do"))
+            self.parts.keep(
+                span_of(node), (keyword, name), opaque("variable.passed", f"{name} can change what programs do")
+            )
 
     def unset(self, node: Node) -> None:
-        self.run_words([self.word(child) for child in node.children])
+        self.run_words([self.expansions.word(child) for child in node.children])
 
     def _named(self, node: Node, name: str) -> None:
         if not settable(name):
-            self._keep(_span(node), (name,), opaque("variable.name", f"{name} can change what programs do"))
+            self.parts.keep(span_of(node), (name,), opaque("variable.name", f"{name} can change what programs do"))
 
     # -- redirects
 
@@ -299,14 +290,14 @@ class Walk:
         if node.type == "herestring_redirect":
             for child in node.children:
                 if child.is_named:
-                    self.word(child)
+                    self.expansions.word(child)
             return []
         if node.type == "heredoc_redirect":
             return self._heredoc(node)
         operator = next(child.type for child in node.children if not child.is_named)
         targets = [child for child in node.children if child.is_named and child.type != "file_descriptor"]
         if targets:
-            self._target(node, operator, self.word(targets[0]))
+            self._target(node, operator, self.expansions.word(targets[0]))
         return targets[1:]
 
     def _heredoc(self, node: Node) -> list[Node]:
@@ -337,78 +328,8 @@ class Walk:
             effect = replace(opaque("redirect.network", "opens a network connection"), egress=True)
         elif not target.fixed and not target.tail:
             effect = opaque("redirect.open", "which file is written is only known on the target")
-        words = [fixed(operator, _span(node)), target]
-        self._keep(_span(node), (operator, target.text), calls.with_files(words, effect))
-
-    # -- words
-
-    def word(self, node: Node) -> Word:
-        """Dequote a word and decide every command, expansion and subscript inside it."""
-        self._inside(node)
-        return read_word(node, self.tree.data)
-
-    def _inside(self, node: Node) -> None:
-        kind = node.type
-        if kind in _SUBSTITUTIONS:
-            self._container(node)
-        elif kind == "expansion":
-            self._expansion(node)
-        elif kind == "arithmetic_expansion":
-            self._arithmetic(node)
-        elif kind == "subscript":
-            self._subscript(node)
-        elif kind in _STATEMENTS:
-            self._keep(_span(node), (self._text(node),), opaque("word.kind", f"{kind!r} where a word should be"))
-        else:
-            for child in node.children:
-                if child.is_named:
-                    self._inside(child)
-
-    def _expansion(self, node: Node) -> None:
-        """`${...}`: only operators that cut, replace or choose text; `@P`, `!` and `:=` evaluate or assign."""
-        operators = [child.type for child in node.children if not child.is_named and child.type not in ("${", "}", '"')]
-        names = [
-            child for child in node.children if child.type in ("variable_name", "subscript", "special_variable_name")
-        ]
-        numbers = operators in ([":"], [":", ":"])
-        literal = all(child.type == "number" for child in node.children if child.is_named and child not in names[:1])
-        if not names or (any(operator not in _OPERATORS for operator in operators) and not (numbers and literal)):
-            self._keep(
-                _span(node), (self._text(node),), opaque("expansion.operator", "an expansion that evaluates or assigns")
-            )
-        for child in node.children:
-            if child.is_named:
-                self._inside(child)
-
-    def _subscript(self, node: Node) -> None:
-        for child in node.children[1:]:
-            if child.is_named and self._text(child) not in ("@", "*"):
-                self._evaluated(child, "subscript", "an array subscript is evaluated as code")
-
-    def _arithmetic(self, node: Node) -> None:
-        for child in node.children or [node]:
-            if child.is_named:
-                self._evaluated(child, "arithmetic", "arithmetic evaluates the values in it as code")
-
-    def _evaluated(self, node: Node, rule: str, reason: str) -> None:
-        """A place where bash evaluates values: literal numbers and names that hold numbers only are safe."""
-        kind, text = node.type, self._text(node).strip().strip('"')
-        if kind in _ARITHMETIC:
-            for child in node.children:
-                if child.is_named and child.type != "test_operator":
-                    self._evaluated(child, rule, reason)
-        elif kind == "variable_assignment":
-            self._named(node, self._text(node.children[0]))
-            for child in node.children[1:]:
-                if child.is_named:
-                    self._evaluated(child, rule, reason)
-        elif kind == "arithmetic_expansion":
-            self._arithmetic(node)
-        elif re.fullmatch(r"[$]?[A-Za-z_]\w*|[$]\{[A-Za-z_]\w*\}", text):
-            self.names.evaluated.setdefault(text.strip("${}"), _span(node))
-        elif not re.fullmatch(r"-?\d+|[$][#?$!]|[$]\{#\w+(?:\[[@*]\])?\}", text):
-            self._inside(node)
-            self._keep(_span(node), (text,), opaque(rule, reason))
+        words = [fixed(operator, span_of(node)), target]
+        self.parts.keep(span_of(node), (operator, target.text), calls.with_files(words, effect))
 
     # -- the scene that rules see
 
@@ -421,107 +342,49 @@ class Walk:
             effect = calls.weigh(words, self)
         self.wrapped -= 1
         span = (words[0].span[0], words[-1].span[1])
-        self._keep(span, tuple(word.text for word in words), effect)
+        self.parts.keep(span, tuple(word.text for word in words), effect)
         return effect
 
     def run_text(self, script: Word, *, dialect: str) -> Effect:
         """Decide a quoted script; its parts have the span of the word it stands in."""
-        read = self._read_script(script, dialect)
+        read = read_script(script, dialect, depth=self.depth, read_before=self.values.script_bytes)
         if isinstance(read, Effect):
-            self._keep(script.span, (script.text,), read)
+            self.parts.keep(script.span, (script.text,), read)
             return read
         source, tree = read
-        span = self._place(script.span)
-        names = self.names.of_script()
-        inner = Walk(source=source, tree=tree, parts=self.parts, names=names, outer=span, depth=self.depth + 1)
-        before = len(self.parts)
-        inner.run()
-        return _sum(self.parts[before:])
-
-    def _read_script(self, script: Word, dialect: str) -> Effect | tuple[Source, Tree]:
-        self.names.script_bytes.append(len(script.text))
-        if self.depth >= MAX_SCRIPT_DEPTH or sum(self.names.script_bytes) > MAX_SCRIPT_BYTES:
-            return opaque("script.depth", "scripts inside scripts inside scripts")
-        if dialect not in ("bash", "eval") and _NOT_POSIX.search(script.text):
-            return opaque("script.dialect", f"{dialect} does not read this script as bash would")
-        try:
-            source = admit(script.text.encode())
-            return source, parse(source.data)
-        except (GateError, UnicodeEncodeError) as error:
-            return opaque("script.unread", f"the script inside is not read: {error}")
+        parts = Parts(source=source, outer=self.parts.place(script.span), kept=self.parts.kept)
+        before = len(parts.kept)
+        Walk(tree=tree, parts=parts, values=self.values.of_script(), depth=self.depth + 1).run()
+        return total(parts.kept[before:])
 
     def assigned(self, names: Sequence[Word]) -> bool:
         """Note variables that a builtin sets from data."""
-        self.names.untrusted.update(name.text for name in names)
+        for name in names:
+            self.values.sets(name.text, number=False)
         return all(name.fixed and settable(name.text) for name in names)
 
-    def defines(self, name: str) -> bool:
-        """Whether the text has defined this function for certain."""
-        return name in self.names.functions
+    def taken_back(self, names: Sequence[Word]) -> None:
+        """Note names that `unset` may take a function from."""
+        for name in names:
+            self.values.unset.setdefault(name.text, (name.span, self.parts))
 
-    # -- parts
+    def defines(self, name: str) -> bool:
+        """Whether the text has defined this function for certain, and the call at hand would run it.
+
+        A launcher (`command`, `env`, `xargs`) never sees the shell's functions; it runs the program of that name.
+        """
+        return self.wrapped == 1 and name in self.values.functions
+
+    def direct(self) -> bool:
+        """Whether the call at hand is one of the line itself, so that it gets the environment the broker sets."""
+        return self.depth == 0 and self.wrapped == 1
 
     def _text(self, node: Node) -> str:
         return self.tree.data[node.start_byte : node.end_byte].decode()
 
-    def _place(self, span: tuple[int, int]) -> tuple[int, int]:
-        if self.outer is not None:
-            return self.outer
-        start, end = span
-        return self.source.origin(start), self.source.origin(max(end - 1, start)) + min(end - start, 1)
-
-    def _keep(self, span: tuple[int, int], argv: tuple[str, ...], effect: Effect) -> None:
-        if len(self.parts) >= MAX_PARTS:
-            raise GateError("parse.parts", f"more than {MAX_PARTS} parts")
-        self.parts.append(
-            Part(
-                span=self._place(span),
-                argv=argv,
-                command_class=effect.command_class,
-                opaque=effect.opaque,
-                egress=effect.egress,
-                outlives=effect.outlives,
-                rule=effect.rule,
-                reason=effect.reason,
-            )
-        )
-
-    def settle(self) -> None:
-        """After the whole line is read: values that bash evaluates as code must be numbers wherever they are set."""
-        for name in sorted(self.names.evaluated.keys() & self.names.untrusted):
-            span = self.names.evaluated[name]
-            self._keep(
-                span, (name,), opaque("arithmetic.name", f"{name} is evaluated as code and its value is not a number")
-            )
-
-
-def _span(node: Node) -> tuple[int, int]:
-    return node.start_byte, node.end_byte
-
-
-def _numeric(node: Node, text: str) -> bool:
-    """Whether the value of an assignment is a number whatever happens."""
-    return node.type == "arithmetic_expansion" or bool(re.fullmatch(r"""["']?-?\d+["']?|[$][#?$!]|[$]\{#\w+\}""", text))
-
 
 def _network(target: Word) -> bool:
     return any(name in text for name in ("/dev/tcp", "/dev/udp") for text in (target.text, target.head))
-
-
-def _sum(parts: Iterable[Part]) -> Effect:
-    """The effect of a script from its parts."""
-    kept = list(parts)
-    top = max(kept, key=lambda part: (part.command_class, part.opaque), default=None)
-    if top is None:
-        return plain(CommandClass.READ, "script", "runs nothing")
-    return Effect(
-        command_class=top.command_class,
-        opaque=any(part.opaque for part in kept),
-        egress=any(part.egress for part in kept),
-        outlives=any(part.outlives for part in kept),
-        rule=top.rule,
-        reason=top.reason,
-    )
 
 
 _STATEMENTS: Mapping[str, Callable[[Walk, Node], None]] = {

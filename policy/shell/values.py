@@ -1,0 +1,75 @@
+"""What a command line puts into its variables and functions, for the places where bash runs a value as code.
+
+A name is a number only if the text itself sets it to one and to nothing else; all others may hold `a[$(command)]`,
+which arithmetic runs. Reads no syntax and keeps no values.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from tree_sitter import Node
+
+from policy.shell.effect import Effect, opaque
+from policy.shell.names import PASSED_TO_PROGRAMS, settable
+from policy.shell.parts import Parts
+
+# What bash itself keeps a number in, whatever is assigned.
+_COUNTERS = frozenset({"RANDOM", "SRANDOM", "SECONDS", "EPOCHSECONDS", "LINENO", "UID", "EUID", "PPID", "BASHPID"})
+_NUMBER = re.compile(r"""["']?-?\d+["']?|[$][#?$!]|[$]\{#\w+\}""")
+
+
+@dataclass(slots=True, kw_only=True)
+class Values:
+    """What is known of the names in a line, its quoted scripts included (`functions` alone are a script's own)."""
+
+    numbers: set[str] = field(default_factory=set)
+    untrusted: set[str] = field(default_factory=set)
+    evaluated: dict[str, tuple[tuple[int, int], Parts]] = field(default_factory=dict)
+    defined: set[str] = field(default_factory=set)
+    unset: dict[str, tuple[tuple[int, int], Parts]] = field(default_factory=dict)
+    script_bytes: list[int] = field(default_factory=list)
+    functions: set[str] = field(default_factory=set)
+
+    def of_script(self) -> Values:
+        """The names of a script that is run apart: values are shared, to be strict; functions are not."""
+        return Values(
+            numbers=self.numbers,
+            untrusted=self.untrusted,
+            evaluated=self.evaluated,
+            defined=self.defined,
+            unset=self.unset,
+            script_bytes=self.script_bytes,
+        )
+
+    def sets(self, name: str, *, number: bool) -> None:
+        """Note an assignment. A name that programs see, or that bash sets by itself, never counts as a number."""
+        known = number and settable(name) and not PASSED_TO_PROGRAMS.fullmatch(name)
+        (self.numbers if known else self.untrusted).add(name)
+
+    def defines(self, function: str) -> None:
+        """Note a function that the text defines for certain."""
+        self.functions.add(function)
+        self.defined.add(function)
+
+    def settle(self) -> None:
+        """After the whole line is read: every name evaluated as code is a number, and no function is taken back."""
+        for name in sorted(self.evaluated.keys() - _COUNTERS):
+            if name in self.untrusted or name not in self.numbers:
+                self._doubt(*self.evaluated[name], name, _not_a_number(name))
+        for name in sorted(self.unset.keys() & self.defined):
+            effect = opaque("unset.function", f"without its function, {name} is a program that nobody has seen")
+            self._doubt(*self.unset[name], name, effect)
+
+    def _doubt(self, span: tuple[int, int], parts: Parts, name: str, effect: Effect) -> None:
+        parts.keep(span, (name,), effect)
+
+
+def is_number(node: Node, text: str) -> bool:
+    """Whether the value of an assignment is a number whatever happens."""
+    return node.type == "arithmetic_expansion" or _NUMBER.fullmatch(text) is not None
+
+
+def _not_a_number(name: str) -> Effect:
+    return opaque("arithmetic.name", f"{name} is evaluated as code, and nothing here makes it a number")
