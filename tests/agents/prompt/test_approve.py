@@ -401,3 +401,17 @@ def test_in_tmux(broker: FakeBroker, person: Person, tmp_path: Path) -> None:
         approved(broker, item)
     finally:
         subprocess.run(["tmux", "-S", socket, "kill-server"], check=False, capture_output=True)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "ascii:replace", "latin-1", "cp437"])
+def test_a_terminal_that_is_not_utf8_decides_nothing(
+    broker: FakeBroker, person: Person, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    """I-11: where a mark cannot be written as itself, two different commands could look the same: nothing is shown."""
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    broker.add(action_item(b"rm -rf  /x"))
+    with on_terminal(person.profile.directory, "approve") as console:
+        assert console.wait() != 0
+        assert "deciding needs a terminal in UTF-8" in console.text()
+        assert "LC_ALL=C.UTF-8" in console.text()
+        assert "rm -rf" not in console.text()

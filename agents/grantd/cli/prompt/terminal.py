@@ -6,6 +6,7 @@ and for clearing a line. Modes are put back whatever happens; a hang-up or a sig
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import select
@@ -21,6 +22,7 @@ from typing import Any, Final, NoReturn, Self, TypeAlias
 from grantd.cli.prompt.lines import Line, Span, Style, text_of
 from grantd.errors import Invalid
 
+_ENCODING: Final = "utf-8"
 _READ_BYTES: Final = 4096
 _BURST_WAIT_SECONDS: Final = 0.004
 _PASTE_ON: Final = "\x1b[?2004h"
@@ -72,6 +74,13 @@ class Terminal:
                 "no_terminal",
                 "deciding needs a terminal for both input and output",
                 "use -o json to list; other programs decide through the API with a signature of their own",
+            )
+        # what cannot be encoded would be replaced or fail, and then two different commands look the same (I-11)
+        if codecs.lookup(sys.stdout.encoding).name != _ENCODING:
+            raise Invalid(
+                "no_utf8",
+                f"deciding needs a terminal in UTF-8; this one is set to {sys.stdout.encoding}",
+                "set a UTF-8 locale, for example LC_ALL=C.UTF-8, and no other PYTHONIOENCODING",
             )
         self._colour = colour
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -179,7 +188,7 @@ class Terminal:
         )
 
     def _put(self, text: str) -> None:
-        data = text.encode(sys.stdout.encoding or "ascii", errors="replace")
+        data = text.encode(_ENCODING)
         while data:
             data = data[os.write(self._out, data) :]
 
