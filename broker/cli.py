@@ -70,9 +70,11 @@ def init(
 def serve(config: Path) -> None:
     """Run the broker until SIGTERM."""
     with _plainly():
+        from broker.adapters.system import no_dumps  # noqa: PLC0415
         from broker.config import Settings  # noqa: PLC0415
         from broker.logs import configure  # noqa: PLC0415
 
+        no_dumps()  # before the first secret is read: settings may hold the database's
         settings = Settings.load(config)
         configure(settings.log_level)
         # gRPC must neither mix its own lines into the JSON ones nor guard a fork that only ever starts the signer

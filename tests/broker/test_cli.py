@@ -253,3 +253,22 @@ def test_the_light_commands_start_quickly() -> None:
         run("classify", stdin=b'"ls"\n')
         best = min(best, time.monotonic() - started)
     assert best < 0.5 * (1 + os.getloadavg()[0])
+
+
+# ---- serve
+_ASK_KERNEL: Final = """
+import contextlib, ctypes, resource, sys
+from broker import cli
+resource.setrlimit(resource.RLIMIT_CORE, (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2)
+with contextlib.suppress(SystemExit):
+    cli.grantd(sys.argv[1:])
+print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), *resource.getrlimit(resource.RLIMIT_CORE))
+"""
+
+
+def test_the_broker_leaves_no_core_and_nobody_reads_its_memory(tmp_path: Path) -> None:
+    """I-36: PR_GET_DUMPABLE is 0 and RLIMIT_CORE 0, both before the settings are read: here there are none."""
+    words = [sys.executable, "-c", _ASK_KERNEL, "serve", "--config", str(tmp_path / "absent.toml")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout == "0 0 0\n"
+    assert "absent.toml" in done.stderr
