@@ -176,7 +176,7 @@ def by_verbs(_program: Program, words: Sequence[Word], scene: Scene) -> Effect:
     verb, level = max(found, key=lambda item: item[1])
     effect = plain(level, f"{name} {verb}", f"{name} {verb} is a {level.word} command")
     effect = effect.at_least(floor, f"{name} {verb}", "installs or restarts something")
-    if any(_WRITES_FILE.fullmatch(word.head) for word in words[1:]):
+    if any(_WRITES_FILE.fullmatch(word.head) and word.text not in _VERB_VALUES for word in words[1:]):
         effect = effect.at_least(CommandClass.WRITE, f"{name} {verb}", "may write a file")
     return replace(
         effect, egress=any(verb in _SENDS for verb, _ in found), opaque=any(verb in _OPENS for verb, _ in found)

@@ -185,7 +185,13 @@ STILL_READS = [
     *["xargs -I{} echo {}", "git log --oneline -5", "git log --format=%h\\ %s", "git log --stat", "git branch --list"],
     *["git diff --cached --no-ext-diff --no-textconv", "git diff --staged --stat", "git show --stat HEAD"],
     *["git rev-parse HEAD", "git remote -v", "git ls-files", "git config --get user.name", "git -C /srv/app log -3"],
-    *["tar tf a.tar", "tar -tzf /srv/a:b.tgz", "tar tvf a.tar", "aws logs tail /group", "aws ec2 describe-instances"],
+    *[
+        "tar tf a.tar",
+        "tar -tzf /srv/a:b.tgz",
+        "tar tvf a.tar",
+        "aws logs tail /group",
+        "aws ec2 describe-instances --profile p",
+    ],
     *["gh pr list", "gcloud compute instances describe $x", "ip a", "ip -br link", "ip netns exec x ls"],
     *["nginx -t -c /etc/nginx/nginx.conf", 'curl "localhost:9200/_cat/$x"', "curl localhost", "curl -sS https://h/a"],
 ]
