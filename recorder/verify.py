@@ -230,10 +230,24 @@ def _recording_problems(directory: Path, log: LogCheck, notes: list[str]) -> lis
         problems += [f"recording {path.name}: {text}" for text in report.problems]
         notes += [f"recording {path.name}: {text}" for text in report.notes]
         problems += _owner_problems(path, log)
-    absent = len(log.recordings.keys() - {path.name for path in found})
-    if absent:
-        notes.append(f"{absent} recordings named in the log are not in this bundle")
-    return problems
+    return problems + _absence_problems(directory, log, {path.name for path in found}, notes)
+
+
+def _absence_problems(directory: Path, log: LogCheck, found: set[str], notes: list[str]) -> list[str]:
+    """What is not here, held against what the bundle says of itself."""
+    contents = (directory / bundle.CONTENTS).read_bytes()
+    if contents == bundle.WITHOUT_RECORDINGS:
+        if found:
+            return [f"{bundle.CONTENTS}: says that there are no recordings, {len(found)} are here"]
+        if log.recordings:
+            notes.append(f"exported without recordings: {len(log.recordings)} that the log names were not checked")
+        return []
+    if contents != bundle.WITH_RECORDINGS:
+        return [f"{bundle.CONTENTS}: does not say whether the recordings are here"]
+    open_ = len(log.recordings.keys() - found - log.ended)
+    if open_:
+        notes.append(f"{open_} recordings named in the log have no end there and are not in this bundle")
+    return [f"recording {rec} is missing" for rec in sorted(log.ended - found)]
 
 
 def _owner_problems(path: Path, log: LogCheck) -> list[str]:

@@ -37,6 +37,7 @@ class LogCheck:
         tenant: whose log the origin says this is, empty for a name of another shape.
         recordings: recording -> what the log committed to.
         sessions: recording -> session.
+        ended: the recordings that a bundle with recordings holds.
     """
 
     def __init__(self, directory: Path, head: Checkpoint) -> None:
@@ -44,6 +45,7 @@ class LogCheck:
         self.notes: list[str] = []
         self.recordings: dict[str, list[PartCheckpoint]] = {}
         self.sessions: dict[str, str] = {}
+        self.ended: set[str] = set()
         self.tenant = tenant_of(head.origin)
         self._directory = directory
         self._head = head
@@ -126,6 +128,8 @@ class LogCheck:
             rec=str(rec), part=part, leaves=leaves, root=bytes.fromhex(root), final=entry.code == _CLOSED
         )
         self.recordings.setdefault(str(rec), []).append(commitment)
+        if bundle.must_hold(entry) is not None:
+            self.ended.add(str(rec))
         if "session" in fields:
             self.sessions[str(rec)] = str(fields["session"])
 
@@ -212,7 +216,8 @@ class LogCheck:
 
     def _explain_missing(self, seq: int) -> None:
         for first, last, event in self._erased:
-            if first <= seq <= last:
+            # what is written after an erasure was not there to be erased
+            if first <= seq <= last and seq < event:
                 self._erased_rows[event].add(seq)
                 return
         self.problems.append(f"row {seq}: a disclosure is missing, and no row says that it was erased")

@@ -211,6 +211,9 @@ def test_disclosures_are_checked(tmp_path: Path) -> None:
     report = verify_bundle(write(tmp_path / "erased", erased, disclosures()[2:]), vkeys=[VKEY])
     assert report.ok, report.problems
     assert report.notes == ("2 rows erased per row 700",)
+    before = [row(0, code="AU5001I", ranges="0-700"), *rows()[1:]]
+    found = problems(write(tmp_path / "before", before, disclosures()[2:]))
+    assert "row 100: a disclosure is missing, and no row says that it was erased" in found
     vague = [*rows(), row(ROWS, code="AU5001I", ranges="all")]
     assert "row 700: does not say which rows" in problems(write(tmp_path / "vague", vague))
     garbage = write(tmp_path / "garbage", rows(), disclosures())
@@ -300,7 +303,7 @@ async def test_recordings_in_a_bundle(tmp_path: Path) -> None:
     report = verify_bundle(directory, vkeys=[VKEY])
     assert report.ok, report.problems
     assert any("rec_b: truncated" in note for note in report.notes)
-    assert "1 recordings named in the log are not in this bundle" in report.notes
+    assert "1 recordings named in the log have no end there and are not in this bundle" in report.notes
     part = directory / "recordings/rec_a/p0000.grec"
     whole = part.read_bytes()
     part.write_bytes(whole[:-1])
@@ -314,6 +317,39 @@ async def test_recordings_in_a_bundle(tmp_path: Path) -> None:
     part.write_bytes(whole)
     (directory / "recordings/rec_x").mkdir()
     assert "recording rec_x is not in the log" in problems(directory)
+
+
+async def test_a_recording_that_was_taken_out_is_missed(tmp_path: Path) -> None:
+    """I-32: a bundle says whether the recordings are in it. Where it says so, each one that ended has to be there."""
+    sealed, audited = await record(tmp_path, "rec_a")
+    lost = row(50, code="RC1004W", rec="rec_lost")  # lost with its broker: it committed to nothing
+    entries = [*(row(number, **fields) for number, fields in enumerate(audited)), lost]
+    head, parts = signed(entries), [("rec_a", sorted(sealed.iterdir()))]
+
+    def made(name: str, recordings: list[tuple[str, list[Path]]] | None) -> Path:
+        bundle.write_bundle(
+            tmp_path / name, entries=entries, checkpoint=head, vkeys=[VKEY], disclosures=[], recordings=recordings
+        )
+        return tmp_path / name
+
+    whole, without = made("whole", parts), made("without", None)
+    assert verify_bundle(whole, vkeys=[VKEY]).notes == ()
+    assert problems(made("never", [])) == "recording rec_a is missing"
+    report = verify_bundle(without, vkeys=[VKEY])
+    assert report.ok, report.problems
+    assert report.notes == ("exported without recordings: 1 that the log names were not checked",)
+
+    (whole / "contents").write_bytes(bundle.WITHOUT_RECORDINGS)
+    assert problems(whole) == "contents: says that there are no recordings, 1 are here"
+    (whole / "contents").write_bytes(b"recordings: some\n")
+    assert problems(whole) == "contents: does not say whether the recordings are here"
+    (whole / "contents").unlink()
+    assert "contents" in problems(whole)
+    (whole / "contents").write_bytes(bundle.WITH_RECORDINGS)
+    shutil.rmtree(whole / "recordings/rec_a")
+    assert problems(whole) == "recording rec_a is missing"
+    shutil.rmtree(whole / "recordings")
+    assert problems(whole) == "recording rec_a is missing"
 
 
 async def test_a_commitment_must_be_complete(tmp_path: Path) -> None:

@@ -23,13 +23,11 @@ from broker.core.errors import VaultFault
 from broker.core.ids import AuditId, TenantId
 from broker.service.ports import SignedHead
 from recorder import bundle, canonical, tiles
-from recorder.codes import BY_NAME
 from recorder.entry import parse_entry
 from recorder.errors import EntryError
 from recorder.merkle import HASH_SIZE
 
 CHUNK: Final = 256 * 1024  # bytes of a file at a time
-_ENDED: Final = frozenset(BY_NAME[name].code for name in ("recording.closed", "recording.recovered"))
 
 _ENTRIES = (
     select(audit_entry.c.entry)
@@ -88,6 +86,7 @@ async def bundle_files(source: BundleSource) -> AsyncIterator[tuple[str, bytes]]
     """(relative path, at most CHUNK bytes); the same path again continues the file."""
     yield bundle.CHECKPOINT, source.head.note
     yield bundle.VKEYS, f"{source.head.vkey}\n".encode()
+    yield bundle.CONTENTS, bundle.WITHOUT_RECORDINGS if source.recordings is None else bundle.WITH_RECORDINGS
     ended: set[str] = set()
     async for path, entries in _entry_bundles(source):
         ended |= {name for entry in entries for name in _ended_recording(entry)}
@@ -177,8 +176,8 @@ def _ended_recording(data: bytes) -> Iterator[str]:
         entry = parse_entry(data)
     except EntryError:
         return
-    if entry.code in _ENDED:
-        yield str(entry.fields.get("rec"))
+    if (recording := bundle.must_hold(entry)) is not None:
+        yield recording
 
 
 def _span(source: BundleSource, index: int, width: int) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -25,7 +26,9 @@ async def log(tmp_path: Path) -> AsyncIterator[Log]:
         with recordings.store(tmp_path / "recordings") as files:
             for rec in (DONE, OPEN):
                 sink = await files.create(recordings.meta(rec, sid=SESSION))
+                begin = sink.opened
                 facts: dict[str, str | int] = {"rec": rec, "session": SESSION}
+                facts |= {"part": begin.part, "leaves": begin.leaves, "root": begin.root.hex()}
                 await opened.tell(AuditEvent(tenant=T1, name="recording.opened", facts=facts))
                 await sink.event(Kind.OUT, 0, b"Linux web1\n")
                 if rec == DONE:
@@ -45,6 +48,8 @@ async def test_a_bundle_carries_what_the_log_vouches_for(log: Log, tmp_path: Pat
     report = verify_bundle(bundle, vkeys=[head.vkey])
     assert report.problems == ()
     assert [path.name for path in (bundle / "recordings").iterdir()] == [DONE]
+    shutil.rmtree(bundle / "recordings" / DONE)
+    assert verify_bundle(bundle, vkeys=[head.vkey]).problems == (f"recording {DONE} is missing",)
 
 
 async def test_a_changed_recording_is_named(log: Log, tmp_path: Path) -> None:
