@@ -350,7 +350,8 @@ class StoreContract:
         """The same command again has the same action key, and finds the one that is still to be decided."""
         await store.run(TENANT, lambda tx: tx.actions.put(samples.action(1)))
         again = samples.action(2)
-        assert await store.read(TENANT, lambda tx: tx.actions.awaiting_with_key(again.key(), again.grant_id)) == samples.action(1)
+        found = await store.read(TENANT, lambda tx: tx.actions.awaiting_with_key(again.key(), again.grant_id))
+        assert found == samples.action(1)
         decided = advance(samples.action(1), ActionEvent.PERMIT)
         await store.run(TENANT, lambda tx: tx.actions.put(decided))
         assert await store.read(TENANT, lambda tx: tx.actions.awaiting_with_key(again.key(), again.grant_id)) is None
@@ -368,7 +369,8 @@ class StoreContract:
 
         await store.run(TENANT, put)
         key = by_person.key()
-        assert await store.read(TENANT, lambda tx: tx.actions.denied_since(key, by_person.identity, denial.at)) == by_person
+        found = await store.read(TENANT, lambda tx: tx.actions.denied_since(key, by_person.identity, denial.at))
+        assert found == by_person
         later = denial.at + timedelta(microseconds=1)
         assert await store.read(TENANT, lambda tx: tx.actions.denied_since(key, by_person.identity, later)) is None
         assert await store.read(TENANT, lambda tx: tx.actions.denied_since(b"k" * 32, by_person.identity, NOW)) is None
