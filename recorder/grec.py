@@ -1,4 +1,4 @@
-"""GREC v1, the recording format: header, keys, frames, events. Opens no file, makes no salt, reads no clock.
+"""GREC v1, the recording format: header, keys, frames. Opens no file, makes no salt, reads no clock.
 
     part   := magic | u32 hlen | header_json | commit[32] | frame*        hlen counts header_json and commit
     frame  := fh[32] | ciphertext | tag[16]
@@ -15,10 +15,10 @@ import hashlib
 import hmac
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from backports.zstd import DecompressionParameter, ZstdCompressor, ZstdDecompressor, ZstdError
 from cryptography.exceptions import InvalidTag
@@ -29,17 +29,39 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from recorder import canonical
 from recorder.canonical import Json
 from recorder.errors import EntryError, RecordingInvalid
+from recorder.events import (
+    MAX_PAYLOAD,
+    MAX_TIME,
+    Event,
+    JsonEvent,
+    Kind,
+    decode_events,
+    encode_event,
+    encode_events,
+    json_payload,
+)
 from recorder.merkle import leaf_hash
+
+# the format is one name for its readers: what stands inside a frame is said in events.py
+__all__ = [
+    "MAX_PAYLOAD",
+    "MAX_TIME",
+    "Event",
+    "JsonEvent",
+    "Kind",
+    "decode_events",
+    "encode_event",
+    "encode_events",
+    "json_payload",
+]
 
 MAGIC = b"\x89GREC1\r\n"  # the CR LF shows damage by text-mode copies
 FRAME_MAGIC = b"GRF1"
 ALG = "A256GCM-HKDF512"
 MAX_HLEN = 64 * 1024  # bytes of header JSON and commitment
 MAX_PLAIN = 1024 * 1024  # bytes of plaintext in one frame
-MAX_PAYLOAD = 256 * 1024  # bytes of one event
 MAX_CLEN = MAX_PLAIN + 4 * 1024  # bytes of ciphertext and tag
 MAX_SEQ = 2**32 - 1  # a frame number beyond it is refused: 2^32 frames of one key are never reached
-MAX_TIME = 2**63 - 1  # microseconds
 FRAME_HEADER = struct.Struct(">4sBBHQQII")
 TAG_SIZE = 16
 DEK_SIZE = 32
@@ -50,32 +72,9 @@ _LABEL = b"grantd/rec/v1/AEAD_AES_256_GCM\0"
 _PREAMBLE = len(MAGIC) + 4
 _WINDOW_LOG = 20  # the reader's zstd window is at most 1 MiB; our level 1 writer uses 512 KiB
 _ZSTD_LEVEL = 1  # level 3: 0.7 MB more per session for 0-6 % smaller files
-_MAX_CHAN = 2**32 - 1
-_MAX_VARINT_BYTES = 9  # 63 bits
-_VARINT_HIGH = 0x80
-_VARINT_LOW = 0x7F
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _START = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 _HEADER_KEYS = frozenset({"v", "alg", "rec", "sid", "ten", "part", "prev", "start", "dek", "salt"})
-
-
-class Kind(IntEnum):
-    """What an event is. A reader keeps kinds that it does not know."""
-
-    OUT = 1  # pty output, or stdout
-    ERR = 2  # stderr without a pty
-    IN = 3  # input, where policy records it
-    RESIZE = 4  # u16 columns, u16 rows
-    EXEC = 5  # JSON: argv string, environment
-    EXIT = 6  # JSON: status or signal
-    SFTP = 7  # JSON: operation
-    FWD = 8  # JSON: forwarding
-    MARK = 9  # JSON: label, code, audit id
-    GAP = 10  # JSON: bytes lost, reason
-    HIDDEN = 11  # u8 class of input that is not shown
-    CHAN = 12  # JSON: channel open, close, eof
-    META = 13  # JSON: idle limit, TERM, clock steps
-    REDACT = 14  # JSON: rule id, channel, bytes
 
 
 class FrameType(IntEnum):
@@ -94,16 +93,6 @@ class Flag(IntFlag):
 
 
 _FLAGS = Flag.ZSTD | Flag.SEGMENT | Flag.FINAL
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One thing that happened, `t_us` microseconds after the recording's start, on SSH channel `chan`."""
-
-    t_us: int
-    kind: int
-    chan: int
-    payload: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -384,82 +373,6 @@ class Opener:
         if len(plain) != header.plen or self._zstd.eof:
             raise RecordingInvalid(f"frame {header.seq}: does not inflate to its stated length")
         return plain
-
-
-def encode_event(event: Event, after_us: int) -> bytes:
-    """The bytes varint dt | u8 kind | varint chan | varint len | payload, where dt counts from `after_us`."""
-    if not 0 <= event.chan <= _MAX_CHAN or len(event.payload) > MAX_PAYLOAD or not after_us <= event.t_us <= MAX_TIME:
-        raise RecordingInvalid("event out of range")
-    head = _varint(event.t_us - after_us) + bytes([event.kind]) + _varint(event.chan)
-    return head + _varint(len(event.payload)) + event.payload
-
-
-def encode_events(events: Iterable[Event]) -> bytes:
-    """The plaintext of one DATA frame whose t_us is the first event's."""
-    out = bytearray()
-    last: int | None = None
-    for event in events:
-        out += encode_event(event, event.t_us if last is None else last)
-        last = event.t_us
-    return bytes(out)
-
-
-def decode_events(plaintext: bytes, t_us: int, *, seq: int) -> list[Event]:
-    """The events of frame `seq`, whose header says `t_us`; RecordingInvalid on the first byte out of place."""
-    events: list[Event] = []
-    offset, now = 0, t_us
-    while offset < len(plaintext):
-        try:
-            delta, offset = _read_varint(plaintext, offset)
-            kind, offset = plaintext[offset], offset + 1
-            chan, offset = _read_varint(plaintext, offset)
-            length, offset = _read_varint(plaintext, offset)
-        except (IndexError, ValueError) as error:
-            raise RecordingInvalid(f"frame {seq}: holds a malformed event") from error
-        now += delta
-        payload = plaintext[offset : offset + length]
-        if len(payload) != length or length > MAX_PAYLOAD or chan > _MAX_CHAN or now > MAX_TIME:
-            raise RecordingInvalid(f"frame {seq}: event out of range")
-        if delta and not events:
-            raise RecordingInvalid(f"frame {seq}: the first event is not at the frame's time")
-        offset += length
-        events.append(Event(now, _kind(kind), chan, payload))
-    return events
-
-
-JsonEvent: TypeAlias = Mapping[str, Json]
-
-
-def json_payload(value: JsonEvent) -> bytes:
-    """The payload of a JSON kind."""
-    return canonical.encode(value)
-
-
-def _kind(value: int) -> int:
-    return Kind(value) if value in set(Kind) else value
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > _VARINT_LOW:
-        out.append(value & _VARINT_LOW | _VARINT_HIGH)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _read_varint(data: bytes, offset: int) -> tuple[int, int]:
-    """LEB128, at most 63 bits, in its shortest form. IndexError where the data ends."""
-    value = 0
-    for count in range(_MAX_VARINT_BYTES):
-        byte = data[offset + count]
-        value |= (byte & _VARINT_LOW) << (7 * count)
-        if byte & _VARINT_HIGH:
-            continue
-        if byte == 0 and count:
-            raise ValueError("a number is not in its shortest form")
-        return value, offset + count + 1
-    raise ValueError("a number is longer than 63 bits")
 
 
 def _id(document: Mapping[str, Json], name: str) -> str:
