@@ -19,7 +19,8 @@ import grpc.aio
 
 from grantd import asking, execution, keys, renewal
 from grantd.channel import open_aio_channel
-from grantd.client import CALL_SECONDS, WAIT_SECONDS, Result, utc_now
+from grantd.client import WAIT_SECONDS, Result
+from grantd.connection import CALL_SECONDS, utc_now
 from grantd.errors import GrantdError, Unreachable, from_rpc
 from grantd.execution import Conversation, Done, Event, Finished, Poll, Resume, Retry, Stderr, Stdout
 from grantd.profile import Profile

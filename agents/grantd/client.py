@@ -10,40 +10,23 @@ target accepts, and never decides: an approval is made with `grantctl approve` o
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Final, Protocol, Self, TypeVar, assert_never
+from datetime import timedelta
+from typing import Final, assert_never
 
-import grpc
-
-from grantd import asking, execution, keys, renewal
-from grantd.channel import open_channel
-from grantd.errors import GrantdError, Unreachable, from_rpc
+from grantd import asking, execution
+from grantd.connection import CALL_SECONDS, Connected, drained
+from grantd.errors import GrantdError, Unreachable
 from grantd.execution import Conversation, Done, Event, Finished, Poll, Resume, Retry, Stderr, Stdout
-from grantd.profile import Profile
 from grantd.v1 import access_pb2, action_pb2, identity_pb2, options_pb2
-from grantd.v1.access_pb2_grpc import AccessServiceStub
 from grantd.v1.action_pb2 import ActionState
-from grantd.v1.action_pb2_grpc import ActionServiceStub
-from grantd.v1.admin_pb2_grpc import AdminServiceStub
-from grantd.v1.approval_pb2_grpc import ApprovalServiceStub
-from grantd.v1.audit_pb2_grpc import AuditServiceStub
-from grantd.v1.identity_pb2_grpc import IdentityServiceStub
-from grantd.v1.session_pb2_grpc import SessionServiceStub
 
-CALL_SECONDS: Final = 30.0
 WAIT_SECONDS: Final = 50
 """One WaitAction; the broker allows 55 s."""
 _WATCH_SECONDS: Final = 600.0
 _RECONNECT_SECONDS: Final = 1.0
-
-Q = TypeVar("Q")
-A = TypeVar("A")
-A_co = TypeVar("A_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,108 +43,13 @@ class Result:
         return self.action.exit_status if self.action.HasField("exit_status") else None
 
 
-class _Answers(Protocol[A_co]):
-    """What a streaming call returns."""
-
-    def __iter__(self) -> Iterator[A_co]: ...
-
-    def cancel(self) -> object: ...
-
-
-class _Stubs:
-    """The services on one channel."""
-
-    def __init__(self, channel: grpc.Channel, validity: keys.Validity) -> None:
-        self.validity = validity
-        self.channel = channel
-        self.access = AccessServiceStub(channel)
-        self.actions = ActionServiceStub(channel)
-        self.admin = AdminServiceStub(channel)
-        self.approvals = ApprovalServiceStub(channel)
-        self.audit = AuditServiceStub(channel)
-        self.identity = IdentityServiceStub(channel)
-        self.sessions = SessionServiceStub(channel)
-
-
-def utc_now() -> datetime:
-    """The machine's wall clock."""
-    return datetime.now(UTC)
-
-
-class Client:
+class Client(Connected):
     """One identity at one broker. Thread-safe; renews its certificate by itself.
 
     Args:
         profile: a loaded profile, its name or path; None takes $GRANTCTL_PROFILE, else `default`.
         now: the wall clock; decides when a certificate is renewed.
     """
-
-    def __init__(self, profile: Profile | str | Path | None = None, *, now: Callable[[], datetime] = utc_now) -> None:
-        self.profile = profile if isinstance(profile, Profile) else Profile.load(profile)
-        self._now = now
-        self._lock = threading.Lock()
-        self._stubs: _Stubs | None = None
-        self._previous: _Stubs | None = None
-        self._look_again: datetime | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End every call and connection. May be called twice."""
-        with self._lock:
-            for stubs in (self._stubs, self._previous):
-                if stubs is not None:
-                    stubs.channel.close()
-            self._stubs = self._previous = None
-
-    # --- the services, for call() and stream()
-
-    @property
-    def access(self) -> AccessServiceStub:
-        return self._current().access
-
-    @property
-    def actions(self) -> ActionServiceStub:
-        return self._current().actions
-
-    @property
-    def admin(self) -> AdminServiceStub:
-        return self._current().admin
-
-    @property
-    def approvals(self) -> ApprovalServiceStub:
-        return self._current().approvals
-
-    @property
-    def audit(self) -> AuditServiceStub:
-        return self._current().audit
-
-    @property
-    def identity(self) -> IdentityServiceStub:
-        return self._current().identity
-
-    @property
-    def sessions(self) -> SessionServiceStub:
-        return self._current().sessions
-
-    def call(self, method: grpc.UnaryUnaryMultiCallable[Q, A], request: Q, *, timeout: float = CALL_SECONDS) -> A:
-        """One call, `timeout` in seconds. Raises GrantdError and nothing else."""
-        try:
-            return method(request, timeout=timeout)
-        except grpc.RpcError as failed:
-            raise from_rpc(failed) from failed
-
-    def stream(
-        self, method: grpc.UnaryStreamMultiCallable[Q, A], request: Q, *, timeout: float | None = None
-    ) -> Iterator[A]:
-        """The answers of a streaming call; leaving the iterator ends the call. Raises GrantdError."""
-        return _drain(method(request, timeout=timeout))
-
-    # --- who am I
 
     def whoami(self) -> identity_pb2.WhoAmIResponse:
         """Who the broker takes the caller for."""
@@ -377,7 +265,7 @@ class Client:
         conversation = Conversation(stdin=stdin)
         while True:
             try:
-                for response in _drain(self.actions.Execute(_messages(first, stdin_stream))):
+                for response in drained(self.actions.Execute(_messages(first, stdin_stream))):
                     if (event := conversation.observe(response)) is not None:
                         yield event
             except GrantdError as failed:
@@ -398,36 +286,6 @@ class Client:
                 case _:
                     assert_never(step)
 
-    def _current(self) -> _Stubs:
-        """The stubs on a channel whose certificate is in order. Renews and reconnects when it is time."""
-        now = self._now()
-        with self._lock:
-            if self._stubs is not None and self._look_again is not None and now < self._look_again:
-                return self._stubs
-            validity = keys.validity_of(self.profile.certificate)
-            renewal.require_valid(validity, now)
-            if now >= renewal.due_at(validity):
-                validity = self._renewed(validity, now)
-            return self._reconnected(validity, now)
-
-    def _renewed(self, validity: keys.Validity, now: datetime) -> keys.Validity:
-        try:
-            renewal.renew(self.profile, now)
-        except GrantdError:
-            return validity  # what we have still works; tried again in a minute
-        return keys.validity_of(self.profile.certificate)
-
-    def _reconnected(self, validity: keys.Validity, now: datetime) -> _Stubs:
-        self._look_again = renewal.next_look(validity, now)
-        if self._stubs is not None and self._stubs.validity == validity:
-            return self._stubs
-        stubs = _Stubs(open_channel(self.profile), validity)
-        # streams of the channel before go on; a whole certificate's life later nothing is left of them
-        if self._previous is not None:
-            self._previous.channel.close()
-        self._previous, self._stubs = self._stubs, stubs
-        return stubs
-
 
 def _messages(
     first: action_pb2.ExecuteRequest, stdin_stream: Iterable[bytes] | None
@@ -439,12 +297,3 @@ def _messages(
         for at in range(0, len(chunk), execution.MAX_STDIN_BYTES):
             yield action_pb2.ExecuteRequest(stdin=chunk[at : at + execution.MAX_STDIN_BYTES])
     yield action_pb2.ExecuteRequest(stdin_eof=True)
-
-
-def _drain(call: _Answers[A]) -> Iterator[A]:
-    try:
-        yield from call
-    except grpc.RpcError as failed:
-        raise from_rpc(failed) from failed
-    finally:
-        call.cancel()
