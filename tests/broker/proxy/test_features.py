@@ -85,7 +85,7 @@ async def test_no_request_but_an_exec_is_granted(front: Gate, client: Raw, *, ru
         assert (await client.next())[0] == MSG_CHANNEL_SUCCESS
     for name, (_, fields) in REQUESTS.items():
         client.request(name, *fields)
-        assert await client.next() == (MSG_CHANNEL_FAILURE, b""), name
+        assert await client.next(MSG_CHANNEL_FAILURE, MSG_CHANNEL_SUCCESS) == (MSG_CHANNEL_FAILURE, b""), name
     assert await front.house_runs(int(running))
     client.abort()
     assert await front.features() == list(dict.fromkeys(name for name, _ in REQUESTS.values()))

@@ -105,7 +105,7 @@ SHAPES = {
     "a principal that ends too early": by("bytes", principals=b"\x00\x00\x00\x99deploy+web1"),
     "expired": by("row", after=NOW - 600, before=NOW - 60),
     "ends now": by("row", before=NOW - 1),
-    "not yet valid": by("row", after=NOW + 120),
+    "not yet valid": by("row", after=NOW + 86_400, before=NOW + 86_700),
     "ends before it begins": by("row", after=NOW + 300, before=NOW - 300),
     "ten years": by("row", before=NOW + 315_360_000),
     "for ever": by("row", after=0, before=FOREVER),
