@@ -55,7 +55,8 @@ def _start(house: House, folder: Path, *, ttl: float = 120) -> Three:
     grant = house.grant(ASKS, ttl=ttl)
     commands = {
         "silent": house.approved(grant, f"touch {marks['silent']}; tail -f {marks['silent']}"),
-        "flood": house.run(grant, f"yes {marks['flood']}"),
+        # in bursts: unbroken, a fast machine would have its 1 GiB of output before the grant ends
+        "flood": house.run(grant, f"while :; do yes {marks['flood']} | head -c 2000000; sleep 0.1; done"),
         "stubborn": house.run(
             grant, f"trap '' TERM HUP INT QUIT; while :; do tail -f {marks['silent']} /{marks['stubborn']}; done"
         ),
