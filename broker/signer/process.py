@@ -79,6 +79,10 @@ def _catch_signals(*, embedded: bool) -> None:
 
 
 def _stop(_signal: int, _at: FrameType | None) -> NoReturn:
+    # once: the kernel tells of a dying parent for each of its threads that held this process, and a second _Stop inside
+    # the way out would leave the last signature half in the journal
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     raise _Stop
 
 

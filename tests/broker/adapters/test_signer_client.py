@@ -243,6 +243,22 @@ async def test_it_does_not_start_for_a_parent_that_is_gone(keys: Path, tmp_path:
     assert not (tmp_path / "s").exists()
 
 
+def test_a_second_signal_does_not_break_the_way_out(keys: Path, tmp_path: Path) -> None:
+    """A dying parent is told once for each of its threads: the first ends the signer in order, the rest end nothing."""
+    command = [sys.executable, "-m", "broker.signer", f"--directory={keys}", f"--socket={tmp_path / 's'}"]
+    with subprocess.Popen(
+        [*command, f"--allowed-uid={os.geteuid()}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        while process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.0005)
+        assert process.stderr is not None
+        assert (process.returncode, process.stderr.read()) == (0, b"")
+    assert not (tmp_path / "s").exists()
+
+
 async def test_a_signer_that_does_not_start_is_a_fault(tmp_path: Path) -> None:
     """No keys: the broker does not start without its signer."""
     with pytest.raises(SignerFault, match="did not start"):
