@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
+from threading import Event
 from typing import Any, Final
 
 import psycopg
@@ -236,31 +237,44 @@ class Cutter:
                 client.close()
                 continue
             server = socket.create_connection(("127.0.0.1", self._server))
-            threading.Thread(target=self._pass, args=(client, server, True), daemon=True).start()
-            threading.Thread(target=self._pass, args=(server, client, False), daemon=True).start()
+            silent, answered = Event(), Event()
+            threading.Thread(target=self._ask, args=(client, server, silent, answered), daemon=True).start()
+            threading.Thread(target=self._answer, args=(server, client, silent, answered), daemon=True).start()
 
-    def _pass(self, source: socket.socket, sink: socket.socket, asks: bool) -> None:  # noqa: FBT001  one direction
-        with source, sink:
-            try:
-                while (data := source.recv(65536)) and not self._gone:
-                    if asks and self.cut and b"COMMIT" in data:
-                        self._break(sink, data)
-                        return
-                    sink.sendall(data)
-            except OSError:
+    def _ask(self, client: socket.socket, server: socket.socket, silent: Event, answered: Event) -> None:
+        with _both_end(client, server):
+            while (data := client.recv(65536)) and not self._gone:
+                if not self.cut or b"COMMIT" not in data:
+                    server.sendall(data)
+                    continue
+                how, self.cut = self.cut, ""
+                silent.set()  # before the question: its answer goes nowhere, however soon it comes
+                if how != "before":
+                    server.sendall(data)
+                    answered.wait(10)
+                self._gone = how == "gone"
                 return
-            finally:
-                for end in (source, sink):
-                    with suppress(OSError):
-                        end.shutdown(socket.SHUT_RDWR)
 
-    def _break(self, sink: socket.socket, data: bytes) -> None:
-        how, self.cut = self.cut, ""
-        if how != "before":
-            sink.sendall(data)
-            sink.recv(1)  # the server has answered; the answer goes nowhere
-        if how == "gone":
-            self._gone = True
+    def _answer(self, server: socket.socket, client: socket.socket, silent: Event, answered: Event) -> None:
+        with _both_end(server, client):
+            while (data := server.recv(65536)) and not self._gone:
+                if silent.is_set():
+                    answered.set()
+                else:
+                    client.sendall(data)
+
+
+@contextmanager
+def _both_end(*ends: socket.socket) -> Iterator[None]:
+    """Whatever ends one direction ends both."""
+    try:
+        with suppress(OSError):
+            yield
+    finally:
+        for end in ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
 
 
 @pytest.mark.parametrize(("cut", "told"), [("before", GONE), ("after", None), ("gone", UNKNOWN)])
