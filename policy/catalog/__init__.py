@@ -1,97 +1,70 @@
 """The catalogue: what programs do, as data (one TOML file a family), read strictly.
 
 A key that is not understood is an error, and so is a program named twice: an entry never means less than it says.
-Never runs anything and holds no rule of its own; the examples in the entries are checked by the tests.
+Never runs anything and holds no rule of its own; the examples in the shipped entries are checked by the tests, those of
+a tenant's own when they are loaded (`policy.ruleset`).
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import cast
 
-from policy.catalog.model import Option, Pattern, Program, Style, Takes
-from policy.classes import CommandClass
+from policy.catalog.model import Program
+from policy.catalog.reader import SPECIAL_READERS, CatalogError, TableReader
 
-_CLASS_WORDS = tuple(cls.word for cls in CommandClass)
-_KEYS = frozenset(
-    {
-        "class",
-        "unknown",
-        "any",
-        "bare",
-        "style",
-        "stops",
-        "digits",
-        "opaque",
-        "egress",
-        "outlives",
-        "special",
-        "runs_after",
-    }
-    | {
-        "operand_limit",
-        "operands",
-        "free",
-        "talks",
-        "configured",
-        "reads_if",
-        "reads_with",
-        "reads_alone",
-        "names",
-        "sends",
-        "by_value",
-        "sub",
-        "subs",
-        "match",
-        "not_match",
-    }
-    | {takes.value for takes in Takes}
-    | set(_CLASS_WORDS)
-)
-_LEVEL_KEYS = frozenset({takes.value for takes in Takes} | {"opaque"})
+__all__ = [
+    "SPECIAL_READERS",
+    "CatalogError",
+    "Catalogue",
+    "Program",
+    "parse",
+    "parse_own",
+    "shipped",
+    "shipped_alone",
+    "with_own",
+]
 
-# Programs that `policy.shell` reads by more than lists; an entry may name one of these and no other.
-SPECIAL_READERS = frozenset(
-    [
-        "shell",
-        "su",
-        "launcher",
-        "find",
-        "xargs",
-        "dashed",
-        "remote",
-        "joins",
-        "command",
-        "sets",
-        "unset",
-        "set",
-        "trap",
-        "test",
-        "echo",
-        "sed",
-        "awk",
-        "tar",
-        "service",
-        "ip",
-        "curl",
-        "wget",
-        "copies",
-        "manager",
-        "verbs",
-        "history",
-    ]
-)
-
-Table = Mapping[str, object]
+_OWN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+# bash runs these itself, whatever is installed: `compgen -b` and `compgen -k` of bash 5.2
+_BUILTINS = frozenset([
+    "alias", "bg", "bind", "break", "builtin", "caller", "cd", "command", "compgen", "complete", "compopt",
+    "continue", "declare", "dirs", "disown", "echo", "enable", "eval", "exec", "exit", "export", "false", "fc",
+    "fg", "getopts", "hash", "help", "history", "jobs", "kill", "let", "local", "logout", "mapfile", "popd",
+    "printf", "pushd", "pwd", "read", "readarray", "readonly", "return", "set", "shift", "shopt", "source",
+    "suspend", "test", "times", "trap", "true", "type", "typeset", "ulimit", "umask", "unalias", "unset",
+    "wait", "if", "then", "else", "elif", "fi", "case", "esac", "for", "select", "while", "until", "do", "done",
+    "in", "function", "time", "coproc",
+])  # fmt: skip
 
 
-class CatalogError(ValueError):
-    """A catalogue file says something that is not understood; the message names file, program and key."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Catalogue:
+    """Every program that is known, by each of its names.
+
+    A name with two entries is a shipped program that a tenant describes too: both decide, and the higher answer counts,
+    so that an entry of one's own can raise a class and never lower it (I-17). `lowered` are the names whose shipped
+    entry the tenant's own replaces, which two people signed for.
+    """
+
+    entries: Mapping[str, tuple[Program, ...]]
+    lowered: Mapping[str, Program]
+
+    def of(self, name: str) -> tuple[Program, ...]:
+        """What is known of a program; empty where nothing is."""
+        return self.entries.get(name, ())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Own:
+    """A tenant's own entries, by each of their names; `replaces` names those that say so."""
+
+    programs: Mapping[str, Program]
+    replaces: frozenset[str]
 
 
 @cache
@@ -105,22 +78,80 @@ def shipped() -> Mapping[str, Program]:
     return programs
 
 
+@cache
+def shipped_alone() -> Catalogue:
+    """The catalogue of a tenant that adds nothing."""
+    return Catalogue(entries={name: (program,) for name, program in shipped().items()}, lowered={})
+
+
 def parse(text: str, file: str) -> Mapping[str, Program]:
-    """The programs of one file, by each of their names.
+    """The programs of one shipped file, by each of their names.
 
     Raises:
         CatalogError: not TOML, an unknown key, a wrong type, a name given twice.
     """
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise CatalogError(f"{file}: {error}") from None
     programs: dict[str, Program] = {}
-    for name, table in tables.items():
-        reader = _Reader(where=f"{file}: [{name}]", table=table)
+    for name, table in _tables(text, file).items():
+        reader = TableReader(where=f"{file}: [{name}]", table=table, own=False)
         program = reader.program(name, inherited={})
         _merge(programs, dict.fromkeys((name, *reader.words("names")), program))
     return programs
+
+
+def parse_own(files: Mapping[str, str]) -> Own:
+    """The programs of a tenant's own files, file name to TOML text.
+
+    Raises:
+        CatalogError: as `parse`, with the line; a name that is no program's, that bash keeps to itself, or that
+        replaces nothing.
+    """
+    programs: dict[str, Program] = {}
+    replaces: set[str] = set()
+    for file in sorted(files):
+        for name, table in _tables(files[file], file).items():
+            where = f"{file}:{_line_of(name, files[file])}: [{name}]"
+            reader = TableReader(where=where, table=table, own=True)
+            program = reader.program(name, inherited={}, origin=file)
+            names = (name, *reader.words("names"))
+            for each in names:
+                _must_be_own(each, where)
+            _merge(programs, dict.fromkeys(names, program))
+            replaces |= set(names) if reader.flag("replaces") else set()
+    strays = sorted(replaces - shipped().keys())
+    if strays:
+        raise CatalogError(f"{strays[0]!r} replaces a shipped entry that is not there")
+    return Own(programs=programs, replaces=frozenset(replaces))
+
+
+def with_own(own: Own) -> Catalogue:
+    """The shipped catalogue and a tenant's own entries beside it."""
+    base = shipped()
+    beside = {
+        name: (program,) if name in own.replaces or name not in base else (base[name], program)
+        for name, program in own.programs.items()
+    }
+    lowered = {name: own.programs[name] for name in own.replaces}
+    return Catalogue(entries={**shipped_alone().entries, **beside}, lowered=lowered)
+
+
+def _must_be_own(name: str, where: str) -> None:
+    if not _OWN_NAME.fullmatch(name):
+        raise CatalogError(f"{where}: {name!r} is no program's bare name")
+    if name in _BUILTINS and name not in shipped():
+        raise CatalogError(f"{where}: {name!r} is bash's own, no entry can speak for it")
+
+
+def _tables(text: str, file: str) -> Mapping[str, object]:
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise CatalogError(f"{file}: {error}") from None
+
+
+def _line_of(name: str, text: str) -> int:
+    """Where a program's table begins, as people count lines; 1 where it is written in another way."""
+    header = re.search(rf"^\s*\[\s*['\"]?{re.escape(name)}['\"]?\s*[\].]", text, re.MULTILINE)
+    return text.count("\n", 0, header.end()) + 1 if header else 1
 
 
 def _merge(programs: dict[str, Program], more: Mapping[str, Program]) -> None:
@@ -128,183 +159,3 @@ def _merge(programs: dict[str, Program], more: Mapping[str, Program]) -> None:
         if name in programs:
             raise CatalogError(f"{name!r} is described twice")
         programs[name] = program
-
-
-class _Reader:
-    """One table of a file, with its place for error messages."""
-
-    def __init__(self, *, where: str, table: object) -> None:
-        if not isinstance(table, dict):
-            raise CatalogError(f"{where}: expected a table")
-        self._where = where
-        self._table = cast("Table", table)
-
-    def program(self, name: str, inherited: Mapping[str, Option], style: str = Style.GNU) -> Program:
-        self._known(_KEYS)
-        base = self._class("class") or CommandClass.READ
-        style = self._text("style") or style
-        options = {**inherited, **dict(self._options())}
-        if self.flag("free") and base < CommandClass.WRITE:
-            raise CatalogError(f"{self._where}: a program that reads is never free of its options")
-        return Program(
-            name=name,
-            base=base,
-            unknown=max(self._class("unknown") or base, CommandClass.EXECUTE),
-            any_words=self._class("any"),
-            bare=self._class("bare"),
-            style=self._style(style),
-            stops=self.flag("stops"),
-            digits=self.flag("digits"),
-            opaque=self.flag("opaque"),
-            egress=self.flag("egress"),
-            outlives=self.flag("outlives"),
-            free=self.flag("free"),
-            talks=self.flag("talks"),
-            configured=self.flag("configured"),
-            special=self._special(),
-            runs_after=self._number("runs_after"),
-            operand_limit=self._number("operand_limit"),
-            operands=self._patterns("operands"),
-            reads_if=frozenset(self.words("reads_if")),
-            reads_with=frozenset(self.words("reads_with")),
-            reads_alone=self.flag("reads_alone"),
-            options=options,
-            subs=dict(self._subs({} if self.flag("configured") else options, style, self._class("unknown"))),
-            match=tuple(self._lines("match")),
-            not_match=tuple(self._lines("not_match")),
-        )
-
-    def _style(self, word: str) -> Style:
-        if word not in set(Style):
-            raise CatalogError(f"{self._where}.style: {word!r} is none of {', '.join(Style)}")
-        return Style(word)
-
-    def _special(self) -> str | None:
-        name = self._text("special")
-        if name is not None and name not in SPECIAL_READERS:
-            raise CatalogError(f"{self._where}.special: there is no reader {name!r}")
-        return name
-
-    def words(self, key: str) -> list[str]:
-        return (self._text(key) or "").split()
-
-    def _options(self) -> Iterator[tuple[str, Option]]:
-        sends = set(self.words("sends"))
-        by_value = self._by_value()
-        seen: set[str] = set()
-        for level in (None, *_CLASS_WORDS):
-            reader = self if level is None else self._level(level)
-            for takes in Takes:
-                for name in reader.words(takes.value) if reader else ():
-                    if name in seen or not name.startswith(("-", "+")):
-                        raise CatalogError(f"{self._where}: option {name!r} is given twice or has no dash")
-                    seen.add(name)
-                    yield (
-                        name,
-                        Option(
-                            takes=takes,
-                            command_class=CommandClass.from_word(level) if level else CommandClass.READ,
-                            opaque=bool(reader and level and reader.flag("opaque")),
-                            egress=name in sends,
-                            by_value=by_value.get(name, ()),
-                        ),
-                    )
-        strays = (sends | set(by_value)) - seen
-        if strays:
-            raise CatalogError(f"{self._where}: sends or by_value name options that are not listed: {sorted(strays)}")
-
-    def _level(self, word: str) -> _Reader | None:
-        if word not in self._table:
-            return None
-        reader = _Reader(where=f"{self._where}.{word}", table=self._table[word])
-        reader._known(_LEVEL_KEYS)
-        return reader
-
-    def _subs(
-        self, options: Mapping[str, Option], style: str, unknown: CommandClass | None
-    ) -> Iterator[tuple[str, Program]]:
-        seen: set[str] = set()
-        for name, program in (*self._short_subs(options, style, unknown), *self._full_subs(options, style)):
-            if name in seen:
-                raise CatalogError(f"{self._where}: sub-command {name!r} is described twice")
-            seen.add(name)
-            yield name, program
-
-    def _short_subs(
-        self, options: Mapping[str, Option], style: str, unknown: CommandClass | None
-    ) -> Iterator[tuple[str, Program]]:
-        """`subs.read = "status show"`: sub-commands that need no more words than their class."""
-        if "subs" not in self._table:
-            return
-        reader = _Reader(where=f"{self._where}.subs", table=self._table["subs"])
-        reader._known(frozenset(_CLASS_WORDS))
-        shows = {key: self._table[key] for key in ("reads_if", "reads_with") if key in self._table}
-        for level in _CLASS_WORDS:
-            for name in reader.words(level):
-                bare = _Reader(where=reader._where, table={"class": level, **shows}).program(name, options, style)
-                yield name, bare if unknown is None else _with_unknown(bare, unknown)
-
-    def _full_subs(self, options: Mapping[str, Option], style: str) -> Iterator[tuple[str, Program]]:
-        """`[git.sub.log]`; a key may list several spellings, and the options of the parent may follow too."""
-        if "sub" not in self._table:
-            return
-        tables = self._table["sub"]
-        if not isinstance(tables, dict):
-            raise CatalogError(f"{self._where}.sub: expected tables")
-        for names, table in tables.items():
-            program = _Reader(where=f"{self._where}.{names}", table=table).program(names.split()[0], options, style)
-            for name in names.split():
-                yield name, program
-
-    def _by_value(self) -> dict[str, tuple[Pattern, ...]]:
-        if "by_value" not in self._table:
-            return {}
-        reader = _Reader(where=f"{self._where}.by_value", table=self._table["by_value"])
-        return {name: reader._patterns(names) for names in reader._table for name in names.split()}
-
-    def _patterns(self, key: str) -> tuple[Pattern, ...]:
-        return tuple(self._pattern(line) for line in self._lines(key))
-
-    def _pattern(self, line: str) -> Pattern:
-        word, _, regex = line.partition(" ")
-        try:
-            return Pattern(command_class=CommandClass.from_word(word), regex=re.compile(regex, re.DOTALL))
-        except (ValueError, re.error) as error:
-            raise CatalogError(f"{self._where}: {line!r}: {error}") from None
-
-    def _known(self, keys: frozenset[str]) -> None:
-        unknown = set(self._table) - keys
-        if unknown:
-            raise CatalogError(f"{self._where}: unknown key {min(unknown)!r}")
-
-    def _class(self, key: str) -> CommandClass | None:
-        word = self._text(key)
-        try:
-            return CommandClass.from_word(word) if word else None
-        except ValueError as error:
-            raise CatalogError(f"{self._where}.{key}: {error}") from None
-
-    def _lines(self, key: str) -> list[str]:
-        value = self._table.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(line, str) for line in value):
-            raise CatalogError(f"{self._where}.{key}: expected a list of strings")
-        return value
-
-    def _text(self, key: str) -> str | None:
-        return cast("str | None", self._typed(key, str))
-
-    def _number(self, key: str) -> int | None:
-        return cast("int | None", self._typed(key, int))
-
-    def flag(self, key: str) -> bool:
-        return bool(self._typed(key, bool))
-
-    def _typed(self, key: str, kind: type) -> object:
-        value = self._table.get(key)
-        if value is not None and type(value) is not kind:
-            raise CatalogError(f"{self._where}.{key}: expected {kind.__name__}")
-        return value
-
-
-def _with_unknown(program: Program, unknown: CommandClass) -> Program:
-    return replace(program, unknown=max(unknown, CommandClass.EXECUTE))

@@ -57,10 +57,12 @@ class Program:
     of these options makes the call a `read`, if all others are of `reads_if` or `reads_with` and, with `reads_alone`,
     there is no operand. `talks`: it asks a host, so that a word only the target fills in leaves with the question.
     `configured`: what it runs is named by files near its data, unless the broker's environment says otherwise; its
-    sub-commands take no options of its own, and their help is a program too.
+    sub-commands take no options of its own, and their help is a program too. `origin`: the tenant's own file that
+    it stands in, "" for the shipped ones.
     """
 
     name: str
+    origin: str
     base: CommandClass
     unknown: CommandClass
     any_words: CommandClass | None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from policy.catalog import Catalogue, shipped_alone
 from policy.classes import CommandClass
 from policy.shell.gate import MAX_COMMAND_BYTES, GateError, admit
 from policy.shell.parts import Parts
@@ -16,7 +17,7 @@ from policy.shell.values import Values
 from policy.shell.verdict import Classified, Part, Refused, Verdict
 from policy.shell.walk import Walk
 
-__all__ = ["MAX_COMMAND_BYTES", "Classified", "Part", "Refused", "Verdict", "classify"]
+__all__ = ["MAX_COMMAND_BYTES", "Classified", "Part", "Refused", "Verdict", "classify", "classify_by"]
 
 FAULT = "classifier.fault"  # no input is known that gets it; tests and fuzzers fail on it
 
@@ -35,16 +36,22 @@ _KERNEL = re.compile(r"\b(?:insmod|modprobe|rmmod)\b")
 
 
 def classify(command: bytes) -> Verdict:
+    """`classify_by` the shipped catalogue alone."""
+    return classify_by(shipped_alone(), command)
+
+
+def classify_by(catalogue: Catalogue, command: bytes) -> Verdict:
     """What a command line does, or why it is never run.
 
     Args:
+        catalogue: which programs are known, and what they do.
         command: the exact bytes that would run under `bash -c`.
 
     Returns:
         Classified with the highest class of its parts, or Refused. Any input gets one of the two.
     """
     try:
-        parts = _parts(command)
+        parts = _parts(catalogue, command)
     except GateError as error:
         return Refused(rule=error.rule, reason=str(error))
     except Exception as error:  # noqa: BLE001 - the one place: a fault of the classifier never lets a command through
@@ -54,11 +61,11 @@ def classify(command: bytes) -> Verdict:
     return _verdict(parts)
 
 
-def _parts(command: bytes) -> tuple[Part, ...]:
+def _parts(catalogue: Catalogue, command: bytes) -> tuple[Part, ...]:
     source = admit(command)
     parts = Parts(source=source, outer=None, kept=[])
     values = Values()
-    Walk(tree=parse(source.data), parts=parts, values=values, depth=0).run()
+    Walk(tree=parse(source.data), parts=parts, values=values, catalogue=catalogue, depth=0).run()
     values.settle()
     said = _said(command) if any(part.opaque for part in parts.kept) else ()
     return (*parts.kept, *said)

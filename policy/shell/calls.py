@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 
-from policy import catalog
 from policy.catalog.model import Program
 from policy.classes import CommandClass
 from policy.shell.effect import Effect, opaque, plain
@@ -47,20 +47,25 @@ def _weigh(words: Sequence[Word], scene: Scene) -> Effect:
     if scene.defines(name.text):
         return plain(CommandClass.READ, "function.call", "calls a function defined above, whose body is decided there")
     folder, slash, base = name.text.rpartition("/")
-    program = catalog.shipped().get(base)
+    known = scene.programs(base)
     if slash and folder not in TRUSTED_FOLDERS:
-        floor = max(hinted(words[1:]), _by_name(program, words, scene))
+        floor = hinted(words[1:])
+        if known:  # a program of an unknown folder does at least what its namesake would
+            floor = max(floor, _strictest(known, words, scene).command_class)
         return opaque("name.path", f"{name.text!r} is not in a folder that only root writes to", floor=floor)
-    if program is None or not _NAME.fullmatch(base):
+    if not known or not _NAME.fullmatch(base):
         return opaque("name.unknown", f"{base!r} is not in the catalogue", floor=hinted(words[1:]))
-    return decide(program, words, scene, rule=program.name)
+    return _strictest(known, words, scene)
 
 
-def _by_name(program: Program | None, words: Sequence[Word], scene: Scene) -> CommandClass:
-    """A program of an unknown folder does at least what its namesake would."""
-    if program is None:
-        return CommandClass.EXECUTE
-    return decide(program, words, scene, rule=program.name).command_class
+def _strictest(programs: Sequence[Program], words: Sequence[Word], scene: Scene) -> Effect:
+    """The highest answer of all entries: a tenant's own beside the shipped one can only raise it (I-17)."""
+    effects = [decide(program, words, scene, rule=_rule(program)) for program in programs]
+    return reduce(worse, effects)
+
+
+def _rule(program: Program) -> str:
+    return f"{program.origin}:{program.name}" if program.origin else program.name
 
 
 def decide(program: Program, words: Sequence[Word], scene: Scene, *, rule: str) -> Effect:

@@ -67,6 +67,9 @@ class Scene(Protocol):
     def defines(self, name: str) -> bool:
         """Whether the call at hand runs a function that the text has defined for certain."""
 
+    def programs(self, name: str) -> Sequence[Program]:
+        """What the catalogue says of a program; the highest of several answers counts, none is not known."""
+
     def direct(self) -> bool:
         """Whether the call at hand gets the environment that the broker sets, and nothing in between changes it."""
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from tree_sitter import Node
 
-from policy import catalog
+from policy.catalog import Catalogue, Program
 from policy.classes import CommandClass
 from policy.shell import calls
 from policy.shell.effect import Effect, opaque, plain
@@ -59,6 +59,7 @@ class Walk:
     tree: Tree
     parts: Parts
     values: Values
+    catalogue: Catalogue
     depth: int
     wrapped: int = 0
     expansions: Expansions = field(init=False)
@@ -170,7 +171,7 @@ class Walk:
             self.statement(child)
         after = node.next_sibling
         apart = node.parent is None or node.parent.type != "program" or (after is not None and after.type == "&")
-        if text in catalog.shipped() or apart:
+        if self.programs(text) or apart:
             self.parts.keep(
                 span_of(node), (text,), opaque("function.name", f"the function {text!r} may stand for a program")
             )
@@ -354,7 +355,8 @@ class Walk:
         source, tree = read
         parts = Parts(source=source, outer=self.parts.place(script.span), kept=self.parts.kept)
         before = len(parts.kept)
-        Walk(tree=tree, parts=parts, values=self.values.of_script(), depth=self.depth + 1).run()
+        scripted = self.values.of_script()
+        Walk(tree=tree, parts=parts, values=scripted, catalogue=self.catalogue, depth=self.depth + 1).run()
         return total(parts.kept[before:])
 
     def assigned(self, names: Sequence[Word]) -> bool:
@@ -374,6 +376,10 @@ class Walk:
         A launcher (`command`, `env`, `xargs`) never sees the shell's functions; it runs the program of that name.
         """
         return self.wrapped == 1 and name in self.values.functions
+
+    def programs(self, name: str) -> Sequence[Program]:
+        """What the catalogue says of a program."""
+        return self.catalogue.of(name)
 
     def direct(self) -> bool:
         """Whether the call at hand is one of the line itself, so that it gets the environment the broker sets."""
