@@ -1,4 +1,4 @@
-"""Policies an operator edits (Cedar), decided fail-closed. The only module that knows cedarpy.
+"""Policies an operator edits (Cedar), decided fail-closed.
 
 Some laws stand above every policy and are held here as well as in Cedar: no decision crosses a tenant, nothing exceeds
 the grant's ceiling, nobody approves what they or their agent asked for, and what was not understood always needs a
@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from importlib import resources
+from types import MappingProxyType
 from typing import assert_never
 
-import cedarpy
-
+from policy.cedar import Answer
 from policy.classes import CommandClass
 from policy.decision import (
     AccessQuery,
@@ -33,6 +31,9 @@ from policy.decision import (
     Query,
     Resource,
 )
+from policy.narrowing import Narrowed
+from policy.reading import PolicyError, Rule, read
+from policy.vocabulary import APPROVER_ROLES
 
 __all__ = [
     "AccessQuery",
@@ -50,20 +51,8 @@ __all__ = [
     "shipped_policy",
 ]
 
-APPROVER_ROLES = frozenset({"owner", "admin", "manager"})
-MAX_QUORUM = 10
 _REMEMBERED = 1_024
 """Answers kept for a set of policies. The clock is in the question, to the second."""
-
-_ANNOTATIONS = frozenset({"id", "approvers", "roles", "description"})
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-# A statement ends at a `;` that is in no string and no comment; Cedar has no other kind of either.
-_STATEMENT = re.compile(r'(?:"(?:[^"\\]|\\.)*"|//[^\n]*|[^;"])*;?', re.DOTALL)
-_BLANK = re.compile(r"(?:\s|//[^\n]*)*")
-
-
-class PolicyError(ValueError):
-    """A policy file says something that cannot be used. The message begins with file and line."""
 
 
 @cache
@@ -72,36 +61,14 @@ def shipped_policy() -> Mapping[str, str]:
     return {"tiers.cedar": resources.files("policy").joinpath("tiers.cedar").read_text("utf-8")}
 
 
-@cache
-def _schema() -> tuple[str, cedarpy.Schema]:
-    text = resources.files("policy").joinpath("schema.cedarschema").read_text("utf-8")
-    return text, cedarpy.Schema.from_str(text)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Obligation:
-    """What a permit asks of the approval that it leads to; `roles` empty for the default."""
-
-    quorum: int
-    roles: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Answer:
-    """What Cedar said to one action. `reasons` are the policies that decided."""
-
-    allowed: bool
-    reasons: tuple[str, ...]
-    error: str
-
-
 class PolicySet:
     """A validated set of policies; immutable, safe to share."""
 
-    def __init__(self, *, version: str, policies: cedarpy.PolicySet, obligations: Mapping[str, _Obligation]) -> None:
+    def __init__(self, *, version: str, rules: Sequence[Rule]) -> None:
         self.version = version
-        self._policies = policies
-        self._obligations = obligations
+        self.rules: Mapping[str, Rule] = MappingProxyType({rule.id: rule for rule in rules})
+        """By id."""
+        self._narrowed = Narrowed(rules)
         # The same question has the same answer: policies are pure, and everything they can see is in the question.
         self._remembered = lru_cache(maxsize=_REMEMBERED)(self._asked)
 
@@ -114,26 +81,14 @@ class PolicySet:
 
         Raises:
             PolicyError: a syntax error, an attribute or action that the schema does not have, a missing or repeated
-            @id, an
-                annotation that means nothing here, or no policy at all.
+                @id, an annotation that means nothing here, or no policy at all.
         """
-        policies: dict[str, object] = {}
-        obligations: dict[str, _Obligation] = {}
-        for file in sorted(sources):
-            for line, statement in _statements(sources[file]):
-                where = f"{file}:{line}"
-                name, policy, obligation = _read(where, statement)
-                if name in policies:
-                    raise PolicyError(f"{where}: @id({name!r}) is already taken")
-                policies[name] = policy
-                obligations[name] = obligation
-        if not policies:
-            raise PolicyError(
-                f"{', '.join(sorted(sources)) or 'no files'}: no policy in it, so nothing would be permitted"
-            )
-        whole = json.dumps({"staticPolicies": policies, "templates": {}, "templateLinks": []})
+        reading = read(sources)
+        if reading.problems:
+            more = f" (and {len(reading.problems) - 1} more)" if len(reading.problems) > 1 else ""
+            raise PolicyError(f"{reading.problems[0]}{more}", reading.problems)
         version = hashlib.sha256(json.dumps(dict(sources), sort_keys=True).encode()).hexdigest()
-        return cls(version=version, policies=cedarpy.PolicySet.from_json_str(whole), obligations=obligations)
+        return cls(version=version, rules=reading.rules)
 
     def decide(self, query: Query) -> Decision:
         """The answer to one question. Never raises: what cannot be decided is denied."""
@@ -213,7 +168,7 @@ class PolicySet:
 
     def _approval(self, reasons: Sequence[str]) -> Decision:
         """The strictest of what the permits ask for."""
-        obligations = [self._obligations[name] for name in reasons]
+        obligations = [self.rules[name].obligation for name in reasons]
         roles = APPROVER_ROLES.intersection(*(o.roles for o in obligations if o.roles))
         if not roles:
             return Deny(reasons=(*reasons, "no role may approve this"))
@@ -223,7 +178,7 @@ class PolicySet:
 
     def _ask(
         self, principal: Principal, target: Resource, actions: Sequence[str], context: Mapping[str, object]
-    ) -> tuple[_Answer, ...]:
+    ) -> tuple[Answer, ...]:
         who = {"type": principal.kind.capitalize(), "id": f"{principal.tenant}/{principal.id}"}
         what = {"type": "Target", "id": f"{target.tenant}/{target.id}"}
         entities = [_principal_entity(who, principal), _target_entity(what, target)]
@@ -232,37 +187,19 @@ class PolicySet:
                 (who["type"], who["id"]), what["id"], tuple(actions), json.dumps(context), json.dumps(entities)
             )
         except Exception as error:  # noqa: BLE001 - one place where every failure of the engine is a denial
-            return tuple(_Answer(allowed=False, reasons=(), error=f"{type(error).__name__}: {error}") for _ in actions)
+            return tuple(Answer(allowed=False, reasons=(), error=f"{type(error).__name__}: {error}") for _ in actions)
 
     def _asked(
         self, who: tuple[str, str], target: str, actions: tuple[str, ...], context: str, entities: str
-    ) -> tuple[_Answer, ...]:
+    ) -> tuple[Answer, ...]:
         """What Cedar answers. Whatever it raises is remembered by nobody."""
-        principal, resource = {"type": who[0], "id": who[1]}, {"type": "Target", "id": target}
-        requests = [
-            {
-                "principal": principal,
-                "action": {"type": "Action", "id": action},
-                "resource": resource,
-                "context": context,
-            }
+        return tuple(
+            self._narrowed.of(action, who[0], entities).ask(who, action, target, context, entities)
             for action in actions
-        ]
-        results = cedarpy.is_authorized_batch(requests, self._policies, entities, _schema()[1])
-        return tuple(_answer(result) for result in results)
+        )
 
 
-def _answer(result: cedarpy.AuthzResult) -> _Answer:
-    errors = list(result.diagnostics.errors)
-    if result.decision is cedarpy.Decision.NoDecision and not errors:
-        errors = ["no decision"]
-    allowed = result.decision is cedarpy.Decision.Allow and not errors
-    return _Answer(
-        allowed=allowed, reasons=tuple(sorted(result.diagnostics.reasons)), error="; ".join(str(e) for e in errors)
-    )
-
-
-def _denied(*answers: _Answer) -> Deny:
+def _denied(*answers: Answer) -> Deny:
     errors = tuple(f"policy error: {answer.error}" for answer in answers if answer.error)
     forbids = tuple(reason for answer in answers[:1] if not answer.allowed for reason in answer.reasons)
     return Deny(reasons=errors or forbids or ("no policy permits it",))
@@ -300,44 +237,3 @@ def _duration(ttl: timedelta) -> dict[str, dict[str, str]]:
 def _datetime(now: datetime) -> dict[str, dict[str, str]]:
     text = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {"__extn": {"fn": "datetime", "arg": text}}
-
-
-def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """Each policy of a file with the line it begins on."""
-    for match in _STATEMENT.finditer(text):
-        blank = _BLANK.match(match[0])
-        lead = blank.end() if blank else 0
-        if match[0][lead:]:
-            yield text.count("\n", 0, match.start() + lead) + 1, match[0][lead:]
-
-
-def _read(where: str, statement: str) -> tuple[str, object, _Obligation]:
-    try:
-        parsed = json.loads(cedarpy.policies_to_json_str(statement))
-    except ValueError as error:
-        raise PolicyError(f"{where}: {error}") from None
-    found = list(parsed["staticPolicies"].values())
-    if len(found) != 1 or parsed.get("templates"):
-        raise PolicyError(f"{where}: expected one policy without slots")
-    policy = found[0]
-    annotations = policy.get("annotations", {})
-    name = annotations.get("id") or ""
-    if not _ID.fullmatch(name):
-        raise PolicyError(f"{where}: every policy needs an @id of letters, digits, '.', '_' and '-'")
-    for key in sorted(set(annotations) - _ANNOTATIONS):
-        raise PolicyError(f"{where}: {name}: unknown annotation @{key}")
-    result = cedarpy.validate_policies(statement, _schema()[0])
-    for problem in result.errors:
-        raise PolicyError(f"{where}: {name}: {problem.error}")
-    return name, policy, _obligation(f"{where}: {name}", annotations)
-
-
-def _obligation(where: str, annotations: Mapping[str, str | None]) -> _Obligation:
-    number = annotations.get("approvers", "1") or ""
-    if not number.isdecimal() or not 1 <= int(number) <= MAX_QUORUM:
-        raise PolicyError(f"{where}: @approvers takes a number from 1 to {MAX_QUORUM}, not {number!r}")
-    words = (annotations.get("roles") or "").split()
-    strange = sorted(set(words) - APPROVER_ROLES)
-    if strange or ("roles" in annotations and not words):
-        raise PolicyError(f"{where}: @roles names {strange or 'nothing'}; known: {', '.join(sorted(APPROVER_ROLES))}")
-    return _Obligation(quorum=int(number), roles=frozenset(words))

@@ -334,12 +334,12 @@ def test_labels_time_and_login_reach_policies() -> None:
     [
         ("", "no policy in it"),
         ("// nothing\n", "no policy in it"),
-        ("permit (principal, action, resource);", "test.cedar:1: every policy needs an @id"),
+        ("permit (principal, action, resource);", "test.cedar:1:1: every policy needs an @id"),
         ('@id("") permit (principal, action, resource);', "every policy needs an @id"),
         ('@id("a b") permit (principal, action, resource);', "every policy needs an @id"),
-        (f"{PERMIT_ALL}\n\n{PERMIT_ALL}", "test.cedar:3: @id('all') is already taken"),
-        ('// x;\n@id("x")\npermit (principal, action, resource', "test.cedar:2: unexpected end of input"),
-        (f'{PERMIT_ALL}\n@id("x") permit (principal action, resource);', "test.cedar:2: unexpected token"),
+        (f"{PERMIT_ALL}\n\n{PERMIT_ALL}", "test.cedar:3:1: all: @id('all') is already taken"),
+        ('// x;\n@id("x")\npermit (principal, action, resource', "test.cedar:2:1: unexpected end of input"),
+        (f'{PERMIT_ALL}\n@id("x") permit (principal action, resource);', "test.cedar:2:28: unexpected token"),
         ('@id("x") permit (principal, action, resource) when { context.foo == 1 };', "attribute `foo`"),
         ('@id("x") permit (principal, action == Action::"zap", resource);', "unrecognized action"),
         ('@id("x") permit (principal == ?principal, action, resource);', "expected one policy without slots"),
@@ -349,7 +349,7 @@ def test_labels_time_and_login_reach_policies() -> None:
         ('@id("x") @approvers permit (principal, action, resource);', "@approvers takes a number"),
         ('@id("x") @roles("boss") permit (principal, action, resource);', "@roles names"),
         ('@id("x") @roles("") permit (principal, action, resource);', "@roles names nothing"),
-        ('@id("x") permit (principal, action, resource) when { principal.tenant == "a;b" } "', "test.cedar:1: "),
+        ('@id("x") permit (principal, action, resource) when { principal.tenant == "a;b" } "', "test.cedar:1:1: "),
     ],
 )
 def test_what_is_not_loaded(text: str, message: str) -> None:

@@ -1,0 +1,108 @@
+"""Which policies a question can meet at all, so that a large set costs what a small one does.
+
+By a policy's head always: Cedar tests it before any condition, so what it rules out would have been passed over without
+an error. By the facts of principal and target only for plain permits, and only up to the first condition that those
+facts do not settle: whoever got this wrong would lose a permission, never a `forbid`, a quorum or an error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from policy.cedar import Compiled, Parsed
+from policy.reading import ACTIONS, PRINCIPALS, Rule
+
+WORTH: Final = 32
+"""Policies that a head must leave over before facts are looked at: fewer are asked as fast."""
+_PAIRS_KEPT = 512
+_SETS_KEPT = 32
+
+Facts = Mapping[str, Mapping[str, Any]]
+"""What is known of `principal` and `resource`, as Cedar's JSON of entities."""
+
+
+class Narrowed:
+    """Rules by action and kind of principal, and by the facts of a pair where that is worth it."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._heads = {
+            (action, kind): tuple(rule for rule in rules if action in rule.actions and kind in rule.principals)
+            for action in ACTIONS
+            for kind in PRINCIPALS
+        }
+        self._by_id = {rule.id: rule for rule in rules}
+        self._of_pair = lru_cache(maxsize=_PAIRS_KEPT)(self._ids_of_pair)
+        self._of_head = lru_cache(maxsize=None)(self._ids_of_head)
+        self._compiled = lru_cache(maxsize=_SETS_KEPT)(self._compile)
+
+    def of(self, action: str, kind: str, entities: str) -> Compiled:
+        """What to ask: `entities` are the principal and the target, as Cedar's JSON, in this order."""
+        few = len(self._heads[action, kind]) <= WORTH
+        return self._compiled(self._of_head(action, kind) if few else self._of_pair(action, kind, entities))
+
+    def _ids_of_head(self, action: str, kind: str) -> frozenset[str]:
+        return frozenset(rule.id for rule in self._heads[action, kind])
+
+    def _ids_of_pair(self, action: str, kind: str, entities: str) -> frozenset[str]:
+        principal, resource = json.loads(entities)
+        facts = {"principal": principal, "resource": resource}
+        return frozenset(rule.id for rule in self._heads[action, kind] if may_apply(rule, facts))
+
+    def _compile(self, ids: frozenset[str]) -> Compiled:
+        return Compiled({name: self._by_id[name].parsed for name in sorted(ids)})
+
+
+def may_apply(rule: Rule, facts: Facts) -> bool:
+    """False only for a plain permit with a condition that these facts make false before anything else is looked at."""
+    if rule.effect != "permit" or rule.obligation.quorum > 1 or rule.obligation.roles:
+        return True
+    for condition in rule.parsed["conditions"]:
+        for conjunct in _conjuncts(condition["body"]) if condition["kind"] == "when" else (None,):
+            if (holds := _settled(conjunct, facts)) is not True:
+                return holds is None
+    return True
+
+
+def _conjuncts(body: Parsed) -> Iterator[Parsed]:
+    """The parts of `a && b && c`, in the order Cedar evaluates them."""
+    if "&&" in body:
+        yield from _conjuncts(body["&&"]["left"])
+        yield from _conjuncts(body["&&"]["right"])
+    else:
+        yield body
+
+
+def _settled(conjunct: Parsed | None, facts: Facts) -> bool | None:
+    """Whether it holds, of the few shapes whose answer the facts alone give; None for all others."""
+    match conjunct:
+        case {"==": {"left": left, "right": {"Value": str(word)}}}:
+            known = _known(left, facts)
+            return known == word if isinstance(known, str) else None
+        case {"contains": {"left": left, "right": {"Value": {"__entity": dict(member)}}}}:
+            known = _known(left, facts)
+            return {"__entity": member} in known if isinstance(known, list) else None
+        case {"containsAny": {"left": left, "right": right}}:
+            one, other = _known(left, facts), _known(right, facts)
+            if isinstance(one, list) and isinstance(other, list):
+                return any(member in other for member in one)
+            return None
+        case {"hasTag": {"left": {"Var": "resource"}, "right": {"Value": str(name)}}}:
+            return name in facts["resource"]["tags"]
+        case _:
+            return None
+
+
+def _known(expression: Parsed, facts: Facts) -> str | list[Any] | None:
+    """The value of `principal.x`, `resource.x` or `resource.getTag("x")`, where there is one."""
+    found: object = None
+    match expression:
+        case {".": {"left": {"Var": ("principal" | "resource") as whose}, "attr": str(name)}}:
+            found = facts[whose]["attrs"].get(name)
+        case {"getTag": {"left": {"Var": "resource"}, "right": {"Value": str(name)}}}:
+            found = facts["resource"]["tags"].get(name)
+        case _:
+            pass
+    return found if isinstance(found, str | list) else None
