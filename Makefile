@@ -3,7 +3,7 @@
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fuzz proto proto-check lock peers ready clean
+.PHONY: help demo test check bench score fuzz proto proto-check lock peers ready clean
 
 PYTHON ?= python3
 UV ?= uv
@@ -49,6 +49,10 @@ check: $(INSTALLED) ## lint, format, types, import contracts, proto lint and com
 bench: $(INSTALLED) peers ## the goals, measured on this machine: a table and build/bench.json
 	@mkdir -p build
 	@$(BIN)/python -m bench
+
+# SET: any JSON-lines file with the keys of tests/policy/labelled; REPORT=1 writes docs/classifier.md.
+score: $(INSTALLED) ## how well commands are classified: the own labelled set, or SET=file
+	@$(BIN)/python -m tests.policy.scoring $(SET) $(if $(REPORT),--report)
 
 fuzz: $(INSTALLED) ## every property with many more examples, for FUZZ_SECONDS (120)
 	@end=$$(( $$(date +%s) + $(FUZZ_SECONDS) )); rounds=0; \

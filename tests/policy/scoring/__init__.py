@@ -1,0 +1,1 @@
+"""Score the classifier against labelled command lines. Never decides what a line should be: the labels say that."""
