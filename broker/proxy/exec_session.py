@@ -184,7 +184,9 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
 
     def _given(self, use_cases: UseCases, command: bytes, environment: Mapping[str, str]) -> CommandInput:
         """A read may have stdin; above read only where the grant streams it: the door cannot know it beforehand."""
-        streams = "stream_stdin" in self._admission.grant.flags or use_cases.propose.only_reads(command)
+        streams = "stream_stdin" in self._admission.grant.flags or use_cases.propose.only_reads(
+            self._admission.caller, command
+        )
         self._no_stdin = not streams
         if self._stdin and self._no_stdin:
             self._tell_no_stdin()

@@ -307,7 +307,7 @@ def _item(world: World, tx: Tx, subject: Action | AccessRequest, now: datetime) 
         identity_name=identity.name if identity else "",
         target_name=target.name if target else "",
         approved_by=tuple(a.person for a in tx.approvals.of(kind, subject.id) if a.verdict is Verdict.APPROVE),
-        seen=classify(subject.command) if isinstance(subject, Action) else None,
+        seen=classify(world.policies.in_force(tx), subject.command) if isinstance(subject, Action) else None,
         policy_reasons=_reasons(world, tx, subject, now),
     )
 
@@ -321,8 +321,9 @@ def _reasons(world: World, tx: Tx, subject: Action | AccessRequest, now: datetim
         tx.identities.get(subject.identity),
         tx.targets.get(subject.target_id),
     )
-    seen = classify(subject.command)
+    policies = world.policies.in_force(tx)
+    seen = classify(policies, subject.command)
     if grant is None or identity is None or target is None or isinstance(seen, Refused):
         return ()
-    answer = ask_action(world.policies.in_force(tx), tx, identity, target, grant, seen, verified=False, now=now)
+    answer = ask_action(policies, tx, identity, target, grant, seen, verified=False, now=now)
     return answer.reasons if isinstance(answer, NeedsApproval) else ()

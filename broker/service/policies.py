@@ -1,4 +1,4 @@
-"""The policy in force of a tenant, and values turned into what it is asked.
+"""The rules in force of a tenant, and values turned into what they are asked.
 
 Parsed once a version; the version is read from the store in the very transaction that decides (I-14).
 """
@@ -8,52 +8,71 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from broker.core.grant import Grant
 from broker.core.identity import Identity, IdentityKind, Target
-from broker.core.ids import IdentityId
+from broker.core.ids import IdentityId, TenantId
 from broker.core.roles import Role
-from broker.service.ports import Tx
+from broker.service.ports import PolicyVersion, Tx
 from policy.classes import CommandClass, Tier, stricter
 from policy.engine import (
     AccessQuery,
     ActionQuery,
     ApproveQuery,
     Decision,
-    PolicySet,
     Principal,
     Resource,
     shipped_policy,
 )
+from policy.ruleset import Ruleset
 from policy.shell import Classified
 
 _KEPT = 64
 """Parsed sets kept in memory; a tenant has one in force."""
 
+K = TypeVar("K")
+
 
 class Policies:
-    """Parsed policy sets by version."""
+    """Parsed rulesets by version."""
 
     def __init__(self) -> None:
-        self._shipped = PolicySet.load(shipped_policy())
-        self._parsed: OrderedDict[str, PolicySet] = OrderedDict()
+        self._shipped = Ruleset.load(shipped_policy())
+        self._parsed: OrderedDict[str, Ruleset] = OrderedDict()
+        self._seen: OrderedDict[TenantId, Ruleset] = OrderedDict()
 
     @property
     def shipped(self) -> Mapping[str, str]:
         """Sources of the shipped default."""
         return shipped_policy()
 
-    def in_force(self, tx: Tx) -> PolicySet:
+    def in_force(self, tx: Tx) -> Ruleset:
         """The tenant's set, or the shipped default where it never put one."""
         stored = tx.policies.current()
         if stored is None:
             return self._shipped
-        parsed = self._parsed.get(stored.version)
-        if parsed is None:
-            parsed = self._parsed[stored.version] = PolicySet.load(stored.sources)
-            while len(self._parsed) > _KEPT:
-                self._parsed.popitem(last=False)
+        parsed = self._parsed.get(stored.version) or self.parsed(stored)
+        _keep(self._parsed, stored.version, parsed)
+        _keep(self._seen, stored.tenant, parsed)
         return parsed
+
+    def parsed(self, stored: PolicyVersion) -> Ruleset:
+        """A stored set, read; its examples were tried when it was put, and a shipped entry may have risen since."""
+        return Ruleset.load(stored.sources, tried=True)
+
+    def last_seen(self, tenant: TenantId) -> Ruleset:
+        """The set that this process last decided by; to look at a command before the transaction that decides.
+
+        Whatever rests on it is looked at again under `in_force`.
+        """
+        return self._seen.get(tenant, self._shipped)
+
+
+def _keep(kept: OrderedDict[K, Ruleset], key: K, rules: Ruleset) -> None:
+    kept[key] = rules
+    while len(kept) > _KEPT:
+        kept.popitem(last=False)
 
 
 def principal(tx: Tx, identity: Identity) -> Principal:
@@ -86,7 +105,7 @@ def team_names(tx: Tx, ids: frozenset[str]) -> frozenset[str]:
 
 
 def ask_access(
-    policies: PolicySet, tx: Tx, identity: Identity, target: Target, *, login: str, ceiling: CommandClass,
+    policies: Ruleset, tx: Tx, identity: Identity, target: Target, *, login: str, ceiling: CommandClass,
     flags: frozenset[str], ttl: timedelta, now: datetime,
 ) -> Decision:  # fmt: skip
     """May this access request be made, and granted unattended?"""
@@ -99,7 +118,7 @@ def ask_access(
 
 
 def ask_action(
-    policies: PolicySet, tx: Tx, identity: Identity, target: Target, grant: Grant, seen: Classified, *,
+    policies: Ruleset, tx: Tx, identity: Identity, target: Target, grant: Grant, seen: Classified, *,
     verified: bool, now: datetime,
 ) -> Decision:  # fmt: skip
     """May this command run under this grant, unattended or with a person?"""
@@ -114,7 +133,7 @@ def ask_action(
 
 
 def ask_approve(
-    policies: PolicySet, tx: Tx, approver: Identity, requester: Identity, target: Target, *,
+    policies: Ruleset, tx: Tx, approver: Identity, requester: Identity, target: Target, *,
     command_class: CommandClass | None, now: datetime,
 ) -> Decision:  # fmt: skip
     """May this person decide this?"""

@@ -95,29 +95,35 @@ class ProposeService:
     def __init__(self, world: World, start: Start, ending: Ending, closing: Closing) -> None:
         self._world, self._start, self._ending, self._closing = world, start, ending, closing
 
-    def classify(self, line: bytes) -> Verdict:
-        """The classifier alone; touches nothing."""
-        return classify(checked_command(line))
+    async def classify(self, caller: Caller, line: bytes) -> Verdict:
+        """The classifier alone, by the tenant's rules; writes nothing."""
+        checked_command(line)
+        return classify(await self._world.store.read(caller.tenant, self._world.policies.in_force), line)
 
-    def only_reads(self, line: bytes) -> bool:
-        """Whether the classifier proves a command to be a read; False for whatever it refuses."""
-        seen = classify(line)
+    def only_reads(self, caller: Caller, line: bytes) -> bool:
+        """Whether the classifier proves a command to be a read; False for whatever it refuses.
+
+        By the rules last seen: a door asks how to begin, `propose` decides.
+        """
+        seen = classify(self._world.policies.last_seen(caller.tenant), line)
         return isinstance(seen, Classified) and _reads(seen)
 
     async def preview(self, caller: Caller, grant_id: GrantId, command: CommandInput) -> Forecast:
         """What would happen; writes nothing, starts no TTL."""
-        seen = self.classify(command.line)
-        if isinstance(seen, Refused):
-            return Forecast(verdict=seen, decision=None)
+        checked_command(command.line)
         now = self._world.instant().wall
 
-        def unit(tx: Tx) -> Decision:
+        def unit(tx: Tx) -> Forecast:
+            policies = self._world.policies.in_force(tx)
+            seen = classify(policies, command.line)
+            if isinstance(seen, Refused):
+                return Forecast(verdict=seen, decision=None)
             grant = lookup.own_grant(tx, caller, grant_id)
             identity, target = lookup.active(tx, caller.identity), lookup.target_of(tx, grant)
-            policies = self._world.policies.in_force(tx)
-            return ask_action(policies, tx, identity, target, grant, seen, verified=False, now=now)
+            answer = ask_action(policies, tx, identity, target, grant, seen, verified=False, now=now)
+            return Forecast(verdict=seen, decision=answer)
 
-        return Forecast(verdict=seen, decision=await self._world.store.read(caller.tenant, unit))
+        return await self._world.store.read(caller.tenant, unit)
 
     async def propose(
         self, caller: Caller, grant_id: GrantId, command: CommandInput, *, idempotency_key: str, reason: str, door: str
@@ -139,13 +145,12 @@ class ProposeService:
         instant = self._world.ready(caller.tenant)
         if self._ending.is_ended(grant_id):
             raise not_found("grant")
-        seen = classify(command.line)
+        # outside the transaction, by the rules last seen: what it decides by is looked up again inside, and remembered
+        seen = classify(self._world.policies.last_seen(caller.tenant), command.line)
         if isinstance(seen, Refused):
             await self._tell_refused(caller, grant_id, command, seen, instant.wall)
             raise invalid("command_refused", f"not a command that can be decided: {seen.reason}", "send plain bash")
-        draft = _Draft(
-            self._world, self._start, caller, grant_id, command, seen, idempotency_key, reason, door, instant
-        )
+        draft = _Draft(self._world, self._start, caller, grant_id, command, idempotency_key, reason, door, instant)
         proposal, cancelled = await settled(self._world.store.run(caller.tenant, draft.unit))
         if cancelled is not None:
             if proposal.ticket is not None:
@@ -192,7 +197,6 @@ class _Draft:
     caller: Caller
     grant_id: GrantId
     command: CommandInput
-    seen: Classified
     idempotency_key: str
     reason: str
     door: str
@@ -213,10 +217,12 @@ class _Draft:
         target = lookup.target_of(tx, grant)
         grant = self._use(tx, grant)
         policies = self.world.policies.in_force(tx)
-        decision = ask_action(policies, tx, identity, target, grant, self.seen, verified=False, now=self.instant.wall)
-        proposal = self._decide(
-            tx, self._action(grant, target, identity, decision, policies.version), grant, target, decision
-        )
+        seen = classify(policies, self.command.line)
+        if isinstance(seen, Refused):
+            raise invalid("command_refused", f"not a command that can be decided: {seen.reason}", "send plain bash")
+        decision = ask_action(policies, tx, identity, target, grant, seen, verified=False, now=self.instant.wall)
+        action = self._action(grant, target, identity, seen, decision, policies.version)
+        proposal = self._decide(tx, action, grant, target, decision)
         sha = hashlib.sha256(content).digest()
         tx.idempotency.put(
             self.caller.identity, _METHOD, self.idempotency_key, request_sha256=sha, made=proposal.action.id,
@@ -233,7 +239,9 @@ class _Draft:
         self.world.leases.must_last(used, self.instant)
         return used
 
-    def _action(self, grant: Grant, target: Target, identity: Identity, decision: Decision, version: str) -> Action:
+    def _action(
+        self, grant: Grant, target: Target, identity: Identity, seen: Classified, decision: Decision, version: str
+    ) -> Action:
         needs = decision if isinstance(decision, NeedsApproval) else None
         if grant.not_after is None:
             raise not_found("grant")
@@ -247,17 +255,17 @@ class _Draft:
             identity_key=self.caller.key,
             target_id=target.id,
             host_key=grant.host_key,
-            login=lookup.effective_login(target, grant.login, reads=_reads(self.seen)),
+            login=lookup.effective_login(target, grant.login, reads=_reads(seen)),
             command=self.command.line,
             cwd=self.command.cwd,
             env=self.command.env,
             stdin_mode=self.command.stdin_mode,
             stdin_sha256=self.command.stdin_sha256(),
             pty=self.command.pty,
-            command_class=self.seen.command_class,
-            opaque=self.seen.opaque,
-            egress=self.seen.egress,
-            outlives=self.seen.outlives,
+            command_class=seen.command_class,
+            opaque=seen.opaque,
+            egress=seen.egress,
+            outlives=seen.outlives,
             tier=stricter(target.tier, grant.tier),
             verification=None,
             rollback=(),

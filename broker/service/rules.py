@@ -5,19 +5,22 @@ A change counts for what is decided after it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from broker.core.errors import conflict, invalid
+from broker.core.errors import conflict, forbidden, invalid
 from broker.core.events import AuditEvent
 from broker.core.identity import Caller
-from broker.core.roles import Permission
+from broker.core.ids import IdentityId
+from broker.core.roles import Permission, holds
 from broker.service import lookup
 from broker.service.ports import PolicyVersion, Tx
 from broker.service.stepup import Change, signed_by
 from broker.service.world import World
-from policy.engine import PolicyError, PolicySet
+from policy.ruleset import Ruleset, RulesetError
 
 MAX_SOURCES_BYTES = 256 * 1024
+_TO_LOWER = 2
+"""People who sign before a shipped entry of the catalogue counts no more, however few a tenant has (I-17)."""
 
 
 class RulesService:
@@ -40,8 +43,8 @@ class RulesService:
         if sum(len(name) + len(text.encode()) for name, text in sources.items()) > MAX_SOURCES_BYTES:
             raise invalid("policy_too_long", "the policy is longer than 256 KiB")
         try:
-            parsed = PolicySet.load(sources)
-        except PolicyError as error:
+            parsed = Ruleset.load(sources)
+        except RulesetError as error:
             raise invalid(
                 "bad_policy", f"the policy does not load: {error}", "check it with grantd policy check"
             ) from error
@@ -58,12 +61,20 @@ class RulesService:
                 raise conflict(
                     "policy_changed", "another policy is in force than the one this replaces", "look at it again"
                 )
-            signed_by(tx, caller, change, permission=Permission.POLICY_WRITE, second=True, now=now)
+            lowers = sorted(parsed.lowers(self._world.policies.in_force(tx)))
+            signers = signed_by(tx, caller, change, permission=Permission.POLICY_WRITE, second=True, now=now)
+            if lowers and _could_change_it(tx, signers) < _TO_LOWER:
+                raise forbidden(
+                    "second_person_needed",
+                    f"replacing a shipped program takes two people's signatures: {', '.join(lowers)}",
+                    "leave out `replaces`, or let a colleague who may change the policy sign too",
+                )
             tx.policies.put(version)
             facts: dict[str, str | int] = {
                 "policy": version.version,
                 "replaces": before.version,
                 "signatures": len(change.step_ups),
+                "lowers": " ".join(lowers),
             }
             tx.audit.append(
                 AuditEvent(tenant=caller.tenant, name="policy.changed", actor=caller.identity, facts=facts), now
@@ -84,3 +95,9 @@ class RulesService:
             put_by="",
             put_at=self._world.clock.now(),
         )
+
+
+def _could_change_it(tx: Tx, signers: Iterable[IdentityId]) -> int:
+    """How many different people of these may change the policy."""
+    people = [tx.identities.get(signer) for signer in set(signers)]
+    return sum(1 for person in people if person is not None and holds(person.role, Permission.POLICY_WRITE))

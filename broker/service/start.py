@@ -117,7 +117,7 @@ class Start:
                 "policy_changed", "the tier or the policy changed since this was decided", "propose it again"
             )
         # (4) the bytes classify as they did, and policy still lets them run; the stricter answer wins
-        seen = classify(action.command)
+        seen = classify(policies, action.command)
         if isinstance(seen, Refused) or seen.command_class != action.command_class or seen.opaque != action.opaque:
             raise forbidden("digest_mismatch", "what would run is not what was decided", "propose it again")
         answer = ask_action(policies, tx, identity, target, grant, seen, verified=False, now=now)

@@ -50,8 +50,7 @@ _KEYS = frozenset(
 _LEVEL_KEYS = frozenset({takes.value for takes in Takes} | {"opaque"})
 # What speaks of readers in this code is not a tenant's to use.
 _SHIPPED_KEYS = frozenset({"special", "configured"})
-OWN_KEYS = (_KEYS - _SHIPPED_KEYS) | {"replaces"}
-"""Keys of a program in a tenant's own file."""
+_OWN_KEYS = _KEYS - _SHIPPED_KEYS
 
 # Programs that `policy.shell` reads by more than lists; an entry may name one of these and no other.
 SPECIAL_READERS = frozenset(
@@ -111,7 +110,10 @@ class TableReader:
 
     def program(self, name: str, inherited: Mapping[str, Option], style: str = Style.GNU, origin: str = "") -> Program:
         """The program that the table describes; a sub-command has its parent's options too. Raises CatalogError."""
-        self.known(OWN_KEYS if self._own else _KEYS)
+        top = {"replaces"} if origin else set()
+        self.known((_OWN_KEYS if self._own else _KEYS) | top)
+        if "operands" in self._table and {"sub", "subs"} & self._table.keys():
+            raise CatalogError(f"{self.where}: a program with sub-commands has no operands of its own")
         base = self._class("class") or CommandClass.READ
         style = self._text("style") or style
         options = {**inherited, **dict(self._options())}
