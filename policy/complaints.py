@@ -34,13 +34,13 @@ def of_syntax(statement: str, said: str) -> Complaint:
     if token := _NO_TOKEN.fullmatch(said):
         return Complaint(_first_wrong(statement, token[1]), said)
     if call := _NO_CALL.search(said):
-        return Complaint(_of(statement, call[1]), said + meant(call[1], CALLS))
+        return Complaint(offset_of(statement, call[1]), said + meant(call[1], CALLS))
     if word := _NO_WORD.search(said):
-        return Complaint(_of(statement, word[1]), said + meant(word[1], KEYWORDS))
+        return Complaint(offset_of(statement, word[1]), said + meant(word[1], KEYWORDS))
     if said == _UNFINISHED:
         return Complaint(0, f"{said}: the policy that begins here never ends")
     quoted = _QUOTED.search(said)
-    return Complaint(_of(statement, quoted[1]) if quoted else 0, said)
+    return Complaint(offset_of(statement, quoted[1]) if quoted else 0, said)
 
 
 def complaints(statement: str, said: Sequence[str]) -> Iterator[Complaint]:
@@ -59,17 +59,17 @@ def complaints(statement: str, said: Sequence[str]) -> Iterator[Complaint]:
 
 def _of_schema(statement: str, said: str) -> Complaint:
     if found := _CONTEXT.search(said):
-        return Complaint(_of(statement, found[1]), said + _hint(found[1], context_attributes()[found[2]]))
+        return Complaint(offset_of(statement, found[1]), said + _hint(found[1], context_attributes()[found[2]]))
     if found := _ATTRIBUTE.search(said):
-        return Complaint(_of(statement, found[1]), said + _owner_hint(found[1], found[2]))
+        return Complaint(offset_of(statement, found[1]), said + _owner_hint(found[1], found[2]))
     if found := _NO_ACTION.search(said):
-        return Complaint(_of(statement, f'"{found[1]}"'), said + meant(found[1], context_attributes()))
+        return Complaint(offset_of(statement, f'"{found[1]}"'), said + meant(found[1], context_attributes()))
     if found := _NO_TYPE.search(said):
-        return Complaint(_of(statement, found[1]), said + meant(found[1], entity_attributes()))
+        return Complaint(offset_of(statement, found[1]), said + meant(found[1], entity_attributes()))
     if said == _NEVER:
         return Complaint(0, "it can never apply: no action takes the principal and the resource of its head")
     hint = "; ask `resource.hasTag(...) && ` first" if "access to tag" in said else ""
-    return Complaint(max((_of(statement, word) for word in _QUOTED.findall(said)), default=0), said + hint)
+    return Complaint(max((offset_of(statement, word) for word in _QUOTED.findall(said)), default=0), said + hint)
 
 
 def _hint(word: str, here: Sequence[str]) -> str:
@@ -85,7 +85,7 @@ def _owner_hint(word: str, kind: str) -> str:
     return meant(word, entity_attributes().get(kind, ()))
 
 
-def _of(statement: str, word: str) -> int:
+def offset_of(statement: str, word: str) -> int:
     """Where a token first stands in a statement, comments aside; the statement's beginning if it does not."""
     return next((match.start() for match in _TOKEN.finditer(statement) if match[0] == word), 0)
 

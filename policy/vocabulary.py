@@ -19,6 +19,17 @@ CALLS: Final = (
     "lessThan", "lessThanOrEqual", "greaterThan", "greaterThanOrEqual", "decimal", "ip",
 )  # fmt: skip
 KEYWORDS: Final = ("permit", "forbid", "when", "unless", "principal", "action", "resource", "context")
+CLOSED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "principal.role": ("owner", "admin", "manager", "viewer"),
+        "resource.tier": ("approval", "trusted", "closed_loop"),
+        "context.requester_kind": ("agent", "person"),
+        "context.flags": ("shell", "raw_shell", "sftp", "forward", "stream_stdin"),
+    }
+)
+"""Texts that only ever hold one of these words."""
+LEVELS: Final[Mapping[str, range]] = MappingProxyType({"context.level": range(1, 6), "context.ceiling": range(1, 6)})
+"""Numbers that only ever lie in these spans."""
 _COMMENT = re.compile(r"//[^\n]*")
 _ENTITY = re.compile(r"\bentity\s+(\w+)\s*(?:=\s*(\{[^}]*\}))?")
 _ACTION = re.compile(r"\baction\s+([\w\s,]+?)\s+appliesTo\s*\{.*?context:\s*(\{.*?\}),?\s*\};", re.DOTALL)

@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from broker import cli
+from broker.cli.plainly import plainly
 from broker.core.errors import SignerFault, invalid
 from recorder.grec import Kind
 from tests.recorder.recordings import DONE, meta, store
@@ -161,23 +162,6 @@ def test_verify_without_a_file_is_a_mistake_of_use() -> None:
     assert run("verify", "/nowhere/at/all").returncode == 2
 
 
-# ---- policy check
-def test_policy_check_says_where_it_is_wrong(tmp_path: Path) -> None:
-    """The shipped policy loads; a wrong one is named by file and line."""
-    shipped = Path(cli.__file__).parents[1] / "policy"
-    good = in_process("policy", "check", str(shipped))
-    assert good.exit_code == 0
-    assert "1 file(s) load; version" in good.output
-    for content in (b"permit (", b'permit (principal, action == Action::"no_such", resource);', b"\xff"):
-        (tmp_path / "mine.cedar").write_bytes(content)
-        bad = in_process("policy", "check", str(tmp_path))
-        assert bad.exit_code == 1
-        assert bad.stderr.startswith("grantd: ")
-        assert bad.stdout == ""
-    (tmp_path / "mine.cedar").write_text("\n\npermit (")
-    assert "mine.cedar:3" in in_process("policy", "check", str(tmp_path)).stderr
-
-
 # ---- how commands end
 def _raise(error: BaseException) -> None:
     raise error
@@ -197,7 +181,7 @@ ENDS: Final[list[tuple[Callable[[], BaseException], str]]] = [
 @pytest.mark.parametrize(("make", "said"), ENDS, ids=[said.strip() for _, said in ENDS])
 def test_every_end_is_plain(make: Callable[[], BaseException], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     """One line, one way out, status 1, no traceback, no escape."""
-    with pytest.raises(SystemExit) as caught, cli._plainly():  # noqa: SLF001
+    with pytest.raises(SystemExit) as caught, plainly():
         _raise(make())
     assert caught.value.code == 1
     assert capsys.readouterr().err == said
@@ -205,7 +189,7 @@ def test_every_end_is_plain(make: Callable[[], BaseException], said: str, capsys
 
 def test_a_bug_is_plain_for_people_and_whole_in_the_log() -> None:
     """The traceback is not lost: one JSON line of the log holds it."""
-    script = "from broker.cli import _plainly, _quiet\n_quiet()\nwith _plainly():\n    {}['canary']\n"
+    script = "from broker.cli.plainly import plainly, quiet\nquiet()\nwith plainly():\n    {}['canary']\n"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=30)
     logged, told = done.stderr.splitlines()
     assert done.returncode == 1
@@ -216,7 +200,7 @@ def test_a_bug_is_plain_for_people_and_whole_in_the_log() -> None:
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
 def test_the_interpreters_own_ends_pass(error: BaseException) -> None:
     """Ctrl-C is no refusal."""
-    with pytest.raises(type(error)), cli._plainly():  # noqa: SLF001
+    with pytest.raises(type(error)), plainly():
         _raise(error)
 
 
@@ -259,6 +243,7 @@ def test_the_light_commands_start_quickly() -> None:
 _ASK_KERNEL: Final = """
 import contextlib, ctypes, resource, sys
 from broker import cli
+from broker.cli.plainly import plainly
 resource.setrlimit(resource.RLIMIT_CORE, (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2)
 with contextlib.suppress(SystemExit):
     cli.grantd(sys.argv[1:])

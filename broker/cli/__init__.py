@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from broker.cli.plainly import plainly, quiet
+from broker.cli.policy import policy
+
 if TYPE_CHECKING:
     from broker.config import Settings
 
@@ -49,8 +52,8 @@ def init(
 ) -> None:  # fmt: skip
     """Make keys, database, a tenant and the first Owner: a working single node."""
     where = (profile or data / "owner").absolute()
-    _quiet()
-    with _plainly():
+    quiet()
+    with plainly():
         import asyncio  # noqa: PLC0415
         from datetime import UTC, datetime  # noqa: PLC0415
 
@@ -69,7 +72,7 @@ def init(
 @_CONFIG
 def serve(config: Path) -> None:
     """Run the broker until SIGTERM."""
-    with _plainly():
+    with plainly():
         from broker.adapters.system import no_dumps  # noqa: PLC0415
         from broker.config import Settings  # noqa: PLC0415
         from broker.logs import configure  # noqa: PLC0415
@@ -103,7 +106,7 @@ async def _serve(settings: Settings) -> None:
 @click.option("--allowed-uid", type=int, required=True, help="uid of the broker")
 def signer(directory: Path, socket: Path, allowed_uid: int) -> None:
     """Run the signer as a service of its own."""
-    with _plainly():
+    with plainly():
         from broker.logs import configure  # noqa: PLC0415
         from broker.signer.process import SignerConfig, run_signer  # noqa: PLC0415
 
@@ -118,8 +121,8 @@ def signer(directory: Path, socket: Path, allowed_uid: int) -> None:
 def migrate(config: Path, owner_url: str, app_role: str) -> None:
     """Bring the database to this version's tables."""
     os.environ.pop("GRANTD_OWNER_URL", None)
-    _quiet()
-    with _plainly():
+    quiet()
+    with plainly():
         from broker.adapters.store import migrations  # noqa: PLC0415
         from broker.config import Settings  # noqa: PLC0415
 
@@ -127,27 +130,7 @@ def migrate(config: Path, owner_url: str, app_role: str) -> None:
     click.echo("the database is up to date")
 
 
-@grantd.group()
-def policy() -> None:
-    """Check policies before they are put."""
-
-
-@policy.command()
-@click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
-def check(directory: Path) -> None:
-    """Load every .cedar file of DIRECTORY as one set; say what is wrong, and where."""
-    with _plainly():
-        from broker.core.errors import invalid  # noqa: PLC0415
-        from policy.engine import PolicyError, PolicySet  # noqa: PLC0415
-
-        try:
-            sources = {path.name: path.read_text(encoding="utf-8") for path in sorted(directory.glob("*.cedar"))}
-            version = PolicySet.load(sources).version
-        except UnicodeDecodeError as error:
-            raise invalid("bad_policy", f"a policy of {directory} is not UTF-8: {error.reason}") from error
-        except PolicyError as error:
-            raise invalid("bad_policy", str(error)) from error
-        click.echo(f"{len(sources)} file(s) load; version {version}")
+grantd.add_command(policy)
 
 
 @grantd.command()
@@ -168,68 +151,10 @@ def classify(explain: bool) -> None:  # noqa: FBT001  a flag of click
 @click.option("--vkey", "vkeys", multiple=True, help="verifier key of the log, from a place that you trust")
 def verify(files: tuple[Path, ...], vkeys: tuple[str, ...]) -> None:
     """Check recordings, bundles and checkpoints offline: no key, no network. Exit 1 if anything is wrong."""
-    with _plainly():
+    with plainly():
         from recorder.verify import verify_paths  # noqa: PLC0415
 
         reports = verify_paths(files, vkeys=vkeys)
         for report in reports:
             click.echo("\n".join(report.lines()))
     sys.exit(0 if all(report.ok for report in reports) else 1)
-
-
-class _plainly:  # noqa: N801  reads as a word at its call sites
-    """Turns what ends a command into one plain line on standard error and exit status 1.
-
-    Refusals and faults bring their own words, the system's errors theirs. Anything else is a bug: its traceback goes
-    to the log, as one JSON line, and the plain line says so.
-    """
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        causes = _causes(error) if error is not None else []
-        # a real failure goes before the cancellations that it caused; click's and the interpreter's own ends pass
-        for leaf in causes:
-            if isinstance(leaf, Exception) and not _is_clicks(leaf):
-                click.echo(f"grantd: {_plain(leaf)}", err=True)
-                sys.exit(1)
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in _causes(inner)]
-    return [error]
-
-
-def _is_clicks(error: Exception) -> bool:
-    """How click itself says what it has to say."""
-    return isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort)
-
-
-def _plain(error: Exception) -> str:
-    from broker.core.errors import Fault, Refusal  # noqa: PLC0415
-
-    match error:
-        case Refusal():
-            return escaped(error.message) + (f"\n  {escaped(error.way_out)}" if error.way_out else "")
-        case Fault():
-            return escaped(error.what)
-        case OSError():
-            where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-            return escaped(where + (error.strerror or str(error)))
-        case _:
-            import structlog  # noqa: PLC0415
-
-            structlog.get_logger().error("command.failed", exc_info=error)
-            return f"a bug in grantd ({type(error).__name__}); the log has the traceback"
-
-
-def escaped(text: str) -> str:
-    """Text that may quote a file or a name, for a terminal: control characters shown, never sent (I-11, I-27)."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-def _quiet() -> None:
-    from broker.logs import configure  # noqa: PLC0415
-
-    configure("warning", stream=sys.stderr)
