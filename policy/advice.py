@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from policy.catalog import Catalogue
 from policy.classes import CommandClass
 from policy.edits import Edit, edits
-from policy.shell import Classified, Verdict, classify
+from policy.shell import Classified, Verdict, classify_by
 
 MAX_TRIES = 16
 MAX_BYTES = 32 * 1024
@@ -32,19 +33,20 @@ class Advice:
         return command[: self.span[0]] + self.put.encode() + command[self.span[1] :]
 
 
-def advise(command: bytes, verdict: Verdict) -> tuple[Advice, ...]:
+def advise(catalogue: Catalogue, command: bytes, verdict: Verdict) -> tuple[Advice, ...]:
     """Edits that lower the class of `command` or make it understood, those that change least first.
 
     Args:
+        catalogue: what the command was classified by.
         command: the bytes that were classified.
-        verdict: what `classify` says of them. One that is refused, or a read that is understood, gets no advice.
+        verdict: what `classify_by` says of them. One that is refused, or a read that is understood, gets no advice.
     """
     if not isinstance(verdict, Classified) or _height(verdict) == _LOWEST:
         return ()
     tries = min(MAX_TRIES, MAX_BYTES // max(len(command), 1))
     found: list[Advice] = []
-    for edit in edits(command, verdict)[:tries]:
-        better = _tried(edit, command, verdict)
+    for edit in edits(catalogue, command, verdict)[:tries]:
+        better = _tried(catalogue, edit, command, verdict)
         if better is not None and not any(_is_less(better, than=before) for before in found):
             found.append(better)
         if len(found) == MAX_ADVICE:
@@ -52,9 +54,9 @@ def advise(command: bytes, verdict: Verdict) -> tuple[Advice, ...]:
     return tuple(found)
 
 
-def _tried(edit: Edit, command: bytes, verdict: Classified) -> Advice | None:
+def _tried(catalogue: Catalogue, edit: Edit, command: bytes, verdict: Classified) -> Advice | None:
     """The edit as advice, if the line is less with it and in nothing more."""
-    seen = classify(edit.applied(command))
+    seen = classify_by(catalogue, edit.applied(command))
     if not isinstance(seen, Classified) or not _is_lower(seen, than=verdict):
         return None
     return Advice(span=edit.span, put=edit.put, say=edit.say, command_class=seen.command_class, opaque=seen.opaque)

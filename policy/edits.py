@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from tree_sitter import Node
 
-from policy import catalog
+from policy.catalog import Catalogue
 from policy.catalog.model import Option, Program, Style, Takes
 from policy.classes import CommandClass
 from policy.shell.gate import GateError, Source, admit
@@ -58,14 +58,14 @@ class Edit:
         return command[: self.span[0]] + self.put.encode() + command[self.span[1] :]
 
 
-def edits(command: bytes, verdict: Classified) -> list[Edit]:
+def edits(catalogue: Catalogue, command: bytes, verdict: Classified) -> list[Edit]:
     """Edits of what gave the line its class, those that keep most of its meaning first, and then the smallest."""
     try:
         source = admit(command)
         root = parse(source.data).root
     except GateError:
         return []
-    page = _Page(command=command, source=source, parts=verdict.parts, blamed=_blamed(verdict))
+    page = _Page(catalogue=catalogue, command=command, source=source, parts=verdict.parts, blamed=_blamed(verdict))
     found = list(itertools.islice(page.all(root), _MAX_EDITS))
     return sorted(dict.fromkeys(found), key=lambda edit: (edit.rank, edit.cost(), edit.span))
 
@@ -83,6 +83,7 @@ def _blamed(verdict: Classified) -> tuple[Part, ...]:
 class _Page:
     """One command line, with the parts that weigh most in it."""
 
+    catalogue: Catalogue
     command: bytes
     source: Source
     parts: tuple[Part, ...]
@@ -187,7 +188,7 @@ class _Page:
     def _words(self, words: Sequence[Word]) -> Iterator[Edit]:
         name = words[0]
         base = name.text.rpartition("/")[2]
-        program = catalog.shipped().get(base) if name.fixed else None
+        program = next(iter(self.catalogue.of(base)), None) if name.fixed else None
         if "/" in name.text and program is not None:
             yield self._edit(name.span, base, f"write `{base}` for `{name.text}`", _REWRITE)
         options = dict(program.options) if program else {}

@@ -1,4 +1,4 @@
-"""A verdict as plain values, for the approver's prompt, for JSON and for the command line.
+"""A verdict as plain values, for JSON and for the command line.
 
 Pure; it decides nothing anew.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 
+from policy.advice import Advice, advise
+from policy.catalog import shipped_alone
 from policy.shell import Classified, Part, Refused, Verdict, classify
 
 REFUSED = "refused"
@@ -14,8 +16,13 @@ REFUSED = "refused"
 Plain = dict[str, object]
 
 
-def explain(verdict: Verdict) -> Plain:
-    """A verdict as values that json.dumps takes, parts in the order they stand in the command."""
+def explain(verdict: Verdict, advice: tuple[Advice, ...] = ()) -> Plain:
+    """A verdict as values that json.dumps takes, parts in the order they stand in the command.
+
+    Args:
+        verdict: what `classify` said.
+        advice: what `advise` said of the same command.
+    """
     match verdict:
         case Refused(rule=rule, reason=reason):
             return {"class": REFUSED, "rule": rule, "reason": reason}
@@ -27,6 +34,7 @@ def explain(verdict: Verdict) -> Plain:
                 "egress": verdict.egress,
                 "outlives": verdict.outlives,
                 "parts": [_part(part) for part in parts],
+                "advice": [_advice(piece) for piece in advice],
             }
 
 
@@ -43,6 +51,16 @@ def _part(part: Part) -> Plain:
     }
 
 
+def _advice(piece: Advice) -> Plain:
+    return {
+        "span": list(piece.span),
+        "put": piece.put,
+        "say": piece.say,
+        "class": piece.command_class.word,
+        "opaque": piece.opaque,
+    }
+
+
 def classify_line(json_line: str) -> str:
     """The class of a command line that is given as one JSON string: "read" to "reboot", or "refused".
 
@@ -52,13 +70,20 @@ def classify_line(json_line: str) -> str:
 
 
 def explain_line(json_line: str) -> str:
-    """`explain` for one JSON string, as one line of JSON."""
-    return json.dumps(explain(verdict_of_line(json_line)))
+    """`explain` with advice for one JSON string, as one line of JSON."""
+    verdict = verdict_of_line(json_line)
+    advice = advise(shipped_alone(), _command_of(json_line), verdict) if isinstance(verdict, Classified) else ()
+    return json.dumps(explain(verdict, advice))
 
 
 def word_of(verdict: Verdict) -> str:
     """A verdict in one word."""
     return REFUSED if isinstance(verdict, Refused) else verdict.command_class.word
+
+
+def _command_of(json_line: str) -> bytes:
+    """The command in a line that `verdict_of_line` classified."""
+    return str(json.loads(json_line)).encode()
 
 
 def verdict_of_line(json_line: str) -> Verdict:

@@ -23,9 +23,8 @@ class ActionServicer:
         self._propose, self._run, self._issue, self._waiting = propose, run, issue, waiting
 
     async def Classify(self, request: pb.ClassifyRequest, call: Call) -> pb.ClassifyResponse:
-        return pb.ClassifyResponse(
-            classification=classification_out(await self._propose.classify(call.caller, request.line))
-        )
+        seen = await self._propose.explain(call.caller, request.line)
+        return pb.ClassifyResponse(classification=classification_out(seen.verdict, seen.advice))
 
     async def Preview(self, request: pb.PreviewRequest, call: Call) -> pb.PreviewResponse:
         grant, command = GrantId(request.grant_id), command_of(request.command)

@@ -35,6 +35,7 @@ from broker.core.request import MAX_REASON_BYTES, checked_text
 from broker.service import lookup, story
 from broker.service.closing import Closing
 from broker.service.ending import Ending
+from broker.service.forecast import Forecast, Outlook, advice_on
 from broker.service.policies import ask_action, owner_or_self
 from broker.service.ports import Tx
 from broker.service.shield import settled, to_the_end
@@ -44,7 +45,7 @@ from broker.service.wake import PENDING
 from broker.service.world import World
 from policy.classes import CommandClass, stricter
 from policy.engine import Decision, Deny, NeedsApproval, Permit
-from policy.shell import Classified, Refused, Verdict
+from policy.shell import Classified, Refused
 
 _METHOD = "Execute"
 
@@ -80,25 +81,17 @@ class Proposal:
     ticket: Ticket | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
-    """A dry run: what the classifier says, and what policy would."""
-
-    verdict: Verdict
-    decision: Decision | None
-    """None where the classifier refused."""
-
-
 class ProposeService:
     """Classify, preview, propose."""
 
     def __init__(self, world: World, start: Start, ending: Ending, closing: Closing) -> None:
         self._world, self._start, self._ending, self._closing = world, start, ending, closing
 
-    async def classify(self, caller: Caller, line: bytes) -> Verdict:
-        """The classifier alone, by the tenant's rules; writes nothing."""
+    async def explain(self, caller: Caller, line: bytes) -> Forecast:
+        """The classifier and what would lower the class, by the tenant's rules; writes nothing."""
         checked_command(line)
-        return classify(await self._world.store.read(caller.tenant, self._world.policies.in_force), line)
+        rules = await self._world.store.read(caller.tenant, self._world.policies.in_force)
+        return Forecast(verdict=classify(rules, line), advice=advice_on(rules, line))
 
     def only_reads(self, caller: Caller, line: bytes) -> bool:
         """Whether the classifier proves a command to be a read; False for whatever it refuses.
@@ -117,11 +110,10 @@ class ProposeService:
             policies = self._world.policies.in_force(tx)
             seen = classify(policies, command.line)
             if isinstance(seen, Refused):
-                return Forecast(verdict=seen, decision=None)
-            grant = lookup.own_grant(tx, caller, grant_id)
-            identity, target = lookup.active(tx, caller.identity), lookup.target_of(tx, grant)
-            answer = ask_action(policies, tx, identity, target, grant, seen, verified=False, now=now)
-            return Forecast(verdict=seen, decision=answer)
+                return Forecast(verdict=seen)
+            return Outlook(
+                policies=policies, caller=caller, grant_id=grant_id, line=command.line, seen=seen, now=now
+            ).forecast(tx)
 
         return await self._world.store.read(caller.tenant, unit)
 

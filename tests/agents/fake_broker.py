@@ -23,6 +23,7 @@ from grpc_status import rpc_status
 
 from broker.core import records, sshsig
 from broker.core.clock import from_micros
+from broker.rpc.convert.action import classification_out
 from grantd.stepup import Change
 from grantd.v1 import (
     access_pb2,
@@ -41,6 +42,9 @@ from grantd.v1 import (
     session_pb2,
     session_pb2_grpc,
 )
+from policy.advice import advise
+from policy.catalog import shipped_alone
+from policy.shell import classify
 from tests.agents.pki import Authority, spki_sha256
 
 JOIN_SECRET = b"j" * 32
@@ -237,6 +241,7 @@ class FakeBroker:
     second_person: bool = False
     played: list[session_pb2.PlayRecordingResponse] = field(default_factory=list)
     bundle: list[audit_pb2.ExportBundleResponse] = field(default_factory=list)
+    preview: action_pb2.PreviewResponse = field(default_factory=action_pb2.PreviewResponse)
     cancelled: threading.Event = field(default_factory=threading.Event)
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _log: list[approval_pb2.WatchPendingResponse] = field(default_factory=list)
@@ -448,8 +453,17 @@ class _Action(action_pb2_grpc.ActionServiceServicer):
         self._broker = broker
 
     def Classify(self, request: action_pb2.ClassifyRequest, context: Context) -> action_pb2.ClassifyResponse:
-        item = action_item(request.line)
-        return action_pb2.ClassifyResponse(classification=item.classification)
+        """As the daemon does, with the same classifier."""
+        verdict = classify(request.line)
+        told = classification_out(verdict, advise(shipped_alone(), request.line, verdict))
+        return action_pb2.ClassifyResponse(classification=told)
+
+    def Preview(self, request: action_pb2.PreviewRequest, context: Context) -> action_pb2.PreviewResponse:
+        """The classification, beside a decision that the test chose."""
+        self._broker.preview.classification.CopyFrom(
+            self.Classify(action_pb2.ClassifyRequest(line=request.command.line), context).classification
+        )
+        return self._broker.preview
 
     def Execute(
         self, request_iterator: Iterator[action_pb2.ExecuteRequest], context: Context

@@ -448,14 +448,6 @@ def test_a_bundle_stays_in_its_directory(broker: FakeBroker, home: Path, tmp_pat
     assert not (tmp_path / "evil").exists()
 
 
-def test_explaining_a_command(home: Path) -> None:
-    """Class, parts as arguments, rule."""
-    ran = grantctl(home, "explain", "rm -r /srv")
-    assert b"class write" in ran.stdout
-    assert b"[rm] [-r] [/srv]" in ran.stdout
-    assert b"\x1b" not in ran.stdout, "no colour without a terminal"
-
-
 def test_revoking_and_freezing(home: Path) -> None:
     """Said with what it did."""
     assert b"1 sessions cut" in grantctl(home, "grants", "revoke", "gr_1", "--reason", "done").stdout

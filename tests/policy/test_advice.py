@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from policy import advice
 from policy.advice import Advice, advise
-from policy.shell import MAX_COMMAND_BYTES, Classified, classify
+from policy.catalog import Catalogue, shipped_alone
+from policy.shell import MAX_COMMAND_BYTES, Classified, Verdict, classify, classify_by
 
 WORDS = [
     *["ls", "sort", "rm", "find", "curl", "sudo", "env", "systemctl", "restart", "apt-get", "install", "sed", "./cat"],
@@ -38,7 +39,7 @@ lines = st.lists(st.sampled_from(WORDS), max_size=9).map(" ".join)
 
 
 def _advice(line: str) -> list[Advice]:
-    return list(advise(line.encode(), classify(line.encode())))
+    return list(advise(shipped_alone(), line.encode(), classify(line.encode())))
 
 
 def _first(line: str) -> tuple[str, str, str]:
@@ -90,7 +91,7 @@ def test_every_piece_of_advice_is_true(line: str) -> None:
     """I-16: followed to the byte, advice gives exactly the class it claims, which is less and in nothing more."""
     command = line.encode()
     before = classify(command)
-    for piece in advise(command, before):
+    for piece in advise(shipped_alone(), command, before):
         after = classify(piece.applied(command))
         assert isinstance(before, Classified)
         assert isinstance(after, Classified)
@@ -104,7 +105,7 @@ def test_every_piece_of_advice_is_true(line: str) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_get_an_answer(data: bytes) -> None:
     """Total over bytes."""
-    assert len(advise(data, classify(data))) <= advice.MAX_ADVICE
+    assert len(advise(shipped_alone(), data, classify(data))) <= advice.MAX_ADVICE
 
 
 @pytest.mark.parametrize("unit", ["rm x;", "a=`b` ", "$x ", "-o ", "x>y ", "((", "rm -rf $(rm x);", "a|", "'a"])
@@ -112,16 +113,16 @@ def test_the_search_is_bounded(unit: str, monkeypatch: pytest.MonkeyPatch) -> No
     """However long or odd the line, the lines that are classified are few and together short."""
     seen: list[int] = []
 
-    def counted(command: bytes) -> object:
+    def counted(catalogue: Catalogue, command: bytes) -> Verdict:
         seen.append(len(command))
-        return classify(command)
+        return classify_by(catalogue, command)
 
-    monkeypatch.setattr(advice, "classify", counted)
+    monkeypatch.setattr(advice, "classify_by", counted)
     for size in (300, MAX_COMMAND_BYTES):
         command = ("ls " + unit * (size // len(unit)))[:size].encode()
         seen.clear()
         started = time.process_time()
-        advise(command, classify(command))
+        advise(shipped_alone(), command, classify(command))
         assert time.process_time() - started < 2
         assert len(seen) <= advice.MAX_TRIES
         assert sum(seen) <= advice.MAX_BYTES + advice.MAX_TRIES * len(unit) * 4

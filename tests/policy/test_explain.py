@@ -75,6 +75,8 @@ def test_a_quoted_script_is_placed_at_its_word() -> None:
 def test_explain_line_is_json() -> None:
     """The long form is one line of JSON; a refusal has a rule and a reason."""
     assert json.loads(explain_line('"ls"'))["class"] == "read"
+    advice = json.loads(explain_line('"ls > out"'))["advice"]
+    assert advice == [{"span": [2, 8], "put": "", "say": "drop `> out`", "class": "read", "opaque": False}]
     refused = json.loads(explain_line('"ls |"'))
     assert (refused["class"], refused["rule"]) == ("refused", "parse.error")
     assert "\n" not in explain_line('"ls\\nid"')

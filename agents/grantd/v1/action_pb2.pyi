@@ -321,6 +321,8 @@ class PreviewResponse(_message.Message):
     REASONS_FIELD_NUMBER: _builtins.int
     QUORUM_FIELD_NUMBER: _builtins.int
     APPROVER_ROLES_FIELD_NUMBER: _builtins.int
+    APPROVERS_FIELD_NUMBER: _builtins.int
+    ALTERNATIVES_FIELD_NUMBER: _builtins.int
     decision: _builtins.str
     """`permit`, `needs_approval` or `deny`."""
     quorum: _builtins.int
@@ -337,6 +339,14 @@ class PreviewResponse(_message.Message):
     def approver_roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Roles that could."""
 
+    @_builtins.property
+    def approvers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the people who could, as things stand; only for a caller who may read the directory (agents may not)."""
+
+    @_builtins.property
+    def alternatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alternative]:
+        """What would lead to a milder decision."""
+
     def __init__(
         self,
         *,
@@ -345,14 +355,42 @@ class PreviewResponse(_message.Message):
         reasons: _abc.Iterable[_builtins.str] | None = ...,
         quorum: _builtins.int = ...,
         approver_roles: _abc.Iterable[_builtins.str] | None = ...,
+        approvers: _abc.Iterable[_builtins.str] | None = ...,
+        alternatives: _abc.Iterable[Global___Alternative] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["classification", b"classification"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approver_roles", b"approver_roles", "classification", b"classification", "decision", b"decision", "quorum", b"quorum", "reasons", b"reasons"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "approver_roles", b"approver_roles", "approvers", b"approvers", "classification", b"classification", "decision", b"decision", "quorum", b"quorum", "reasons", b"reasons"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PreviewResponse: _TypeAlias = PreviewResponse  # noqa: Y015
+
+@_typing.final
+class Alternative(_message.Message):
+    """A change that would lead to a milder decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHAT_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    what: _builtins.str
+    """The change in words. May hold pieces of the command: escape it before showing it."""
+    decision: _builtins.str
+    """`permit` or `needs_approval`."""
+    def __init__(
+        self,
+        *,
+        what: _builtins.str = ...,
+        decision: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Alternative: _TypeAlias = Alternative  # noqa: Y015
 
 @_typing.final
 class ExecuteRequest(_message.Message):

@@ -67,14 +67,14 @@ class ActionServiceServicer(object):
     """
 
     def Classify(self, request, context):
-        """Class of a command, with each part; runs nothing, needs no grant.
+        """Class of a command, with each part and what would lower it; runs nothing, needs no grant.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Preview(self, request, context):
-        """Dry run under a grant: class, decision, who would have to approve.
+        """Dry run under a grant: class, decision, who would have to approve, what would change it. Writes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,9 +34,9 @@ class ActionServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ActionServiceAsyncStub: ...
     Classify: _grpc.UnaryUnaryMultiCallable[_action_pb2.ClassifyRequest, _action_pb2.ClassifyResponse]
-    """Class of a command, with each part; runs nothing, needs no grant."""
+    """Class of a command, with each part and what would lower it; runs nothing, needs no grant."""
     Preview: _grpc.UnaryUnaryMultiCallable[_action_pb2.PreviewRequest, _action_pb2.PreviewResponse]
-    """Dry run under a grant: class, decision, who would have to approve."""
+    """Dry run under a grant: class, decision, who would have to approve, what would change it. Writes nothing."""
     Execute: _grpc.StreamStreamMultiCallable[_action_pb2.ExecuteRequest, _action_pb2.ExecuteResponse]
     """Runs a command. The first message starts it (or resumes one by its id, while it waits or is allowed); the following ones
     carry stdin. Closing the stream while the command runs ends the command; while it waits, it keeps waiting.
@@ -52,9 +52,9 @@ class ActionServiceAsyncStub(ActionServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Classify: _aio.UnaryUnaryMultiCallable[_action_pb2.ClassifyRequest, _action_pb2.ClassifyResponse]  # type: ignore[assignment]
-    """Class of a command, with each part; runs nothing, needs no grant."""
+    """Class of a command, with each part and what would lower it; runs nothing, needs no grant."""
     Preview: _aio.UnaryUnaryMultiCallable[_action_pb2.PreviewRequest, _action_pb2.PreviewResponse]  # type: ignore[assignment]
-    """Dry run under a grant: class, decision, who would have to approve."""
+    """Dry run under a grant: class, decision, who would have to approve, what would change it. Writes nothing."""
     Execute: _aio.StreamStreamMultiCallable[_action_pb2.ExecuteRequest, _action_pb2.ExecuteResponse]  # type: ignore[assignment]
     """Runs a command. The first message starts it (or resumes one by its id, while it waits or is allowed); the following ones
     carry stdin. Closing the stream while the command runs ends the command; while it waits, it keeps waiting.
@@ -73,7 +73,7 @@ class ActionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _action_pb2.ClassifyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_action_pb2.ClassifyResponse, _abc.Awaitable[_action_pb2.ClassifyResponse]]:
-        """Class of a command, with each part; runs nothing, needs no grant."""
+        """Class of a command, with each part and what would lower it; runs nothing, needs no grant."""
 
     @_abc_1.abstractmethod
     def Preview(
@@ -81,7 +81,7 @@ class ActionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _action_pb2.PreviewRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_action_pb2.PreviewResponse, _abc.Awaitable[_action_pb2.PreviewResponse]]:
-        """Dry run under a grant: class, decision, who would have to approve."""
+        """Dry run under a grant: class, decision, who would have to approve, what would change it. Writes nothing."""
 
     @_abc_1.abstractmethod
     def Execute(

@@ -25,23 +25,25 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17grantd/v1/options.proto\x12\tgrantd.v1\x1a google/protobuf/descriptor.proto\"\xa5\x01\n\x0b\x43ommandPart\x12\r\n\x05start\x18\x01 \x01(\r\x12\x0b\n\x03\x65nd\x18\x02 \x01(\r\x12\x0c\n\x04\x61rgv\x18\x03 \x03(\t\x12.\n\rcommand_class\x18\x04 \x01(\x0e\x32\x17.grantd.v1.CommandClass\x12\x0e\n\x06opaque\x18\x05 \x01(\x08\x12\x0e\n\x06\x65gress\x18\x06 \x01(\x08\x12\x0c\n\x04rule\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\"\xc8\x01\n\x0e\x43lassification\x12\x0f\n\x07refused\x18\x01 \x01(\x08\x12.\n\rcommand_class\x18\x02 \x01(\x0e\x32\x17.grantd.v1.CommandClass\x12\x0e\n\x06opaque\x18\x03 \x01(\x08\x12\x0e\n\x06\x65gress\x18\x04 \x01(\x08\x12\x10\n\x08outlives\x18\x05 \x01(\x08\x12%\n\x05parts\x18\x06 \x03(\x0b\x32\x16.grantd.v1.CommandPart\x12\x0c\n\x04rule\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\"S\n\x06StepUp\x12\x11\n\tperson_id\x18\x01 \x01(\t\x12\x14\n\x0csigned_at_us\x18\x02 \x01(\x03\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c*\xae\x01\n\x0c\x43ommandClass\x12\x1d\n\x19\x43OMMAND_CLASS_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43OMMAND_CLASS_READ\x10\x01\x12\x17\n\x13\x43OMMAND_CLASS_WRITE\x10\x02\x12\x19\n\x15\x43OMMAND_CLASS_EXECUTE\x10\x03\x12\x19\n\x15\x43OMMAND_CLASS_INSTALL\x10\x04\x12\x18\n\x14\x43OMMAND_CLASS_REBOOT\x10\x05*\x83\x01\n\x0c\x41utonomyTier\x12\x1d\n\x19\x41UTONOMY_TIER_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41UTONOMY_TIER_APPROVAL\x10\x01\x12\x19\n\x15\x41UTONOMY_TIER_TRUSTED\x10\x02\x12\x1d\n\x19\x41UTONOMY_TIER_CLOSED_LOOP\x10\x03*I\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x13\n\x0fVERDICT_APPROVE\x10\x01\x12\x10\n\x0cVERDICT_DENY\x10\x02:4\n\npermission\x12\x1e.google.protobuf.MethodOptions\x18\xb5\x87\x03 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17grantd/v1/options.proto\x12\tgrantd.v1\x1a google/protobuf/descriptor.proto\"\xb7\x01\n\x0b\x43ommandPart\x12\r\n\x05start\x18\x01 \x01(\r\x12\x0b\n\x03\x65nd\x18\x02 \x01(\r\x12\x0c\n\x04\x61rgv\x18\x03 \x03(\t\x12.\n\rcommand_class\x18\x04 \x01(\x0e\x32\x17.grantd.v1.CommandClass\x12\x0e\n\x06opaque\x18\x05 \x01(\x08\x12\x0e\n\x06\x65gress\x18\x06 \x01(\x08\x12\x0c\n\x04rule\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x10\n\x08outlives\x18\t \x01(\x08\"~\n\x06\x41\x64vice\x12\r\n\x05start\x18\x01 \x01(\r\x12\x0b\n\x03\x65nd\x18\x02 \x01(\r\x12\x0b\n\x03put\x18\x03 \x01(\t\x12\x0b\n\x03say\x18\x04 \x01(\t\x12.\n\rcommand_class\x18\x05 \x01(\x0e\x32\x17.grantd.v1.CommandClass\x12\x0e\n\x06opaque\x18\x06 \x01(\x08\"\xeb\x01\n\x0e\x43lassification\x12\x0f\n\x07refused\x18\x01 \x01(\x08\x12.\n\rcommand_class\x18\x02 \x01(\x0e\x32\x17.grantd.v1.CommandClass\x12\x0e\n\x06opaque\x18\x03 \x01(\x08\x12\x0e\n\x06\x65gress\x18\x04 \x01(\x08\x12\x10\n\x08outlives\x18\x05 \x01(\x08\x12%\n\x05parts\x18\x06 \x03(\x0b\x32\x16.grantd.v1.CommandPart\x12\x0c\n\x04rule\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12!\n\x06\x61\x64vice\x18\t \x03(\x0b\x32\x11.grantd.v1.Advice\"S\n\x06StepUp\x12\x11\n\tperson_id\x18\x01 \x01(\t\x12\x14\n\x0csigned_at_us\x18\x02 \x01(\x03\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c*\xae\x01\n\x0c\x43ommandClass\x12\x1d\n\x19\x43OMMAND_CLASS_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43OMMAND_CLASS_READ\x10\x01\x12\x17\n\x13\x43OMMAND_CLASS_WRITE\x10\x02\x12\x19\n\x15\x43OMMAND_CLASS_EXECUTE\x10\x03\x12\x19\n\x15\x43OMMAND_CLASS_INSTALL\x10\x04\x12\x18\n\x14\x43OMMAND_CLASS_REBOOT\x10\x05*\x83\x01\n\x0c\x41utonomyTier\x12\x1d\n\x19\x41UTONOMY_TIER_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41UTONOMY_TIER_APPROVAL\x10\x01\x12\x19\n\x15\x41UTONOMY_TIER_TRUSTED\x10\x02\x12\x1d\n\x19\x41UTONOMY_TIER_CLOSED_LOOP\x10\x03*I\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x13\n\x0fVERDICT_APPROVE\x10\x01\x12\x10\n\x0cVERDICT_DENY\x10\x02:4\n\npermission\x12\x1e.google.protobuf.MethodOptions\x18\xb5\x87\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'grantd.v1.options_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_COMMANDCLASS']._serialized_start=529
-  _globals['_COMMANDCLASS']._serialized_end=703
-  _globals['_AUTONOMYTIER']._serialized_start=706
-  _globals['_AUTONOMYTIER']._serialized_end=837
-  _globals['_VERDICT']._serialized_start=839
-  _globals['_VERDICT']._serialized_end=912
+  _globals['_COMMANDCLASS']._serialized_start=710
+  _globals['_COMMANDCLASS']._serialized_end=884
+  _globals['_AUTONOMYTIER']._serialized_start=887
+  _globals['_AUTONOMYTIER']._serialized_end=1018
+  _globals['_VERDICT']._serialized_start=1020
+  _globals['_VERDICT']._serialized_end=1093
   _globals['_COMMANDPART']._serialized_start=73
-  _globals['_COMMANDPART']._serialized_end=238
-  _globals['_CLASSIFICATION']._serialized_start=241
-  _globals['_CLASSIFICATION']._serialized_end=441
-  _globals['_STEPUP']._serialized_start=443
-  _globals['_STEPUP']._serialized_end=526
+  _globals['_COMMANDPART']._serialized_end=256
+  _globals['_ADVICE']._serialized_start=258
+  _globals['_ADVICE']._serialized_end=384
+  _globals['_CLASSIFICATION']._serialized_start=387
+  _globals['_CLASSIFICATION']._serialized_end=622
+  _globals['_STEPUP']._serialized_start=624
+  _globals['_STEPUP']._serialized_end=707
 # @@protoc_insertion_point(module_scope)

@@ -123,6 +123,7 @@ class CommandPart(_message.Message):
     EGRESS_FIELD_NUMBER: _builtins.int
     RULE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    OUTLIVES_FIELD_NUMBER: _builtins.int
     start: _builtins.int
     """Byte offset of the first byte in the command."""
     end: _builtins.int
@@ -137,6 +138,8 @@ class CommandPart(_message.Message):
     """Stable id of the rule that decided."""
     reason: _builtins.str
     """Why, in plain words."""
+    outlives: _builtins.bool
+    """Work may go on after the session."""
     @_builtins.property
     def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The words after quoting was removed. At most 256 are listed."""
@@ -152,14 +155,59 @@ class CommandPart(_message.Message):
         egress: _builtins.bool = ...,
         rule: _builtins.str = ...,
         reason: _builtins.str = ...,
+        outlives: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "command_class", b"command_class", "egress", b"egress", "end", b"end", "opaque", b"opaque", "reason", b"reason", "rule", b"rule", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "command_class", b"command_class", "egress", b"egress", "end", b"end", "opaque", b"opaque", "outlives", b"outlives", "reason", b"reason", "rule", b"rule", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CommandPart: _TypeAlias = CommandPart  # noqa: Y015
+
+@_typing.final
+class Advice(_message.Message):
+    """One change of a command that gives it a lower class, or makes it understood. Computed: the command was changed so and
+    classified again.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    PUT_FIELD_NUMBER: _builtins.int
+    SAY_FIELD_NUMBER: _builtins.int
+    COMMAND_CLASS_FIELD_NUMBER: _builtins.int
+    OPAQUE_FIELD_NUMBER: _builtins.int
+    start: _builtins.int
+    """Byte offset of the first byte to replace."""
+    end: _builtins.int
+    """Byte offset after the last one; equal to `start` where something is only put in."""
+    put: _builtins.str
+    """What stands there instead; empty to drop it."""
+    say: _builtins.str
+    """The change in words. Holds pieces of the command: escape it before showing it."""
+    command_class: Global___CommandClass.ValueType
+    """Class of the whole command with this change."""
+    opaque: _builtins.bool
+    """Whether some part of it would still not be understood."""
+    def __init__(
+        self,
+        *,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+        put: _builtins.str = ...,
+        say: _builtins.str = ...,
+        command_class: Global___CommandClass.ValueType = ...,
+        opaque: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_class", b"command_class", "end", b"end", "opaque", b"opaque", "put", b"put", "say", b"say", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Advice: _TypeAlias = Advice  # noqa: Y015
 
 @_typing.final
 class Classification(_message.Message):
@@ -175,6 +223,7 @@ class Classification(_message.Message):
     PARTS_FIELD_NUMBER: _builtins.int
     RULE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
     refused: _builtins.bool
     """True: not a command that can be run at all (does not parse, control characters, too long)."""
     command_class: Global___CommandClass.ValueType
@@ -193,6 +242,10 @@ class Classification(_message.Message):
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___CommandPart]:
         """In order of appearance."""
 
+    @_builtins.property
+    def advice(self) -> _containers.RepeatedCompositeFieldContainer[Global___Advice]:
+        """What would lower the class, the smallest change first; at most 4. Only in answers of Classify and Preview."""
+
     def __init__(
         self,
         *,
@@ -204,10 +257,11 @@ class Classification(_message.Message):
         parts: _abc.Iterable[Global___CommandPart] | None = ...,
         rule: _builtins.str = ...,
         reason: _builtins.str = ...,
+        advice: _abc.Iterable[Global___Advice] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_class", b"command_class", "egress", b"egress", "opaque", b"opaque", "outlives", b"outlives", "parts", b"parts", "reason", b"reason", "refused", b"refused", "rule", b"rule"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "command_class", b"command_class", "egress", b"egress", "opaque", b"opaque", "outlives", b"outlives", "parts", b"parts", "reason", b"reason", "refused", b"refused", "rule", b"rule"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,9 +7,11 @@ from types import MappingProxyType
 
 from broker.core.action import Action, ActionState, StdinMode
 from broker.rpc.convert.scalars import class_value, moment
-from broker.service.propose import CommandInput, Forecast
+from broker.service.forecast import Forecast
+from broker.service.propose import CommandInput
 from grantd.v1 import action_pb2 as pb
 from grantd.v1 import options_pb2 as options
+from policy.advice import Advice
 from policy.engine import Deny, NeedsApproval, Permit
 from policy.shell import Part, Refused, Verdict
 
@@ -61,8 +63,8 @@ def action_out(action: Action) -> pb.Action:
     )
 
 
-def classification_out(verdict: Verdict) -> options.Classification:
-    """What the classifier saw."""
+def classification_out(verdict: Verdict, advice: tuple[Advice, ...] = ()) -> options.Classification:
+    """What the classifier saw, and what would lower the class."""
     if isinstance(verdict, Refused):
         return options.Classification(refused=True, rule=verdict.rule, reason=verdict.reason)
     return options.Classification(
@@ -71,12 +73,21 @@ def classification_out(verdict: Verdict) -> options.Classification:
         egress=verdict.egress,
         outlives=verdict.outlives,
         parts=[_part_out(part) for part in _listed(verdict.parts)],
+        advice=[_advice_out(piece) for piece in advice],
     )
 
 
 def preview_out(forecast: Forecast) -> pb.PreviewResponse:
     """A dry run."""
-    answer = pb.PreviewResponse(classification=classification_out(forecast.verdict), decision="deny")
+    answer = pb.PreviewResponse(
+        classification=classification_out(forecast.verdict, forecast.advice),
+        decision="deny",
+        approvers=forecast.approvers,
+        alternatives=[
+            pb.Alternative(what=other.what, decision=_DECISIONS[type(other.decision)])
+            for other in forecast.alternatives
+        ],
+    )
     decision = forecast.decision
     if decision is None:
         return answer
@@ -96,6 +107,17 @@ def _listed(parts: tuple[Part, ...]) -> list[Part]:
     return [parts[i] for i in sorted(weightiest)]
 
 
+def _advice_out(piece: Advice) -> options.Advice:
+    return options.Advice(
+        start=piece.span[0],
+        end=piece.span[1],
+        put=piece.put,
+        say=piece.say,
+        command_class=class_value(piece.command_class),
+        opaque=piece.opaque,
+    )
+
+
 def _part_out(part: Part) -> options.CommandPart:
     return options.CommandPart(
         start=part.span[0],
@@ -106,4 +128,5 @@ def _part_out(part: Part) -> options.CommandPart:
         egress=part.egress,
         rule=part.rule,
         reason=part.reason,
+        outlives=part.outlives,
     )

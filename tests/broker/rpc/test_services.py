@@ -129,6 +129,15 @@ async def test_classify_and_preview_run_nothing(house: House) -> None:
         preview = await stub.Preview(action_pb2.PreviewRequest(grant_id=grant, command=command))
         assert (preview.decision, preview.quorum) == ("needs_approval", 1)
         assert "admin" in preview.approver_roles
+        assert not preview.approvers, "an agent does not read the directory"
+        command = action_pb2.Command(line=b"ls > /tmp/x")
+        preview = await stub.Preview(action_pb2.PreviewRequest(grant_id=grant, command=command))
+        assert [(a.what, a.decision) for a in preview.alternatives] == [("drop `> /tmp/x`", "permit")]
+        (advice,) = preview.classification.advice
+        assert (advice.start, advice.end, advice.put, advice.say) == (2, 11, "", "drop `> /tmp/x`")
+        assert advice.command_class == options_pb2.COMMAND_CLASS_READ
+        (advice,) = (await stub.Classify(action_pb2.ClassifyRequest(line=b"ls | sh"))).classification.advice
+        assert (advice.say, advice.opaque) == ("without `sh`", False)
         many = (await stub.Classify(action_pb2.ClassifyRequest(line=b";".join([b"ls"] * 5000)))).classification
         assert len(many.parts) <= 256
     assert not house.targets.plans

@@ -38,7 +38,7 @@ async def test_a_tenants_own_programs_decide(house: House) -> None:
     assert (first.action.state, first.action.opaque) == (ActionState.AWAITING, True)
 
     await put(house, MYTOOL, owner)
-    told = await house.cases.propose.classify(agent.caller, b"mytool show")
+    told = (await house.cases.propose.explain(agent.caller, b"mytool show")).verdict
     assert isinstance(told, Classified)
     assert (told.command_class, told.opaque) == (CommandClass.READ, False)
     assert house.cases.propose.only_reads(agent.caller, b"mytool show")
