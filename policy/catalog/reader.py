@@ -81,6 +81,10 @@ SPECIAL_READERS = frozenset(
         "manager",
         "verbs",
         "history",
+        "psql",
+        "mysql",
+        "sqlite3",
+        "redis",
     ]
 )
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from policy.catalog.model import Program
+from policy.classes import CommandClass
 from policy.shell.effect import Effect, opaque
 from policy.shell.options import Call, read_call
-from policy.shell.rules import Scene, around, by_options, not_read, worse
+from policy.shell.rules import Scene, around, by_options, hinted, not_read, worse
 from policy.shell.words import Word, fixed, unknown
 
 Reader = Callable[[Program, Sequence[Word], Scene], Effect]
+_SPOKEN = re.compile(r"[A-Za-z][A-Za-z-]*")
 
 
 def read_and_weigh(program: Program, words: Sequence[Word], *, until_operand: bool) -> tuple[Call, Effect]:
@@ -33,3 +36,21 @@ def joined(words: Sequence[Word]) -> Word:
     span = (words[0].span[0], words[-1].span[1])
     text = " ".join(word.text for word in words)
     return fixed(text, span) if all(word.fixed for word in words) else unknown(text, span, head="", single=True)
+
+
+def in_language(effect: Effect, script: Word, judge: Callable[[str], CommandClass | None], *, rule: str) -> Effect:
+    """An effect joined with that of a text in a little language; what its lexer does not read is opaque.
+
+    Args:
+        effect: what the call does besides.
+        script: the text, as one word.
+        judge: its lexer, which answers None for what it does not read.
+        rule: the name of the rule, for people and for tests.
+    """
+    if not script.fixed:
+        return worse(effect, opaque(rule, "the text it runs is only known on the target"))
+    found = judge(script.text)
+    if found is None:
+        said = [fixed(word.lower(), script.span) for word in _SPOKEN.findall(script.text)]
+        return worse(effect, opaque(rule, f"{script.text!r} runs code, or is not read", floor=hinted(said)))
+    return effect.at_least(found, rule, f"{script.text!r} is a {found.word} text")

@@ -12,6 +12,7 @@ from dataclasses import replace
 from policy.catalog.model import Program, Takes
 from policy.classes import CommandClass
 from policy.shell.awk import awk_class
+from policy.shell.databases import CLIENTS
 from policy.shell.effect import Effect, opaque, plain
 from policy.shell.history import git_history
 from policy.shell.launchers import LAUNCHERS
@@ -184,6 +185,7 @@ def _elsewhere(operands: Sequence[Word]) -> bool:
 
 SPECIALS: Mapping[str, Reader] = {
     **LAUNCHERS,
+    **CLIENTS,
     "sed": _sed,
     "awk": _awk,
     "tar": _tar,
