@@ -122,6 +122,7 @@ _DOUBLE = frozenset({"[[", "]]", "=", "==", "!=", "!", "=~", "<", ">", "&&", "||
 _CASE_ENDS = frozenset({";;", ";&", ";;&"})
 _CODE = re.compile(rb"[$](?:[({\[])|`|[<>]\(")
 _BODY_CODE = re.compile(rb"[$][({\[]|`")
+_PERHAPS_CODE = re.compile(rb"[$<>]")
 _DELIMITER = re.compile(rb"""(?P<quote>["']?)(?P<word>[A-Za-z_]\w*)(?P=quote)""")
 
 
@@ -317,6 +318,8 @@ def _inside_substitution(node: Node | None) -> bool:
 
 def _unescaped_code(text: bytes, kind: str) -> bool:
     """Whether a plain piece of text holds what bash would expand; escaped pairs are not looked at."""
+    if not _PERHAPS_CODE.search(text):
+        return False
     bare = re.sub(rb"\\.", b"", text, flags=re.DOTALL)
     marks = (b"$(", b"${", b"$[") if kind != "word" else (b"$", b"<(", b">(")
     return any(mark in bare for mark in marks)

@@ -21,6 +21,8 @@ _ANSI_LETTERS = {
     "\\": "\\", "'": "'", '"': '"', "?": "?",
 }  # fmt: skip
 _LAST_ASCII = 0x7F
+_IN_QUOTES = re.compile(r'\\([\\"$`])')
+_PLAIN = re.compile(rb"[A-Za-z0-9_./:,=+@%-]+")
 _MARK = "\ufdd0"  # stands for what the target fills in; a noncharacter, so the byte gate lets none through
 
 
@@ -70,9 +72,12 @@ def with_placeholder(word: Word, placeholder: str) -> Word:
 
 def read_word(node: Node, data: bytes) -> Word:
     """Dequote a node of the tree."""
+    source = data[node.start_byte : node.end_byte]
+    if _PLAIN.fullmatch(source):  # most words: nothing in it is quoted or expands
+        return fixed(source.decode(), (node.start_byte, node.end_byte))
     pieces = _Pieces()
     _collect(node, data, pieces)
-    return pieces.word(data[node.start_byte : node.end_byte].decode(), (node.start_byte, node.end_byte))
+    return pieces.word(source.decode(), (node.start_byte, node.end_byte))
 
 
 @dataclass(slots=True)
@@ -141,6 +146,9 @@ def _collect(node: Node, data: bytes, pieces: _Pieces) -> None:
 
 
 def _unquoted(text: str, pieces: _Pieces) -> None:
+    if "\\" not in text:
+        pieces.literal(text, bare=text)
+        return
     index = 0
     while index < len(text):
         if text[index] == "\\" and index + 1 < len(text):
@@ -168,7 +176,7 @@ def _string(node: Node, data: bytes, pieces: _Pieces) -> None:
 
 
 def _in_quotes(text: str, pieces: _Pieces) -> None:
-    pieces.literal(re.sub(r'\\([\\"$`])', r"\1", text))
+    pieces.literal(_IN_QUOTES.sub(r"\1", text) if "\\" in text else text)
 
 
 def _ansi(text: str, pieces: _Pieces) -> None:
