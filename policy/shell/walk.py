@@ -16,14 +16,16 @@ from tree_sitter import Node
 from policy.catalog import Catalogue, Program
 from policy.classes import CommandClass
 from policy.shell import calls
+from policy.shell.assignments import Assignments
+from policy.shell.conditions import Conditions
 from policy.shell.effect import Effect, opaque, plain
-from policy.shell.expansions import ARITHMETIC, Expansions
+from policy.shell.expansions import Expansions
 from policy.shell.gate import GateError
-from policy.shell.names import PASSED_TO_PROGRAMS, PLAIN_NAME, settable
+from policy.shell.names import settable
 from policy.shell.parts import Parts, span_of, total
 from policy.shell.scripts import read_script
 from policy.shell.tree import Tree
-from policy.shell.values import Values, is_number
+from policy.shell.values import Values
 from policy.shell.words import Word, fixed
 
 MAX_WRAPPERS = 8
@@ -49,7 +51,6 @@ _CONTAINERS = frozenset(
 _REDIRECTS = frozenset({"file_redirect", "herestring_redirect", "heredoc_redirect"})
 _STREAMS = frozenset({"/dev/null", "/dev/stdout", "/dev/stderr", "/dev/tty"})
 _NUMBER = re.compile(r"-?\d+")
-_COMPARES = frozenset({"-eq", "-ne", "-lt", "-le", "-gt", "-ge"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,6 +64,8 @@ class Walk:
     depth: int
     wrapped: int = 0
     expansions: Expansions = field(init=False)
+    conditions: Conditions = field(init=False)
+    assignments: Assignments = field(init=False)
 
     def __post_init__(self) -> None:
         self.expansions = Expansions(
@@ -72,6 +75,9 @@ class Walk:
             run=self._container,
             statements=frozenset(_STATEMENTS),
         )
+        data, parts, expansions = self.tree.data, self.parts, self.expansions
+        self.conditions = Conditions(data=data, parts=parts, expansions=expansions)
+        self.assignments = Assignments(data=data, parts=parts, values=self.values, expansions=expansions)
 
     def run(self) -> None:
         """Walk the whole tree; parts are kept in the order they are met."""
@@ -118,7 +124,7 @@ class Walk:
         words += lost
         reads = bool(words) and words[0].fixed and words[0].text == "read"
         for child in passed:
-            self._passed(child, also="IFS" if reads else "")
+            self.assignments.passed(child, also="IFS" if reads else "")
         if words:
             self.run_words(words)
 
@@ -152,7 +158,7 @@ class Walk:
                 values.append(self.expansions.word(child))
         numbers = all(value.fixed and _NUMBER.fullmatch(value.text) for value in values)
         self.values.sets(name, number=numbers and bool(values))
-        self._named(node, name)
+        self.assignments.named(node, name)
 
     def c_for(self, node: Node) -> None:
         for child in node.children:
@@ -178,111 +184,8 @@ class Walk:
         else:
             self.values.defines(text)
 
-    def test(self, node: Node) -> None:
-        double = node.children[0].type == "[["
-        self.parts.keep(span_of(node), ("[[" if double else "[",), plain(CommandClass.READ, "test", "only tests"))
-        for child in node.children:
-            if child.is_named:
-                self._condition(child, double=double)
-
-    def _condition(self, node: Node, *, double: bool) -> None:
-        operators = {self._text(child) for child in node.children if child.type == "test_operator"}
-        if node.type in ARITHMETIC:
-            for child in node.children:
-                if double and operators & _COMPARES and child.is_named and child.type != "test_operator":
-                    self.expansions.evaluated(
-                        child, "test.number", "a number comparison evaluates its operands as code"
-                    )
-                elif operators & {"-v", "-R"} and child.type != "test_operator":
-                    self._plain_name(child)
-                elif child.is_named:
-                    self._condition(child, double=double)
-            return
-        word = self.expansions.word(node)
-        if word.splits and not double:
-            self.expansions.evaluated(node, "test.split", "an unquoted value can become other tests; quote it")
-
-    def _plain_name(self, node: Node) -> None:
-        word = self.expansions.word(node)
-        if not (word.fixed and PLAIN_NAME.fullmatch(word.text)):
-            self.parts.keep(span_of(node), (word.text,), opaque("test.name", "-v evaluates what is in its operand"))
-
-    # -- variables
-
-    def assignment(self, node: Node) -> None:
-        """`NAME=value` on its own: it stays in this shell unless the name is one that programs see."""
-        name, value = self._assigned(node)
-        text = self._text(node)
-        if settable(name):
-            effect = plain(CommandClass.READ, "variable", "sets a variable of this shell")
-        else:
-            effect = opaque("variable.name", f"{name} can change what programs do")
-        self.parts.keep(span_of(node), (text,), effect)
-        if value is not None:
-            self.values.sets(name, number=is_number(value, self._text(value)))
-
-    def _passed(self, node: Node, *, also: str = "") -> None:
-        """`NAME=value command`: the program sees it. `read` alone takes an IFS of its own."""
-        name, _ = self._assigned(node)
-        if name != also and not PASSED_TO_PROGRAMS.fullmatch(name):
-            self.parts.keep(
-                span_of(node), (self._text(node),), opaque("variable.passed", f"{name} can change what programs do")
-            )
-
-    def _assigned(self, node: Node) -> tuple[str, Node | None]:
-        name = ""
-        value: Node | None = None
-        for child in node.children:
-            if child.type == "variable_name" and not name:
-                name = self._text(child)
-            elif child.type == "subscript":
-                name = self._text(child.children[0])
-                self.values.sets(name, number=False)
-                self.expansions.subscript(child)
-            elif child.type == "array":
-                value = child
-                for item in child.children:
-                    if item.is_named:
-                        self.statement(item) if item.type == "variable_assignment" else self.expansions.word(item)
-            elif child.is_named:
-                value = child
-                self.expansions.word(child)
-        return name, value
-
-    def declaration(self, node: Node) -> None:
-        keyword = self._text(node.children[0])
-        allowed = {"-r", "-g", "-a", "--"} if keyword != "export" else {"--"}
-        for child in node.children[1:]:
-            if child.type == "variable_assignment":
-                (self._passed if keyword == "export" else self.assignment)(child)
-                if keyword == "export":
-                    self.values.sets(self._text(child.children[0]), number=False)
-            elif child.type == "variable_name":
-                self._declared(child, keyword)
-            elif child.is_named and self._text(child) not in allowed:
-                self.expansions.word(child)
-                self.parts.keep(
-                    span_of(child),
-                    (keyword, self._text(child)),
-                    opaque("declare.option", f"{keyword} with a word that is not known"),
-                )
-        self.parts.keep(
-            span_of(node), (keyword,), plain(CommandClass.READ, "declare", "declares variables of this shell")
-        )
-
-    def _declared(self, node: Node, keyword: str) -> None:
-        name = self._text(node)
-        if keyword == "export" and not PASSED_TO_PROGRAMS.fullmatch(name):
-            self.parts.keep(
-                span_of(node), (keyword, name), opaque("variable.passed", f"{name} can change what programs do")
-            )
-
     def unset(self, node: Node) -> None:
         self.run_words([self.expansions.word(child) for child in node.children])
-
-    def _named(self, node: Node, name: str) -> None:
-        if not settable(name):
-            self.parts.keep(span_of(node), (name,), opaque("variable.name", f"{name} can change what programs do"))
 
     # -- redirects
 
@@ -399,8 +302,8 @@ _STATEMENTS: Mapping[str, Callable[[Walk, Node], None]] = {
     "for_statement": Walk.loop,
     "c_style_for_statement": Walk.c_for,
     "function_definition": Walk.function,
-    "test_command": Walk.test,
-    "variable_assignment": Walk.assignment,
-    "declaration_command": Walk.declaration,
+    "test_command": lambda walk, node: walk.conditions.test(node),
+    "variable_assignment": lambda walk, node: walk.assignments.alone(node),
+    "declaration_command": lambda walk, node: walk.assignments.declaration(node),
     "unset_command": Walk.unset,
 }

@@ -1,0 +1,101 @@
+"""Variables: what setting one does to this shell, and to the programs that see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tree_sitter import Node
+
+from policy.classes import CommandClass
+from policy.shell.effect import opaque, plain
+from policy.shell.expansions import Expansions
+from policy.shell.names import PASSED_TO_PROGRAMS, settable
+from policy.shell.parts import Parts, span_of
+from policy.shell.values import Values, is_number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignments:
+    """The assignments and declarations of one script."""
+
+    data: bytes
+    parts: Parts
+    values: Values
+    expansions: Expansions
+
+    def alone(self, node: Node) -> None:
+        """`NAME=value` on its own: it stays in this shell unless the name is one that programs see."""
+        name, value = self._assigned(node)
+        text = self._text(node)
+        if settable(name):
+            effect = plain(CommandClass.READ, "variable", "sets a variable of this shell")
+        else:
+            effect = opaque("variable.name", f"{name} can change what programs do")
+        self.parts.keep(span_of(node), (text,), effect)
+        if value is not None:
+            self.values.sets(name, number=is_number(value, self._text(value)))
+
+    def passed(self, node: Node, *, also: str = "") -> None:
+        """`NAME=value command`: the program sees it. `read` alone takes an IFS of its own."""
+        name, _ = self._assigned(node)
+        if name != also and not PASSED_TO_PROGRAMS.fullmatch(name):
+            self.parts.keep(
+                span_of(node), (self._text(node),), opaque("variable.passed", f"{name} can change what programs do")
+            )
+
+    def _assigned(self, node: Node) -> tuple[str, Node | None]:
+        name = ""
+        value: Node | None = None
+        for child in node.children:
+            if child.type == "variable_name" and not name:
+                name = self._text(child)
+            elif child.type == "subscript":
+                name = self._text(child.children[0])
+                self.values.sets(name, number=False)
+                self.expansions.subscript(child)
+            elif child.type == "array":
+                value = child
+                for item in child.children:
+                    if item.is_named:
+                        self.alone(item) if item.type == "variable_assignment" else self.expansions.word(item)
+            elif child.is_named:
+                value = child
+                self.expansions.word(child)
+        return name, value
+
+    def declaration(self, node: Node) -> None:
+        """`declare`, `local`, `readonly`, `typeset`, `export`."""
+        keyword = self._text(node.children[0])
+        allowed = {"-r", "-g", "-a", "--"} if keyword != "export" else {"--"}
+        for child in node.children[1:]:
+            if child.type == "variable_assignment":
+                (self.passed if keyword == "export" else self.alone)(child)
+                if keyword == "export":
+                    self.values.sets(self._text(child.children[0]), number=False)
+            elif child.type == "variable_name":
+                self._declared(child, keyword)
+            elif child.is_named and self._text(child) not in allowed:
+                self.expansions.word(child)
+                self.parts.keep(
+                    span_of(child),
+                    (keyword, self._text(child)),
+                    opaque("declare.option", f"{keyword} with a word that is not known"),
+                )
+        self.parts.keep(
+            span_of(node), (keyword,), plain(CommandClass.READ, "declare", "declares variables of this shell")
+        )
+
+    def _declared(self, node: Node, keyword: str) -> None:
+        name = self._text(node)
+        if keyword == "export" and not PASSED_TO_PROGRAMS.fullmatch(name):
+            self.parts.keep(
+                span_of(node), (keyword, name), opaque("variable.passed", f"{name} can change what programs do")
+            )
+
+    def named(self, node: Node, name: str) -> None:
+        """A name that something other than an assignment sets: a loop."""
+        if not settable(name):
+            self.parts.keep(span_of(node), (name,), opaque("variable.name", f"{name} can change what programs do"))
+
+    def _text(self, node: Node) -> str:
+        return self.data[node.start_byte : node.end_byte].decode()
