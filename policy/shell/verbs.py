@@ -34,14 +34,15 @@ _MANAGER_WORD = re.compile(r"[A-Za-z0-9@][A-Za-z0-9@._/+:*-]*|-v|-a|--all|--json
 def by_manager_verb(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
     """Package managers that are known by their verbs alone."""
     del scene
-    alone = len(words) == len((program.name, "VERB"))
+    name = words[0].text.rpartition("/")[2]  # an entry of many names: the rule says which one it was
+    alone = len(words) == len((name, "VERB"))
     reads = _MANAGER_READS | ({"version", "--version", "help"} if alone else frozenset())
     shows = len(words) > 1 and words[1].fixed and words[1].text in reads
     if shows and all(word.fixed and _MANAGER_WORD.fullmatch(word.text) for word in words[2:]):
-        return plain(CommandClass.READ, f"{program.name} {words[1].text}", "lists packages")
+        return plain(CommandClass.READ, f"{name} {words[1].text}", "lists packages")
     if any(word.text in _MANAGER_RUNS for word in words[1:3]):
-        return opaque(f"{program.name} runs", f"{words[0].text} runs a program or a shell", floor=hinted(words[1:]))
-    return plain(program.base, program.name, f"{words[0].text} changes what is installed")
+        return opaque(f"{name} runs", f"{name} runs a program or a shell", floor=hinted(words[1:]))
+    return plain(program.base, name, f"{name} changes what is installed")
 
 
 _VERBS: Mapping[CommandClass, frozenset[str]] = {

@@ -57,7 +57,7 @@ NOT_UNDERSTOOD = {
     "export PATH": "variable.passed",
     "for PATH in a; do ls; done": "variable.name",
     "cat <<E | sh\na\nE": "sh.file",
-    "flatpak run x": "brew runs",
+    "flatpak run x": "flatpak run",
     "[ $( ls ) ]": "test.split",
     "echo $((a[0]))": "arithmetic",
 }
