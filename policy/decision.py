@@ -35,6 +35,17 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """What a requester says about a request. Nobody has checked it, and policies name it so."""
+
+    ticket: str
+    """"" if none."""
+    reason: bool
+    """Whether one was given."""
+    evidence: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccessQuery:
     """May this access be asked for, and may it be granted without a person?"""
 
@@ -44,6 +55,7 @@ class AccessQuery:
     ceiling: CommandClass
     flags: frozenset[str]
     ttl: timedelta
+    claimed: Claims
     now: datetime
 
 
@@ -57,6 +69,7 @@ class ActionQuery:
     command_class: CommandClass
     opaque: bool
     egress: bool
+    outlives: bool
     ceiling: CommandClass
     verified: bool
     flags: frozenset[str]
@@ -65,12 +78,18 @@ class ActionQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApproveQuery:
-    """May `principal` decide what `requester` asks for? `command_class` is None for an access request."""
+    """May `principal`, who signed already, decide what `requester` asks for?"""
 
     principal: Principal
     requester: Principal
     target: Resource
-    command_class: CommandClass | None
+    subject: Literal["access", "action"]
+    level: CommandClass
+    """Class of the command; of an access request, its ceiling."""
+    security_key: bool
+    """A FIDO2 key signed, and says that its holder was present."""
+    user_verified: bool
+    """It also says that it asked for a PIN or a fingerprint."""
     now: datetime
 
 

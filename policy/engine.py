@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from importlib import resources
@@ -23,6 +24,7 @@ from policy.decision import (
     AccessQuery,
     ActionQuery,
     ApproveQuery,
+    Claims,
     Decision,
     Deny,
     NeedsApproval,
@@ -39,6 +41,7 @@ __all__ = [
     "AccessQuery",
     "ActionQuery",
     "ApproveQuery",
+    "Claims",
     "Decision",
     "Deny",
     "NeedsApproval",
@@ -110,7 +113,8 @@ class PolicySet:
             "ceiling": int(query.ceiling),
             "flags": sorted(query.flags),
             "ttl": _duration(query.ttl),
-            "now": _datetime(query.now),
+            "claimed": asdict(query.claimed),
+            **_clock(query.now),
         }
         return self._with_or_without(query.principal, query.target, "request", context, person_needed=False)
 
@@ -123,10 +127,11 @@ class PolicySet:
             "level": int(level),
             "opaque": query.opaque,
             "egress": query.egress,
+            "outlives": query.outlives,
             "ceiling": int(query.ceiling),
             "verified": query.verified,
             "flags": sorted(query.flags),
-            "now": _datetime(query.now),
+            **_clock(query.now),
         }
         return self._with_or_without(query.principal, query.target, "run", context, person_needed=query.opaque)
 
@@ -134,15 +139,18 @@ class PolicySet:
         approver, requester = query.principal, query.requester
         if not approver.tenant == requester.tenant == query.target.tenant:
             return Deny(reasons=("tenant.isolation",))
-        if approver.kind != "person" or approver.id in (requester.id, requester.owner):
+        if _is_their_own(approver, requester):
             return Deny(reasons=("approve.not_oneself",))
         context = {
             "requester": requester.id,
             "requester_kind": requester.kind,
             "requester_tenant": requester.tenant,
             "requester_owner": requester.owner,
-            "level": int(query.command_class or 0),
-            "now": _datetime(query.now),
+            "subject": query.subject,
+            "level": int(query.level),
+            "security_key": query.security_key,
+            "user_verified": query.user_verified,
+            **_clock(query.now),
         }
         (answer,) = self._ask(approver, query.target, ("approve",), context)
         return Permit(reasons=answer.reasons) if answer.allowed else _denied(answer)
@@ -199,6 +207,11 @@ class PolicySet:
         )
 
 
+def _is_their_own(approver: Principal, requester: Principal) -> bool:
+    """Whether who decides is also who asked, in person or as the owner of the agent; an agent decides nothing."""
+    return approver.kind != "person" or approver.id in (requester.id, requester.owner)
+
+
 def _denied(*answers: Answer) -> Deny:
     errors = tuple(f"policy error: {answer.error}" for answer in answers if answer.error)
     forbids = tuple(reason for answer in answers[:1] if not answer.allowed for reason in answer.reasons)
@@ -234,6 +247,9 @@ def _duration(ttl: timedelta) -> dict[str, dict[str, str]]:
     return {"__extn": {"fn": "duration", "arg": f"{ttl // timedelta(milliseconds=1)}ms"}}
 
 
-def _datetime(now: datetime) -> dict[str, dict[str, str]]:
-    text = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {"__extn": {"fn": "datetime", "arg": text}}
+def _clock(now: datetime) -> dict[str, object]:
+    utc = now.astimezone(UTC)
+    return {
+        "now": {"__extn": {"fn": "datetime", "arg": utc.strftime("%Y-%m-%dT%H:%M:%SZ")}},
+        "weekday": utc.isoweekday(),
+    }

@@ -24,11 +24,14 @@ CLOSED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "principal.role": ("owner", "admin", "manager", "viewer"),
         "resource.tier": ("approval", "trusted", "closed_loop"),
         "context.requester_kind": ("agent", "person"),
+        "context.subject": ("access", "action"),
         "context.flags": ("shell", "raw_shell", "sftp", "forward", "stream_stdin"),
     }
 )
 """Texts that only ever hold one of these words."""
-LEVELS: Final[Mapping[str, range]] = MappingProxyType({"context.level": range(1, 6), "context.ceiling": range(1, 6)})
+LEVELS: Final[Mapping[str, range]] = MappingProxyType(
+    {"context.level": range(1, 6), "context.ceiling": range(1, 6), "context.weekday": range(1, 8)}
+)
 """Numbers that only ever lie in these spans."""
 _COMMENT = re.compile(r"//[^\n]*")
 _ENTITY = re.compile(r"\bentity\s+(\w+)\s*(?:=\s*(\{[^}]*\}))?")

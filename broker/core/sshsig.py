@@ -56,6 +56,31 @@ class Signature:
     """The inner signature blob: kind, then what the kind says."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presence:
+    """What a verified signature says of the moment it was made. The key line vouches that it is a security key."""
+
+    security_key: bool
+    """Made by a FIDO2 key whose holder was present."""
+    user_verified: bool
+    """The key asked for a PIN or a fingerprint."""
+
+
+def presence(signature: bytes) -> Presence:
+    """How the holder took part; of a signature that `verify` let through. Raises BadSignature for no signature."""
+    parts = parse(signature)
+    if parts.key.kind is not KeyKind.SK_ED25519:
+        return Presence(security_key=False, user_verified=False)
+    try:
+        reader = Reader(parts.made)
+        reader.string()
+        reader.string()
+        flags = reader.u8()
+    except WireError as error:
+        raise BadSignature from error
+    return Presence(security_key=bool(flags & _USER_PRESENT), user_verified=bool(flags & _USER_VERIFIED))
+
+
 def from_armour(text: str) -> bytes:
     """The binary signature between the armour lines. Raises BadSignature."""
     lines = text.removesuffix("\n").split("\n")

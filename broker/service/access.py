@@ -31,7 +31,7 @@ from broker.core.roles import Permission, Role, holds
 from broker.service import lookup, story
 from broker.service.ending import Ending
 from broker.service.paging import Page, eyes, seen_page
-from broker.service.policies import ask_access, owner_or_self
+from broker.service.policies import ask_access, claims, owner_or_self
 from broker.service.ports import Tx
 from broker.service.wake import PENDING, heard
 from broker.service.world import World
@@ -197,7 +197,7 @@ class _Drafting:
         policies = self._world.policies.in_force(tx)
         decision = ask_access(
             policies, tx, identity, target, login=wish.login, ceiling=wish.ceiling, flags=wish.flags,
-            ttl=wish.ttl, now=self._now,
+            ttl=wish.ttl, claimed=claims(ticket=wish.ticket, reason=wish.reason, evidence=wish.evidence), now=self._now,
         )  # fmt: skip
         self.strangers = identity.role is Role.AGENT and not (identity.teams & target.teams)
         request = self._draft(identity, target, decision, policies.version)

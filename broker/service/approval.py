@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from broker.core import action as actions
 from broker.core import ids
@@ -17,7 +18,7 @@ from broker.core.identity import Caller, Identity, IdentityStatus, Target
 from broker.core.ids import ActionId, ApprovalId, RequestId, TenantId
 from broker.core.records import APPROVAL_NAMESPACE, denial_record
 from broker.core.request import AccessRequest, RequestEvent, RequestState, checked_text
-from broker.core.sshsig import verify
+from broker.core.sshsig import presence, verify
 from broker.service import lookup, story
 from broker.service.access import approve as approve_access
 from broker.service.policies import ask_action, ask_approve
@@ -199,8 +200,10 @@ class _Decision:
         if requester is None or requester.status is not IdentityStatus.ACTIVE:
             raise conflict("requester_suspended", "whoever asked is suspended", "nothing: it will be taken back")
         wanted = subject.command_class if isinstance(subject, Action) else subject.ceiling
+        kind: Literal["access", "action"] = "action" if isinstance(subject, Action) else "access"
         policies = self.world.policies.in_force(tx)
-        answer = ask_approve(policies, tx, person, requester, target, command_class=wanted, now=self.now)
+        answer = ask_approve(policies, tx, person, requester, target, subject=kind, level=wanted,
+                             presence=presence(self.vote.signature), now=self.now)  # fmt: skip
         if person.role not in subject.approver_roles or not isinstance(answer, Permit):
             raise forbidden("may_not_decide", "your role does not decide this", f"ask one of: {_roles(subject)}")
 

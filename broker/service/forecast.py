@@ -15,7 +15,7 @@ from broker.core.identity import Caller, Identity, IdentityStatus, Target
 from broker.core.ids import GrantId
 from broker.core.roles import Permission, holds
 from broker.service import lookup
-from broker.service.policies import ask_action, ask_approve
+from broker.service.policies import ask_action, ask_approve, possible_presence
 from broker.service.ports import Tx
 from broker.service.sight import classify
 from policy.advice import Advice, advise
@@ -89,8 +89,9 @@ class Outlook:
             if person.status is not IdentityStatus.ACTIVE or person.role not in decision.roles:
                 continue
             answer = ask_approve(
-                self.policies, tx, person, requester, target, command_class=self.seen.command_class, now=self.now
-            )
+                self.policies, tx, person, requester, target, subject="action", level=self.seen.command_class,
+                presence=possible_presence(person), now=self.now,
+            )  # fmt: skip
             if person.approval_keys and isinstance(answer, Permit):
                 yield person.name
 

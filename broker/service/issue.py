@@ -18,7 +18,7 @@ from broker.core.ids import CredentialId, GrantId
 from broker.core.sshwire import KeyKind, WireError, parse_blob
 from broker.service import lookup, story
 from broker.service.ending import Ending
-from broker.service.policies import ask_access
+from broker.service.policies import ask_access, claims_of
 from broker.service.ports import Credential, Proof, TokenClaims, Tx
 from broker.service.world import World
 from policy.engine import Deny
@@ -129,7 +129,8 @@ class IssueService:
             target = lookup.target_of(tx, before)
             answer = ask_access(
                 self._world.policies.in_force(tx), tx, identity, target, login=before.login, ceiling=before.ceiling,
-                flags=before.flags, ttl=before.ttl, now=instant.wall,
+                flags=before.flags, ttl=before.ttl, claimed=claims_of(tx, before),
+                now=instant.wall,
             )  # fmt: skip
             if isinstance(answer, Deny):
                 raise forbidden("policy_denied", f"policy no longer allows this: {', '.join(answer.reasons)}")

@@ -8,18 +8,21 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from broker.core.grant import Grant
 from broker.core.identity import Identity, IdentityKind, Target
 from broker.core.ids import IdentityId, TenantId
 from broker.core.roles import Role
+from broker.core.sshsig import Presence
+from broker.core.sshwire import KeyKind, parse_line
 from broker.service.ports import PolicyVersion, Tx
 from policy.classes import CommandClass, Tier, stricter
 from policy.engine import (
     AccessQuery,
     ActionQuery,
     ApproveQuery,
+    Claims,
     Decision,
     Principal,
     Resource,
@@ -106,13 +109,13 @@ def team_names(tx: Tx, ids: frozenset[str]) -> frozenset[str]:
 
 def ask_access(
     policies: Ruleset, tx: Tx, identity: Identity, target: Target, *, login: str, ceiling: CommandClass,
-    flags: frozenset[str], ttl: timedelta, now: datetime,
+    flags: frozenset[str], ttl: timedelta, claimed: Claims, now: datetime,
 ) -> Decision:  # fmt: skip
     """May this access request be made, and granted unattended?"""
     return policies.decide(
         AccessQuery(
             principal=principal(tx, identity), target=resource(tx, target), login=login, ceiling=ceiling, flags=flags,
-            ttl=ttl, now=now,
+            ttl=ttl, claimed=claimed, now=now,
         )
     )  # fmt: skip
 
@@ -127,22 +130,42 @@ def ask_action(
             principal=principal(tx, identity),
             target=resource(tx, target, tier=stricter(target.tier, grant.tier)),
             login=grant.login, command_class=seen.command_class, opaque=seen.opaque, egress=seen.egress,
-            ceiling=grant.ceiling, verified=verified, flags=grant.flags, now=now,
+            outlives=seen.outlives, ceiling=grant.ceiling, verified=verified, flags=grant.flags, now=now,
         )
     )  # fmt: skip
 
 
 def ask_approve(
     policies: Ruleset, tx: Tx, approver: Identity, requester: Identity, target: Target, *,
-    command_class: CommandClass | None, now: datetime,
+    subject: Literal["access", "action"], level: CommandClass, presence: Presence, now: datetime,
 ) -> Decision:  # fmt: skip
     """May this person decide this?"""
     return policies.decide(
         ApproveQuery(
             principal=principal(tx, approver), requester=principal(tx, requester), target=resource(tx, target),
-            command_class=command_class, now=now,
+            subject=subject, level=level, security_key=presence.security_key, user_verified=presence.user_verified,
+            now=now,
         )
     )  # fmt: skip
+
+
+def possible_presence(person: Identity) -> Presence:
+    """The most that a signature of this person could say, by the keys they have."""
+    has_token = any(parse_line(line).kind is KeyKind.SK_ED25519 for line in person.approval_keys)
+    return Presence(security_key=has_token, user_verified=has_token)
+
+
+def claims(*, ticket: str, reason: str, evidence: str) -> Claims:
+    """What a requester wrote, as policy sees it: blanks are nothing."""
+    return Claims(ticket=ticket.strip(), reason=bool(reason.strip()), evidence=bool(evidence.strip()))
+
+
+def claims_of(tx: Tx, grant: Grant) -> Claims:
+    """What the request behind a grant claimed; nothing where it is gone."""
+    request = tx.requests.get(grant.request_id)
+    if request is None:
+        return claims(ticket="", reason="", evidence="")
+    return claims(ticket=request.ticket, reason=request.reason, evidence=request.evidence)
 
 
 def owner_or_self(identity: Identity) -> IdentityId:

@@ -27,7 +27,7 @@ from broker.service.ports import Proof, RecordingKey, Session, SessionState, Tx
 from broker.service.sight import classify
 from broker.service.world import World
 from policy.classes import stricter
-from policy.engine import Deny, Permit
+from policy.engine import Deny, NeedsApproval, Permit
 from policy.shell import Refused
 from recorder.grec import SALT_SIZE
 from recorder.track import PartCheckpoint, RecordingMeta, opening
@@ -125,19 +125,23 @@ class Start:
             raise forbidden("policy_denied", f"policy no longer allows this: {', '.join(answer.reasons)}")
         # (5) enough distinct people said yes, over exactly this digest, a short while ago, and still may
         if not isinstance(answer, Permit):
-            _people_still_say_yes(tx, action, now=now)
+            _people_still_say_yes(tx, action, answer, now=now)
         # (6) once
         if not tx.approvals.spend(Subject.ACTION, action.id) and not isinstance(answer, Permit):
             raise conflict("approval_used", "this approval was used already", "propose it again")
         return grant, target
 
 
-def _people_still_say_yes(tx: Tx, action: Action, *, now: datetime) -> None:
+def _people_still_say_yes(tx: Tx, action: Action, asked: NeedsApproval, *, now: datetime) -> None:
+    """Enough for what was asked when it was proposed, and for what is asked now: the hour alone may ask for more."""
     approvals = tx.approvals.of(Subject.ACTION, action.id)
     must_be_fresh(approvals, digest=action.digest(), now=now)
-    valid = [a for a in approvals if a.verdict is Verdict.APPROVE and still_decides(tx, a, action.approver_roles)]
-    if not is_enough(valid, quorum=action.quorum):
-        raise forbidden("approval_void", "an approver lost the role since", "propose it again")
+    roles = action.approver_roles & asked.roles
+    valid = [a for a in approvals if a.verdict is Verdict.APPROVE and still_decides(tx, a, roles)]
+    if not is_enough(valid, quorum=max(action.quorum, asked.quorum)):
+        raise forbidden(
+            "approval_void", "an approver lost the role since, or more have to agree now", "propose it again"
+        )
 
 
 def still_decides(tx: Tx, approval: Approval, roles: frozenset[str]) -> bool:

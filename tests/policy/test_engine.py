@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from policy.engine import (
     AccessQuery,
     ActionQuery,
     ApproveQuery,
+    Claims,
     Decision,
     Deny,
     NeedsApproval,
@@ -54,6 +56,7 @@ def _action(
         command_class=command_class,
         opaque=opaque,
         egress=False,
+        outlives=False,
         ceiling=ceiling,
         verified=verified,
         flags=frozenset(),
@@ -65,12 +68,28 @@ def _access(
     ttl: timedelta = timedelta(hours=1), flags: frozenset[str] = frozenset(), principal: Principal = AGENT
 ) -> AccessQuery:
     return AccessQuery(
-        principal=principal, target=TARGET, login="deploy", ceiling=EXECUTE, flags=flags, ttl=ttl, now=NOW
+        principal=principal,
+        target=TARGET,
+        login="deploy",
+        ceiling=EXECUTE,
+        flags=flags,
+        ttl=ttl,
+        claimed=Claims(ticket="", reason=True, evidence=False),
+        now=NOW,
     )
 
 
 def _approve(approver: Principal, requester: Principal = AGENT, target: Resource = TARGET) -> ApproveQuery:
-    return ApproveQuery(principal=approver, requester=requester, target=target, command_class=WRITE, now=NOW)
+    return ApproveQuery(
+        principal=approver,
+        requester=requester,
+        target=target,
+        subject="action",
+        level=WRITE,
+        security_key=False,
+        user_verified=False,
+        now=NOW,
+    )
 
 
 def _load(text: str) -> PolicySet:
@@ -130,6 +149,7 @@ def test_the_ceiling_holds_in_cedar_too(cls: CommandClass, tier: Tier, *, opaque
     """I-04: the shipped policy itself forbids what exceeds the ceiling, so either layer alone would do."""
     query = _action(cls, tier=tier, opaque=opaque, ceiling=READ)
     context = {"login": "l", "level": int(cls), "opaque": opaque, "egress": False, "ceiling": 1, "verified": True}
+    context |= {"outlives": False, "weekday": 7}
     answers = SHIPPED._ask(  # noqa: SLF001 - the layer below the one that decides
         query.principal, query.target, ("run", "run_unattended"), context | {"flags": [], "now": _now()}
     )
@@ -215,6 +235,7 @@ def test_equal_team_names_of_two_tenants_are_two_teams() -> None:
     """I-40: in Cedar as well: the shipped policy alone denies a stranger whose team has the same name."""
     stranger = replace(AGENT, tenant="t2")
     context = {"login": "l", "level": 1, "opaque": False, "egress": False, "ceiling": 5, "verified": False}
+    context |= {"outlives": False, "weekday": 7}
     answers = SHIPPED._ask(stranger, TARGET, ("run", "run_unattended"), context | {"flags": [], "now": _now()})  # noqa: SLF001
     assert [answer.reasons for answer in answers] == [("tenant.isolation",)] * 2
 
@@ -237,7 +258,11 @@ def test_cedar_refuses_the_own_request_too(*, owner: bool) -> None:
         "requester_kind": "agent" if owner else "person",
         "requester_tenant": "t1",
         "requester_owner": APPROVER.id if owner else "",
+        "subject": "action",
         "level": 2,
+        "security_key": False,
+        "user_verified": False,
+        "weekday": 7,
         "now": _now(),
     }
     (answer,) = SHIPPED._ask(APPROVER, TARGET, ("approve",), context)  # noqa: SLF001
@@ -261,11 +286,35 @@ def test_who_may_approve(role: str, teams: set[str], *, allowed: bool) -> None:
     assert isinstance(decision, Permit) == allowed
 
 
-def test_an_access_request_has_no_class_to_approve() -> None:
-    """The approval of an access request is decided at level 0."""
-    policies = _load('@id("a") permit (principal, action == Action::"approve", resource) when { context.level == 0 };')
-    assert isinstance(policies.decide(replace(_approve(APPROVER), command_class=None)), Permit)
-    assert isinstance(policies.decide(_approve(APPROVER)), Deny)
+@pytest.mark.parametrize(
+    ("condition", "holds", "fails"),
+    [
+        ('context.subject == "access" && context.level <= 2', {"subject": "access"}, {}),
+        ("context.security_key", {"security_key": True}, {}),
+        ("context.user_verified", {"user_verified": True}, {"security_key": True}),
+        ("context.weekday == 7", {}, {"now": NOW + timedelta(days=1)}),
+    ],
+)
+def test_what_an_approval_is_asked_with(condition: str, holds: dict[str, Any], fails: dict[str, Any]) -> None:
+    """I-12: what is decided, and how the approver signed, reach policies."""
+    policies = _load(f'@id("a") permit (principal, action == Action::"approve", resource) when {{ {condition} }};')
+    assert isinstance(policies.decide(replace(_approve(APPROVER), **holds)), Permit)
+    assert isinstance(policies.decide(replace(_approve(APPROVER), **fails)), Deny)
+
+
+@pytest.mark.parametrize(
+    ("condition", "claimed"),
+    [
+        ('context.claimed.ticket like "CHG-*"', Claims(ticket="CHG-1", reason=True, evidence=False)),
+        ("!context.claimed.reason", Claims(ticket="", reason=False, evidence=False)),
+        ("context.claimed.evidence", Claims(ticket="", reason=True, evidence=True)),
+    ],
+)
+def test_claims_reach_policies_as_claims(condition: str, claimed: Claims) -> None:
+    """What the requester merely says is under `claimed`, and nowhere else."""
+    policies = _load(f'@id("a") permit (principal, action == Action::"request", resource) when {{ {condition} }};')
+    assert isinstance(policies.decide(replace(_access(), claimed=claimed)), NeedsApproval)
+    assert isinstance(policies.decide(_access()), Deny)
 
 
 @pytest.mark.parametrize(
@@ -384,7 +433,8 @@ LOOKS_AT_EVERYTHING = (
     PERMIT_ALL
     + """
 @id("other") forbid (principal, action in [Action::"run", Action::"run_unattended"], resource) when {
-  context.login == "root" || context.opaque || context.egress || context.verified || context.level > 1
+  context.login == "root" || context.opaque || context.egress || context.outlives || context.verified
+  || context.level > 1 || context.weekday == 1
   || context.ceiling < 5 || context.flags.contains("shell") || context.now >= datetime("2026-11-22T03:00:01Z")
   || resource.name == "web2" || resource.tier == "trusted" || resource.teams.contains(Team::"t1/db")
   || (resource.hasTag("env") && resource.getTag("env") == "test")
@@ -396,6 +446,8 @@ OTHERS = {
     "login": replace(_action(), login="root"),
     "opaque": _action(opaque=True),
     "egress": replace(_action(), egress=True),
+    "outlives": replace(_action(), outlives=True),
+    "weekday": replace(_action(), now=NOW + timedelta(days=1)),
     "verified": _action(verified=True),
     "class": _action(WRITE),
     "ceiling": _action(ceiling=INSTALL),

@@ -50,6 +50,8 @@ def _context() -> str:
         "ceiling": 5,
         "verified": False,
         "flags": [],
+        "outlives": False,
+        "weekday": 7,
     }
     return json.dumps(common | run)
 

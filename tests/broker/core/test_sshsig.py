@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from broker.core import sshsig
 from broker.core.errors import Blame
-from broker.core.sshsig import BadSignature, from_armour, verify
+from broker.core.sshsig import BadSignature, Presence, from_armour, presence, verify
 from broker.core.sshwire import Reader, fingerprint_of, parse_line, string
 from tests.broker import ssh_keys
 from tests.broker.ssh_keys import NAMESPACE, SoftwareToken
@@ -110,6 +110,17 @@ def test_a_touched_token_counts_here_and_for_openssh(tmp_path: Path, flags: int)
     signature = TOKEN.sign(MESSAGE, flags=flags)
     assert verify(signature, MESSAGE, NAMESPACE, [TOKEN.line()]) == fingerprint_of(TOKEN.blob())
     assert ssh_keys.keygen_accepts(tmp_path, TOKEN.line(), signature, MESSAGE)
+
+
+@pytest.mark.parametrize(("flags", "verified"), [(0x01, False), (0x05, True)])
+def test_a_token_says_how_its_holder_took_part(flags: int, *, verified: bool) -> None:
+    """Touched, and asked for a PIN or not: what a policy may demand of an approver."""
+    assert presence(TOKEN.sign(MESSAGE, flags=flags)) == Presence(security_key=True, user_verified=verified)
+
+
+def test_a_key_in_a_file_says_nothing_of_its_holder(made: tuple[bytes, str]) -> None:
+    """Malware with the file could have signed."""
+    assert presence(made[0]) == Presence(security_key=False, user_verified=False)
 
 
 @pytest.mark.parametrize("flags", [0x00, 0x04, 0x41, 0x81])
