@@ -194,7 +194,7 @@ class House:
             live=LiveRegistry(),
             leases=Leases(),
             ends=Ends(),
-            policies=Policies(),
+            policies=Policies.tried(),
             bell=Bell(),
             limits=_limits(settings),
             places=_places(settings),

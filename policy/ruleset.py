@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from policy import catalog
 from policy.catalog import CatalogError, Catalogue, Program
@@ -18,7 +19,7 @@ from policy.engine import Decision, PolicyError, PolicySet, Query, shipped_polic
 from policy.explain import word_of
 from policy.shell import Verdict, classify_by
 
-__all__ = ["Ruleset", "RulesetError", "unkept"]
+__all__ = ["Ruleset", "RulesetError", "must_hold", "unkept"]
 
 
 class RulesetError(ValueError):
@@ -73,6 +74,17 @@ class Ruleset:
         """Programs whose shipped entry is replaced here and was not, or not so, before (I-17: two people)."""
         mine, theirs = self.catalogue.lowered, before.catalogue.lowered
         return frozenset(name for name, program in mine.items() if theirs.get(name) != program)
+
+
+@cache
+def must_hold() -> None:
+    """Tries every example of the shipped catalogue, once a process, so that a parser that changed its mind is seen.
+
+    Raises:
+        RulesetError: the first example that does not hold.
+    """
+    for broken in unkept(catalog.shipped_alone(), catalog.shipped().values()):
+        raise RulesetError(broken)
 
 
 def unkept(catalogue: Catalogue, programs: Iterable[Program]) -> Iterator[str]:

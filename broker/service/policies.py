@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Literal, TypeVar
 
+from broker.core.errors import Fault
 from broker.core.grant import Grant
 from broker.core.identity import Identity, IdentityKind, Target
 from broker.core.ids import IdentityId, TenantId
@@ -28,7 +29,7 @@ from policy.engine import (
     Resource,
     shipped_policy,
 )
-from policy.ruleset import Ruleset
+from policy.ruleset import Ruleset, RulesetError, must_hold
 from policy.shell import Classified
 
 _KEPT = 64
@@ -39,6 +40,19 @@ K = TypeVar("K")
 
 class Policies:
     """Parsed rulesets by version."""
+
+    @classmethod
+    def tried(cls) -> Policies:
+        """After every example of the shipped catalogue held: a broker whose classifier errs does not start.
+
+        Raises:
+            Fault: naming the first that did not.
+        """
+        try:
+            must_hold()
+        except RulesetError as error:
+            raise Fault(f"the classifier is not what was shipped: {error}") from error
+        return cls()
 
     def __init__(self) -> None:
         self._shipped = Ruleset.load(shipped_policy())

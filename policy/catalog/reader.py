@@ -177,21 +177,19 @@ class TableReader:
         seen: set[str] = set()
         for level in (None, *_CLASS_WORDS):
             reader = self if level is None else self._level(level)
+            if reader is None:
+                continue
+            base = CommandClass.from_word(level) if level else CommandClass.READ
+            opaque = level is not None and reader.flag("opaque")
             for takes in Takes:
-                for name in reader.words(takes.value) if reader else ():
+                plain = Option(takes=takes, command_class=base, opaque=opaque, egress=False, by_value=())
+                for name in reader.words(takes.value):
                     if name in seen or not name.startswith(("-", "+")):
                         raise CatalogError(f"{self.where}: option {name!r} is given twice or has no dash")
                     seen.add(name)
-                    yield (
-                        name,
-                        Option(
-                            takes=takes,
-                            command_class=CommandClass.from_word(level) if level else CommandClass.READ,
-                            opaque=bool(reader and level and reader.flag("opaque")),
-                            egress=name in sends,
-                            by_value=by_value.get(name, ()),
-                        ),
-                    )
+                    special = name in sends or name in by_value
+                    values = by_value.get(name, ())
+                    yield name, replace(plain, egress=name in sends, by_value=values) if special else plain
         strays = (sends | set(by_value)) - seen
         if strays:
             raise CatalogError(f"{self.where}: sends or by_value name options that are not listed: {sorted(strays)}")
@@ -223,9 +221,11 @@ class TableReader:
         reader.known(frozenset(_CLASS_WORDS))
         shows = {key: self._table[key] for key in ("reads_if", "reads_with") if key in self._table}
         for level in _CLASS_WORDS:
-            for name in reader.words(level):
-                bare = self._at(reader.where, {"class": level, **shows}).program(name, options, style)
-                yield name, bare if unknown is None else _with_unknown(bare, unknown)
+            names = reader.words(level)
+            if names:  # they differ in their name alone, so the table is read once
+                one = self._at(reader.where, {"class": level, **shows}).program(names[0], options, style)
+                one = one if unknown is None else _with_unknown(one, unknown)
+                yield from ((name, replace(one, name=name)) for name in names)
 
     def _full_subs(self, options: Mapping[str, Option], style: str) -> Iterator[tuple[str, Program]]:
         """`[git.sub.log]`; a key may list several spellings, and the options of the parent may follow too."""

@@ -7,10 +7,13 @@ from sqlalchemy import select
 
 from broker.adapters.store.schema import audit_pending
 from broker.core.action import ActionState
-from broker.core.errors import Refusal
+from broker.core.errors import Fault, Refusal
 from broker.core.roles import Role
+from broker.service.policies import Policies
+from policy import catalog
 from policy.classes import CommandClass
 from policy.engine import shipped_policy
+from policy.ruleset import must_hold
 from policy.shell import Classified
 from tests.broker.adapters.store.fixtures import OTHER, TENANT
 from tests.broker.service.world import House, Somebody, refused
@@ -76,6 +79,17 @@ async def test_lowering_a_shipped_program_takes_two_people_always(house: House) 
     query = select(audit_pending.c.entry).where(audit_pending.c.tenant == TENANT).order_by(audit_pending.c.id)
     entries = await house.store.inner.read_sql(TENANT, lambda conn: list(conn.execute(query).scalars()))
     assert b'"docker"' in bytes(entries[-1])
+
+
+def test_a_broker_whose_classifier_errs_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """I-16: an example that no longer holds (another parser, a file edited in place) is found before a door opens."""
+    Policies.tried()
+    wrong = catalog.parse('[ls]\nmatch = ["read: rm x"]', "looking.toml")
+    monkeypatch.setattr(catalog, "shipped", lambda: wrong)
+    must_hold.cache_clear()
+    with pytest.raises(Fault, match="it is write"):
+        Policies.tried()
+    must_hold.cache_clear()
 
 
 @pytest.mark.parametrize(
