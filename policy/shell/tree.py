@@ -1,4 +1,4 @@
-"""Parse a command line and hold the tree against the bytes (guards G1 and G3 to G12).
+"""Parse a command line and hold the tree against the bytes (guards G1 and G3 to G15).
 
 The parser alone is not believed: a dozen shapes are known where it reports no error and hides a command that bash runs.
 A tree that leaves this module accounts for every byte; what it cannot account for is refused, what it does not know is
@@ -116,6 +116,23 @@ RESERVED = frozenset(
         "]]",
     ]
 )
+# What bash reads as a keyword only if it is a whole word, and the node that some of them must belong to.
+_KEYWORDS = RESERVED - {"[[", "]]", "!", "{", "}"}
+_KEYWORDS_OF = {"{": "compound_statement", "}": "compound_statement", "!": "negated_command"}
+_WORD_ENDS = frozenset(b" \t\n;&|()<>`")
+# A newline between two of their children ends the command for bash, whatever the parser makes of it.
+_ONE_LINE = frozenset(
+    [
+        "command",
+        "redirected_statement",
+        "file_redirect",
+        "herestring_redirect",
+        "declaration_command",
+        "unset_command",
+        "concatenation",
+    ]
+)
+_ANSI = re.compile(rb"[$]'(?:[^'\\]|\\.)*'", re.DOTALL)
 _TESTS = frozenset({"binary_expression", "unary_expression", "parenthesized_expression"})
 _SINGLE = frozenset({"[", "]", "=", "==", "!=", "!"})
 _DOUBLE = frozenset({"[[", "]]", "=", "==", "!=", "!", "=~", "<", ">", "&&", "||", "(", ")"})
@@ -170,7 +187,7 @@ def _parse(data: bytes) -> Node:
 
 @dataclass(slots=True, kw_only=True)
 class _Guard:
-    """One pass over the leaves in order: G4 to G7 and G9 to G12."""
+    """One pass over the leaves in order: G4 to G7 and G9 to G15."""
 
     data: bytes
     end: int = 0
@@ -222,11 +239,21 @@ class _Guard:
             raise GateError("guard.case", f"{kind!r} outside case")
         elif kind in ("[", "]", "[[", "]]") and parent is not None and parent.type == "test_command":
             self._bracket(node, kind)
+        elif kind == "ansi_c_string" and not _ANSI.fullmatch(text):
+            raise GateError("guard.ansi", "a string $'...' that ends before it seems to")  # G13
+        elif kind in _KEYWORDS or (parent is not None and _KEYWORDS_OF.get(kind) == parent.type):
+            self._keyword(node, kind)
 
     def _backtick(self, text: bytes, kind: str) -> None:
         if kind not in ("`", "comment") and text != b"`":
             raise GateError("guard.backtick", "a backtick inside a word")  # G7
         self.doubts.append(("guard.backtick", "backticks; write $( ) instead"))  # G11
+
+    def _keyword(self, node: Node, kind: str) -> None:
+        """G14: a keyword that touches another word is none to bash."""
+        before, after = self.data[: node.start_byte][-1:], self.data[node.end_byte : node.end_byte + 1]
+        if not _WORD_ENDS.issuperset(before + after):
+            raise GateError("guard.keyword", f"{kind!r} that is part of a word")
 
     def _bracket(self, node: Node, kind: str) -> None:
         beside = (
@@ -240,12 +267,31 @@ class _Guard:
     def _shape(self, node: Node, kind: str, children: list[Node], parent: Node | None) -> None:
         if kind in _WORD_LISTS:
             self._touching(children)  # G5
+        if kind in _ONE_LINE:
+            self._on_one_line(children)
         if kind == "command":
             self._command(children)
         elif kind == "heredoc_redirect":
             self._heredoc(node, parent)
         elif kind == "test_command":
-            _check_test(node, _DOUBLE if children[0].type == "[[" else _SINGLE)
+            double = children[0].type == "[["
+            _check_test(node, _DOUBLE if double else _SINGLE)
+            if not double:
+                self._test_on_one_line(node)
+        elif kind == "pipeline" and any(child.type == "negated_command" for child in children[1:]):
+            raise GateError("guard.reserved", "'!' after a pipe")
+
+    def _on_one_line(self, children: list[Node]) -> None:
+        """G15: a newline outside of quotes ends a simple command."""
+        for left, right in itertools.pairwise(children):
+            if self.data.find(b"\n", left.end_byte, right.start_byte) >= 0:
+                raise GateError("guard.newline", "a newline inside a command")
+
+    def _test_on_one_line(self, node: Node) -> None:
+        self._on_one_line(node.children)
+        for child in node.children:
+            if child.type in _TESTS:
+                self._test_on_one_line(child)
 
     def _touching(self, children: list[Node]) -> None:
         for left, right in itertools.pairwise(children):

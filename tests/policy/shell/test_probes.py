@@ -1,4 +1,4 @@
-"""Shapes in which a parser once hid a command that bash runs (guards G1 to G12)."""
+"""Shapes in which a parser once hid a command that bash runs (guards G1 to G15)."""
 
 from __future__ import annotations
 
@@ -85,6 +85,9 @@ HIDDEN_RM = [
     "[ x > m ] && ls",
     "[ ! x && rm ]",
     "[ -f x && rm ]",
+    "echo $'a\\\\'; rm -rf x # '",
+    "echo $'\\\\'\nrm -rf x # '",
+    "[ x\n-lt rm ]",
 ]
 
 
@@ -125,6 +128,15 @@ REFUSED = [
     ("[ x >m ]", "guard.test"),
     ("[[ x | y ]]", "guard.test"),
     ("[[ x + y ]]", "guard.test"),
+    ("echo $'a\\\\'; rm -rf x # '", "guard.ansi"),
+    ("echo $'\\'", "guard.ansi"),
+    ("[ x\n-lt rm ]", "guard.newline"),
+    ("[ ! \\x\n ]", "guard.newline"),
+    ("echo >\nrm", "guard.newline"),
+    ("cat <\nrm", "guard.newline"),
+    ("case x in'a') ls;; esac", "guard.keyword"),
+    ("for x inx in a; do ls; done", "guard.keyword"),
+    ("true | ! true", "guard.reserved"),
     ("cat <<A <<B\na\nA\nb\nB", "parse.error"),
     ("f() { f | f & }; " + "{ " * 70 + "ls" + "; }" * 70, "parse.nesting"),
     ("ls;" * 2000, "parse.nodes"),
