@@ -23,7 +23,7 @@ from policy.shell.words import Word
 # Only root writes here on a target that `target add` has checked; elsewhere a name says nothing about the file.
 TRUSTED_FOLDERS = frozenset({"/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"})
 _NAME = re.compile(r"[A-Za-z0-9_.+:\[\]-]+")
-_ASCII = re.compile(r"[\x20-\x7e]*")
+_ASCII = re.compile(r"[\t\x20-\x7e]*")
 # Files that act on the machine when they are written to.
 _REBOOT_FILE = re.compile(r"sysrq-trigger|\bpower/+(?:state|disk|mem_sleep)\b|/watchdog\d*\b")
 _REBOOT_UNIT = re.compile(
