@@ -12,6 +12,8 @@ import policy
 from broker import cli
 
 pytestmark = pytest.mark.usefixtures("own_logs")
+ALL = '@id("all") permit (principal, action, resource);'
+RUN = 'action in [Action::"run", Action::"run_unattended"]'
 SHIPPED = Path(policy.__file__).parent
 
 
@@ -60,3 +62,44 @@ def test_check_of_anything_else_is_a_plain_no(tmp_path: Path, content: bytes) ->
     assert bad.stderr
     assert "\x1b" not in bad.stderr
     assert "Traceback" not in bad.stderr
+
+
+# ---- test
+CASE = '[[case]]\nname = "it\x1b[2J"\ngiven = {{ class = "{}" }}\nexpect = {{ decision = "deny" }}\n'
+
+
+def test_test_tells_what_does_not_hold(tmp_path: Path) -> None:
+    """Exit 1 with what was expected and got; exit 0 when all hold; I-11: no escape from a name."""
+    (tmp_path / "a.cedar").write_text(
+        f'{ALL}\n@id("x") forbid (principal, {RUN}, resource) when {{ context.level > 1 }};'
+    )
+    (tmp_path / "a.test.toml").write_text(CASE.replace("\x1b", "\\u001b").format("write"))
+    good = run("test", str(tmp_path))
+    assert (good.exit_code, good.stdout) == (0, "1 case(s) in 1 file(s), none fail\n")
+    (tmp_path / "b.test.toml").write_text(CASE.replace("\x1b", "\\u001b").format("read"))
+    bad = run("test", str(tmp_path))
+    assert bad.exit_code == 1
+    assert "decision: expected deny, got permit" in bad.stdout
+    assert "the answer: decision permit; rules all" in bad.stdout
+    assert bad.stdout.endswith("2 case(s) in 2 file(s), 1 fails\n")
+    assert "\x1b" not in bad.stdout
+    assert "b.test.toml: it" in run("test", "-v", str(tmp_path)).stdout
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"a.cedar": ALL}, "0 case(s) in 0 file(s)"),
+        ({"a.cedar": "permit (", "a.test.toml": CASE}, "a.cedar:1:1"),
+        ({"a.cedar": ALL, "a.test.toml": "[[cas]]"}, "did you mean `case`?"),
+        ({"readme.md": ""}, "holds no .cedar and no .toml file"),
+    ],
+    ids=["no-case", "no-policy", "no-key", "nothing"],
+)
+def test_a_test_of_nothing_fails(tmp_path: Path, files: dict[str, str], said: str) -> None:
+    """What tries nothing must not look like a success."""
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    done = run("test", str(tmp_path))
+    assert done.exit_code == 1
+    assert said in done.output
