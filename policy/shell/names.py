@@ -21,7 +21,7 @@ _TAKEN = re.compile(
     r"|BASH\w*|MAPFILE|PIPESTATUS|HIST\w*|LD_\w+|GCONV\w*|LOCPATH|NLSPATH|MALLOC_\w+|GLIBC_\w+|EDITOR|VISUAL|\w*PAGER|BROWSER|LESS\w*|GIT_\w+|SSH_\w+"
     r"|SUDO_\w+|SYSTEMD_\w+|XDG_\w+|DBUS_\w+|\w+_PROXY|PYTHON\w*|PERL\w*|RUBY\w*|NODE_\w+|JAVA_\w+|\w*OPTS|\w*OPTIONS|\w+FLAGS"
     r"|[A-Z]+_CONFIG\w*|KUBE\w*|DOCKER_\w+|AWS_\w+|GOOGLE_\w+|AZURE_\w+|PG[A-Z]+|MYSQL_\w+|NOTIFY_SOCKET|LISTEN_\w+|CURL_\w+|SSL_\w+"
-    r"|OPENSSL_\w+|histchars|auto_resume|\w+_proxy"
+    r"|OPENSSL_\w+|WGETRC|PSQL\w*|MAN\w*|VAULT_\w+|MAVEN_\w+|histchars|auto_resume|\w+_proxy"
 )
 
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -95,9 +95,9 @@ def _run(*words: str, folder: Path, environment: dict[str, str]) -> subprocess.C
     )  # fmt: skip
 
 
-def _marked(command: str, folder: Path) -> bool:
+def _marked(command: str, folder: Path, given: Mapping[str, str] = ENVIRONMENT) -> bool:
     (folder / "m").unlink(missing_ok=True)
-    environment = {**ENVIRONMENT, "HOME": str(folder)}
+    environment = {**given, "HOME": str(folder)}
     _run("bash", "--norc", "--noprofile", "-c", "--", command, folder=folder, environment=environment)
     return (folder / "m").exists()
 
@@ -110,6 +110,15 @@ def test_a_git_read_runs_nothing_of_the_repository(command: str, planted: Path) 
     assert verdict.command_class is CommandClass.READ, verdict
     assert not verdict.opaque
     assert not _marked(command, planted)
+
+
+def test_git_before_2_31_is_held_too(planted: Path) -> None:
+    """I-16: without GIT_CONFIG_COUNT, which an older git does not know, no read runs anything either."""
+    old = {name: value for name, value in ENVIRONMENT.items() if not name.startswith(("GIT_CONFIG_K", "GIT_CONFIG_V"))}
+    del old["GIT_CONFIG_COUNT"]
+    assert [command for command in READS if _marked(command, planted, old)] == []
+    del old["GIT_CONFIG_PARAMETERS"]
+    assert _marked("git log -1", planted, old), "the plant works"
 
 
 @pytest.mark.parametrize("command", ["git status", "git diff", "git show", "git blame f", "git log -p", "git help log"])
