@@ -189,6 +189,11 @@ class Walk:
 
     # -- redirects
 
+    def redirect(self, node: Node) -> None:
+        """A redirect where a command should be: `$(< file)` reads, `$(> file)` writes."""
+        if self._redirect(node):
+            raise GateError("guard.redirect", "words after a redirect that belong to no command")
+
     def _redirect(self, node: Node) -> list[Node]:
         """Keep what a redirect does; return the words behind it that belong to the command."""
         if node.type == "herestring_redirect":
@@ -302,6 +307,7 @@ _STATEMENTS: Mapping[str, Callable[[Walk, Node], None]] = {
     "for_statement": Walk.loop,
     "c_style_for_statement": Walk.c_for,
     "function_definition": Walk.function,
+    **dict.fromkeys(_REDIRECTS, Walk.redirect),
     "test_command": lambda walk, node: walk.conditions.test(node),
     "variable_assignment": lambda walk, node: walk.assignments.alone(node),
     "declaration_command": lambda walk, node: walk.assignments.declaration(node),

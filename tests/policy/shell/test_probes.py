@@ -88,6 +88,11 @@ HIDDEN_RM = [
     "echo $'a\\\\'; rm -rf x # '",
     "echo $'\\\\'\nrm -rf x # '",
     "[ x\n-lt rm ]",
+    "echo $(>x)",
+    "echo ${y:-$(>x)}",
+    "cat <<< $(2>x)",
+    'echo "$(>>x)"',
+    "x=$(>x)",
 ]
 
 
