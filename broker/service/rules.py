@@ -5,12 +5,12 @@ A change counts for what is decided after it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from broker.core.errors import conflict, forbidden, invalid
 from broker.core.events import AuditEvent
 from broker.core.identity import Caller
-from broker.core.ids import IdentityId
 from broker.core.roles import Permission, holds
 from broker.service import lookup
 from broker.service.ports import PolicyVersion, Tx
@@ -19,6 +19,8 @@ from broker.service.world import World
 from policy.ruleset import Ruleset, RulesetError
 
 MAX_SOURCES_BYTES = 256 * 1024
+_FACT = 256
+"""Characters of one fact in an audit entry."""
 _TO_LOWER = 2
 """People who sign before a shipped entry of the catalogue counts no more, however few a tenant has (I-17)."""
 
@@ -62,20 +64,15 @@ class RulesService:
                     "policy_changed", "another policy is in force than the one this replaces", "look at it again"
                 )
             lowers = sorted(parsed.lowers(self._world.policies.in_force(tx)))
-            signers = signed_by(tx, caller, change, permission=Permission.POLICY_WRITE, second=True, now=now)
-            if lowers and _could_change_it(tx, signers) < _TO_LOWER:
-                raise forbidden(
-                    "second_person_needed",
-                    f"replacing a shipped program takes two people's signatures: {', '.join(lowers)}",
-                    "leave out `replaces`, or let a colleague who may change the policy sign too",
-                )
+            _must_be_signed(tx, caller, change, lowers, now=now)
             tx.policies.put(version)
             facts: dict[str, str | int] = {
                 "policy": version.version,
                 "replaces": before.version,
                 "signatures": len(change.step_ups),
-                "lowers": " ".join(lowers),
             }
+            if lowers:
+                facts |= {"lowered": len(lowers), "lowers": _listed(lowers)}
             tx.audit.append(
                 AuditEvent(tenant=caller.tenant, name="policy.changed", actor=caller.identity, facts=facts), now
             )
@@ -97,7 +94,24 @@ class RulesService:
         )
 
 
-def _could_change_it(tx: Tx, signers: Iterable[IdentityId]) -> int:
-    """How many different people of these may change the policy."""
+def _listed(names: Sequence[str]) -> str:
+    """As many whole names as an entry takes; their number stands beside it, all of them in the policy itself."""
+    told = names[0]
+    for name in names[1:]:
+        if len(told) + 1 + len(name) > _FACT:
+            break
+        told += f",{name}"
+    return told
+
+
+def _must_be_signed(tx: Tx, caller: Caller, change: Change, lowers: Sequence[str], *, now: datetime) -> None:
+    """By the caller, and by a second person: where there are two who could, or where a shipped program is lowered."""
+    signers = signed_by(tx, caller, change, permission=Permission.POLICY_WRITE, second=True, now=now)
     people = [tx.identities.get(signer) for signer in set(signers)]
-    return sum(1 for person in people if person is not None and holds(person.role, Permission.POLICY_WRITE))
+    able = [person for person in people if person is not None and holds(person.role, Permission.POLICY_WRITE)]
+    if lowers and len(able) < _TO_LOWER:
+        raise forbidden(
+            "second_person_needed",
+            f"replacing a shipped program takes two people's signatures: {', '.join(lowers)}",
+            "leave out `replaces`, or let a colleague who may change the policy sign too",
+        )

@@ -20,7 +20,10 @@ from tests.broker.service.world import House, Somebody, refused
 
 BODY = b"the request without its signatures"
 MYTOOL = {"tools.toml": '[mytool]\nclass = "read"\nsubs.read = "show"\nsubs.execute = "add"\n[uname]\nclass = "write"'}
-LOWERS = {"tools.toml": '[docker]\nreplaces = true\nclass = "read"\nsubs.read = "run"'}
+LOWERS = {
+    "tools.toml": '[docker]\nreplaces = true\nclass = "read"\nsubs.read = "run"',
+    "apt.toml": '[apt-get]\nreplaces = true\nsubs.read = "x"',
+}
 
 
 async def put(house: House, sources: dict[str, str], owner: Somebody, *signers: Somebody) -> str:
@@ -78,7 +81,7 @@ async def test_lowering_a_shipped_program_takes_two_people_always(house: House) 
     await put(house, LOWERS, owner, second)
     query = select(audit_pending.c.entry).where(audit_pending.c.tenant == TENANT).order_by(audit_pending.c.id)
     entries = await house.store.inner.read_sql(TENANT, lambda conn: list(conn.execute(query).scalars()))
-    assert b'"docker"' in bytes(entries[-1])
+    assert b'"lowered":2,"lowers":"apt-get,docker"' in bytes(entries[-1])
 
 
 def test_a_broker_whose_classifier_errs_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
