@@ -21,7 +21,8 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 # A slash inside brackets ends the expression in one awk and not in another, so it has no place here.
-_REGEX = re.compile(r"/(?:[^/\\\n\[]|\\[^\n]|\[\^?\]?(?:[^]/\\\n]|\\[^\n])*\])+/")
+# Inside brackets another one may only begin a whole class: gawk counts them, and others do not.
+_REGEX = re.compile(r"/(?:[^/\\\n\[]|\\[^\n]|\[\^?\]?(?:\[:[a-z]+:\]|[^][/\\\n]|\\[^\n])*\])+/")
 _FUNCTIONS = frozenset(
     [
         "atan2",
@@ -92,7 +93,11 @@ _KEYWORDS = frozenset(
     ]
 )
 _STREAMS = frozenset({'"/dev/stdout"', '"/dev/stderr"', '"/dev/null"'})
-_VALUE_ENDS = frozenset({"string", "number", "name", "]", "$"})
+_VALUE_ENDS = frozenset({"string", "number", "name", "]"})
+# After these the same slash divides in one awk and begins an expression in another.
+_UNSETTLED = frozenset({")", "++", "--", "$"})
+_JOINS = frozenset({",", "&&", "||", "?", ":"})  # a newline after one of these goes on
+_ENDS = frozenset({"", "\n", ";", "}", ")", "{", "&&", "||"})
 
 
 def awk_class(program: str) -> CommandClass | None:
@@ -129,7 +134,7 @@ def _slash(tokens: list[tuple[str, str]], program: str, at: int) -> str | None:
     """The regular expression that begins here, "" for a division, None where only a full parser could tell."""
     kind, text = tokens[-1] if tokens else ("newline", "\n")
     last = text if kind == "operator" else kind
-    if last in (")", "++", "--") or text == "getline":
+    if last in _UNSETTLED or text in _FUNCTIONS or text == "getline":
         return "" if "/" not in program[at + 1 :] else None
     if last in _VALUE_ENDS:
         return ""
@@ -144,12 +149,12 @@ def _to_stream(rest: list[tuple[str, str]]) -> bool:
 
 def _judge(tokens: list[tuple[str, str]]) -> CommandClass | None:
     found = CommandClass.READ
-    own = {tokens[i + 1][1] for i, (_, text) in enumerate(tokens[:-1]) if text in ("function", "func")}
+    texts = [*(text for _, text in tokens), "", ""]
+    own = {texts[i + 1] for i, text in enumerate(texts[:-1]) if text in ("function", "func")} - {"system"}
     depth = 0
     printing: int | None = None
     for place, (kind, text) in enumerate(tokens):
-        following = tokens[place + 1][1] if place + 1 < len(tokens) else ""
-        if kind == "name" and following == "(" and text not in _FUNCTIONS | own and text != "getline":
+        if kind == "name" and not _name_only_computes(texts, place, own):
             return None
         if text in ("print", "printf"):
             printing = depth
@@ -157,8 +162,40 @@ def _judge(tokens: list[tuple[str, str]]) -> CommandClass | None:
             depth += 1
         elif text in (")", "]"):
             depth -= 1
-        elif kind == "newline" or text in (";", "{", "}"):
+        elif (kind == "newline" and texts[place - 1] not in _JOINS) or text in (";", "{", "}"):
             printing = None
         elif text in (">", ">>") and printing is not None and depth <= printing and not _to_stream(tokens[place + 1 :]):
             found = CommandClass.WRITE
     return found
+
+
+def _name_only_computes(texts: list[str], place: int, own: set[str]) -> bool:
+    """Whether a name is a variable, a known function, or an input whose file the text names."""
+    name, following = texts[place], texts[place + 1]
+    if name == "getline":
+        return _reads_a_named_file(texts, place + 1)
+    if name == "ARGV":
+        return _is_compared(texts, place)
+    if name in ("ARGC", "SYMTAB"):
+        return False  # what is put there becomes an input, which gawk may open over the network
+    return following != "(" or name in _FUNCTIONS | own
+
+
+def _is_compared(texts: list[str], place: int) -> bool:
+    """`FILENAME == ARGV[1]`, to tell the inputs apart."""
+    left, right = texts[place - 1] if place else "", texts[place + 4 : place + 5]
+    indexed = texts[place + 1] == "[" and texts[place + 2].isdigit() and texts[place + 3] == "]"
+    return indexed and (right == ["=="] or (left == "==" and right != [] and right[0] in _ENDS))
+
+
+def _reads_a_named_file(texts: list[str], place: int) -> bool:
+    """Whether `getline` reads the input at hand, or a file that one string names in full."""
+    if texts[place] == "$":
+        place += 1
+    if re.fullmatch(r"\w+", texts[place]):
+        place += 1
+    if texts[place] == "[":
+        place = texts.index("]", place) + 1 if "]" in texts[place:] else place
+    if texts[place] != "<":
+        return texts[place] in _ENDS | {">", "==", "!=", ">="}
+    return texts[place + 1].startswith('"') and texts[place + 2] in _ENDS

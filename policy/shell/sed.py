@@ -12,9 +12,11 @@ from policy.classes import CommandClass
 _ADDRESS = re.compile(r"\d+~\d+|\d+|\$")
 _STEP = re.compile(r"[+~]\d+")
 _LABEL = re.compile(r"[ \t]*[^\s;{}]*")
+_LABEL_END = re.compile(r"[ \t}]*(?:[;\n]|\Z)")
 _NUMBER = re.compile(r"[ \t]*\d*")
 _REST = re.compile(r"(?:[^\n\\]|\\.)*", re.DOTALL)
 _FILE = re.compile(r"[^\n]*")
+_CLOSED = re.compile(r"\\.|\[\^?+\]?+(?:\[[:.=][^][]*[:.=]\]|[^]])*\]", re.DOTALL)  # escapes, whole brackets
 _PLAIN = frozenset("=dDgGhHnNpPxzF{}")
 _STREAMS = frozenset({"/dev/stdout", "/dev/stderr"})
 
@@ -64,7 +66,7 @@ class _Lexer:
         if verb in _PLAIN:
             return
         if verb in "btT:":
-            self._take(_LABEL)
+            self._label()
         elif verb in "qQlL":
             self._take(_NUMBER)
         elif verb in "aic":
@@ -74,11 +76,17 @@ class _Lexer:
         elif verb in "wW":
             self._file()
         elif verb == "y":
-            self._pair()
+            self._pair(regex=False)
         elif verb == "s":
-            self._pair()
+            self._pair(regex=True)
             self._flags()
         else:  # `e` runs a command; the rest is not sed
+            raise _UnreadError
+
+    def _label(self) -> None:
+        """Read a label; what follows it on its line belongs to it in one sed and not in another."""
+        self._take(_LABEL)
+        if not _LABEL_END.match(self._script, self._at):
             raise _UnreadError
 
     def _address(self) -> bool:
@@ -89,15 +97,15 @@ class _Lexer:
             self._at += 1
         elif char != "/":
             return False
-        self._until(self._next())
+        self._expression(self._next())
         self._skip("IM")
         return True
 
-    def _pair(self) -> None:
+    def _pair(self, *, regex: bool) -> None:
         end = self._next()
         if end in "\n\\":
             raise _UnreadError
-        self._until(end)
+        (self._expression if regex else self._until)(end)
         self._until(end)
 
     def _until(self, end: str) -> None:
@@ -110,6 +118,14 @@ class _Lexer:
             elif char == "\n":
                 raise _UnreadError
 
+    def _expression(self, end: str) -> None:
+        """Read a regular expression; its end inside brackets is an end to one sed and not to another."""
+        start = self._at
+        self._until(end)
+        rest = _CLOSED.sub("", self._script[start : self._at - 1])
+        if "[" in rest:
+            raise _UnreadError
+
     def _flags(self) -> None:
         while self._peek() and self._peek() in "gpiImM0123456789":
             self._at += 1
@@ -121,7 +137,7 @@ class _Lexer:
             raise _UnreadError  # the flag `e` runs the result
 
     def _file(self) -> None:
-        if self._take(_FILE).strip() not in _STREAMS:
+        if self._take(_FILE).lstrip(" \t") not in _STREAMS:
             self.found = CommandClass.WRITE
 
     def _skip(self, chars: str) -> None:

@@ -17,7 +17,7 @@ from policy.shell.effect import Effect, opaque, plain
 from policy.shell.history import git_history
 from policy.shell.launchers import LAUNCHERS
 from policy.shell.options import Given, read_call
-from policy.shell.readers import Reader, read_and_weigh
+from policy.shell.readers import Reader, in_language, read_and_weigh
 from policy.shell.rules import Scene, around, by_operands, by_options, not_read, worse
 from policy.shell.sed import sed_class
 from policy.shell.verbs import by_manager_verb, by_verbs
@@ -33,10 +33,8 @@ def _sed(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
     scripts = scripts or call.operands[:1]
     if not scripts or not all(script.fixed for script in scripts):
         return worse(effect, opaque("sed.script", "the sed script is only known on the target"))
-    found = sed_class("\n".join(script.text for script in scripts))
-    if found is None:
-        return worse(effect, opaque("sed.script", "the sed script runs a command, or is not read"))
-    return effect.at_least(found, "sed.script", "the sed script writes a file")
+    script = fixed("\n".join(script.text for script in scripts), scripts[0].span)
+    return in_language(effect, script, sed_class, rule="sed.script")
 
 
 def _awk(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
@@ -47,10 +45,9 @@ def _awk(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
     script = call.operands[0] if call.operands else None
     if script is None or not script.fixed:
         return worse(effect, opaque("awk.program", "the awk program is only known on the target"))
-    found = awk_class(script.text)
-    if found is None:
-        return worse(effect, opaque("awk.program", "the awk program runs a command, or is not read"))
-    return effect.at_least(found, "awk.program", "the awk program writes a file")
+    if any("/inet" in operand.text for operand in call.operands[1:]):
+        return replace(worse(effect, opaque("awk.network", "gawk opens this name over the network")), egress=True)
+    return in_language(effect, script, awk_class, rule="awk.program")
 
 
 def _tar(program: Program, words: Sequence[Word], scene: Scene) -> Effect:

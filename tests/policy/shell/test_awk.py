@@ -26,6 +26,7 @@ READS = [
     "{for (i=1;i<=NF;i++) s+=$i} END{print s}",
     "{ print /[ab]/ ? 1 : 2 }",
     "{ x = (a) / 2 }",
+    "FILENAME == ARGV[1] { n++; next } /[[:alpha:]_]+/ { getline; getline x; print x }",
 ]
 
 
@@ -36,7 +37,15 @@ def test_programs_that_only_print(program: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "program", ['{print > "out"}', "{print >> $1}", '{printf "x" > f}', '{print > "/dev/stdout" x}', "{print>f}"]
+    "program",
+    [
+        '{print > "out"}',
+        "{print >> $1}",
+        '{printf "x" > f}',
+        '{print > "/dev/stdout" x}',
+        "{print>f}",
+        'BEGIN { print "a",\n"b" > "out" }',
+    ],
 )
 def test_programs_that_write(program: str) -> None:
     """I-16: `print >` writes a file; a comparison in parentheses does not."""
@@ -61,6 +70,16 @@ def test_programs_that_write(program: str) -> None:
         "{print /unterminated}",
         "/[/]/",
         "{foo(1)}",
+        "BEGIN { func system(1) }",
+        '{ $/"/;system("id")#"\n}',
+        '/[[:a:]/ ] ~ /system("id")/1',
+        '{ length /"/; system("id") #"\n}',
+        '{ getline x < ("/in" "et/tcp/0/h/80") }',
+        '{ getline x < "/in" "et/tcp/0/h/80" }',
+        "{ getline x < file }",
+        'BEGIN { ARGV[1] = "/in" "et/tcp/0/h/80" } 1',
+        "FILENAME == ARGV[1] = x",
+        "BEGIN { ARGC = 5 }",
     ],
 )
 def test_programs_that_run_or_are_not_read(program: str) -> None:

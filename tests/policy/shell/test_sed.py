@@ -39,6 +39,7 @@ READS = [
     "s/a/b/;# x",
     "t end\n:end",
     "s/x/[y]/",
+    "s/[^]a[:space:]]*//;$!{N;bx}",
 ]
 
 
@@ -48,7 +49,7 @@ def test_scripts_that_only_print(script: str) -> None:
     assert sed_class(script) is CommandClass.READ
 
 
-@pytest.mark.parametrize("script", ["w out", "s/a/b/w out", "/x/w out", "p;W out", "{s/a/b/gw x\n}"])
+@pytest.mark.parametrize("script", ["w out", "s/a/b/w out", "/x/w out", "p;W out", "{s/a/b/gw x\n}", "w /dev/stdout "])
 def test_scripts_that_write(script: str) -> None:
     """I-16: `w` writes wherever it hides."""
     assert sed_class(script) is CommandClass.WRITE
@@ -73,6 +74,9 @@ def test_scripts_that_write(script: str) -> None:
         "y/a/",
         "s/a\nb/c/",
         "s\\a\\b\\",
+        "s/[/]/w out/",
+        "/1[^]/r f]s/x/y/w out",
+        "ta/x}c\\\nw out\\\nta",
     ],
 )
 def test_scripts_that_run_or_are_not_read(script: str) -> None:
