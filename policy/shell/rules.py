@@ -162,6 +162,8 @@ def around(effect: Effect, inner: Effect) -> Effect:
 
 def by_operands(program: Program, call: Call, effect: Effect, rule: str) -> Effect:
     """What the operands make of a call that was read in full."""
+    if effect.rule.endswith(".reads"):
+        return effect  # it only shows something, of whatever its operands name
     if not call.operands and program.bare is not None:
         alone = plain(program.bare, rule, f"{program.name} alone is a {program.bare.word} command")
         return worse(effect, alone) if call.given else alone

@@ -21,6 +21,7 @@ FAMILIES = {
     yarn bun deno bundle bundler composer mix gem cpan cpanm luarocks opam cabal stack cargo rustup go mvn gradle dotnet
     npm-check
     """,
+    "version control": "git git-lfs svn svnadmin svnlook hg bzr fossil cvs",
 }
 
 

@@ -20,6 +20,8 @@ PLANT = r"""
 git init -q . && git config user.email a@example.net && git config user.name a
 echo 1 > f; echo x > g; git add f g; git commit -qm one; echo 2 > f; git commit -qam two; git tag v1
 s='gpgsig -----BEGIN PGP SIGNATURE-----\n \n x\n -----END PGP SIGNATURE-----'
+git notes add -m n HEAD; git bundle create -q b HEAD
+echo 5 > f; git stash -q
 git cat-file commit HEAD | sed "/^committer/a $s" > c
 git update-ref HEAD "$(git hash-object -t commit -w c)"; rm c
 printf '#!/bin/sh\ntouch "%s/m"; cat 2>/dev/null\n' "$PWD" > evil; chmod +x evil; e=$PWD/evil
@@ -68,6 +70,52 @@ READS = [
         "git config -l",
         "git config --get diff.external",
         "git version",
+    ],
+    *["git diff --name-status HEAD~1..HEAD --", "git diff --stat v1~1 v1 -- f", "git diff --numstat HEAD~1...HEAD --"],
+    *["git diff --no-ext-diff --no-textconv HEAD~1 HEAD -- f", "git diff --name-only HEAD~1..HEAD --"],
+    *[
+        "git diff-tree -r HEAD~1 HEAD",
+        "git diff-tree --no-commit-id --name-status -r HEAD~1",
+        "git diff-tree --stat v1",
+    ],
+    *[
+        "git diff-tree -p --no-ext-diff --no-textconv HEAD~1 HEAD",
+        "git stash show --stat",
+        "git stash show --name-only",
+    ],
+    *[
+        "git stash show -p --no-ext-diff --no-textconv",
+        "git stash list --stat",
+        "git reflog -n 3",
+        "git reflog show HEAD",
+    ],
+    *[
+        "git blame --no-textconv HEAD -- f",
+        "git blame --no-textconv -L 1,1 HEAD~1 -- f",
+        "git annotate --no-textconv v1 -- f",
+    ],
+    *["git grep -n 1", "git grep -l 1 HEAD", "git grep --cached 1", "git grep -W --untracked x", "git worktree list"],
+    *["git notes", "git notes list", "git notes show HEAD", "git bundle list-heads b", "git bundle verify b"],
+    *[
+        "git branch --contains HEAD~1",
+        "git branch -r --merged HEAD",
+        "git tag --contains v1 'v*'",
+        "git log --binary --no-ext-diff --no-textconv",
+        "git commit-graph verify",
+        "git multi-pack-index verify",
+        "git sparse-checkout list",
+    ],
+    *[
+        "git replace -l",
+        "git symbolic-ref HEAD",
+        "git bisect log",
+        "git rev-parse --abbrev-ref HEAD",
+        "git ls-files -s -v",
+    ],
+    *[
+        "git config --get-regexp '^diff' evil",
+        "git check-attr diff -- f",
+        "git cat-file --batch-check --batch-all-objects",
     ],
     *["git --help", "git -P log -1", "git --no-optional-locks log -1", "cd . && git log -1"],
 ]
@@ -121,7 +169,15 @@ def test_git_before_2_31_is_held_too(planted: Path) -> None:
     assert _marked("git log -1", planted, old), "the plant works"
 
 
-@pytest.mark.parametrize("command", ["git status", "git diff", "git show", "git blame f", "git log -p", "git help log"])
+WOULD = [
+    *["git status", "git diff", "git show", "git blame f", "git log -p", "git help log", "git blame HEAD -- f"],
+    *["git diff --stat", "git diff --name-status HEAD", "git log -S1", "git log --binary"],
+    *["git diff-tree -p --ext-diff --textconv HEAD~1 HEAD", "git reflog -p", "git blame --no-textconv -- f"],
+    *["git grep --textconv 1"],
+]
+
+
+@pytest.mark.parametrize("command", WOULD)
 def test_what_is_no_read_would_run_it(command: str, planted: Path) -> None:
     """The plant works: these run it, and are classified up."""
     verdict = classify(command.encode())

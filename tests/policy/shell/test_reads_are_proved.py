@@ -93,6 +93,20 @@ GIT = [
     *["git log -c color.ui=never", "git log -m", "git stash list -p", "git stash show", "git describe --dirty"],
     *["git ls-files -m", "git diff-files", "git range-diff a b c", "git reflog-show", "git cherry", "git whatchanged"],
     *["git for-each-ref --format=%\\(signature\\)", "git branch --sort=signature", "git cat-file --filters HEAD:f"],
+    *["git diff --stat a..b", "git diff --stat a b", "git diff --stat a --", "git diff --stat a..$x --"],
+    *["git diff --stat A:f B:f --", "git diff --stat ':/x..y' --", "git diff a..b --", "git diff --stat -S -- a..b"],
+    *["git diff-tree -p a b", "git diff-tree -S x a b", "git blame a -- f", "git blame --no-textconv a f"],
+    *["git blame --no-textconv -- f", "git blame --no-textconv ^a -- f", "git blame --no-textconv $a -- f"],
+    *[
+        "git stash show --oneline",
+        "git stash list --patch",
+        "git reflog -p",
+        "git reflog expire --all",
+        "git reflog $x",
+    ],
+    *["git grep -Oless x", "git grep -nO x", "git grep --open-files-in-pager x", "git grep --textconv x"],
+    *["git archive HEAD", "git merge-tree a b", "git interpret-trailers f", "git ls-files --eol -m"],
+    *["git config --get x --edit", "git branch --list -d x", "git tag -l -d x", "git worktree prune"],
     *["sudo git log", "env -i git log", "exec -c git log", "bash -c 'git log'", "su -c 'git log'"],
 ]
 
