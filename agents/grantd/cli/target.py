@@ -181,7 +181,8 @@ def _check(shell: Shell, name: str, login: str) -> CheckTargetResponse:
 
 def _finding(finding: admin_pb2.TargetFinding) -> str:
     mark = click.style("ok ", fg="green") if finding.ok else click.style("BAD", fg="red", bold=True)
-    advice = f"\n      {one_line(finding.advice)}" if finding.advice and not finding.ok else ""
+    mark = click.style("see", fg="yellow") if finding.ok and finding.advice else mark
+    advice = f"\n      {one_line(finding.advice)}" if finding.advice else ""
     return f"  {mark} {one_line(finding.what)}{advice}"
 
 

@@ -815,7 +815,7 @@ class TargetFinding(_message.Message):
     what: _builtins.str
     """What was checked."""
     advice: _builtins.str
-    """What to do."""
+    """What to do. A good line may have some as well: a note that the operator may live with."""
     def __init__(
         self,
         *,

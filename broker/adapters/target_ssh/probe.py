@@ -14,6 +14,7 @@ from typing import Final
 from broker.adapters.target_ssh.connection import Connection, dial
 from broker.adapters.target_ssh.credential import connect
 from broker.adapters.target_ssh.pool import opened
+from broker.adapters.target_ssh.start_up import LOOK, findings
 from broker.core.action import Outcome
 from broker.core.cert import CertSpec, egress_spec, ingress_spec, principal_of
 from broker.core.errors import Fault, TargetFault
@@ -72,6 +73,8 @@ class Probe:
         if found[-1].ok:
             found += [await self._refused_principal(), await self._refused_ingress()]
             found += [await self._forced(), await self._start_up()]
+            if found[-2].ok:
+                found += await self._home()
         return found
 
     async def _reachable(self) -> Finding:
@@ -145,6 +148,10 @@ class Probe:
             advice = "add `SetEnv SHLVL=3` for this login to sshd_config, and no BASH_ENV: bash then reads no ~/.bashrc"
             return Finding(ok=False, what="its login shell reads a start-up file before each command", advice=advice)
         return Finding(ok=True, what="no start-up file is read before a command", advice="")
+
+    async def _home(self) -> list[Finding]:
+        said, _ = await self._asked(force_command(LOOK.encode(), cwd="", env={}, seconds=_SECONDS), "look")
+        return list(findings(said))
 
     async def _asked(self, forced: str, command: str) -> tuple[bytes, int | None]:
         """The command's stdout, about _MAX_ANSWER bytes at most, and its exit status; (b"", None) where it failed."""

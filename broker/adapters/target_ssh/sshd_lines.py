@@ -9,6 +9,7 @@ from broker.core.identity import Target
 
 _CA = "/etc/ssh/grantd_egress_ca.pub"
 _PRINCIPALS = "/etc/ssh/grantd_principals"
+_CURLRC = "/etc/grantd/.curlrc"
 _CONFIG = "/etc/ssh/sshd_config.d/grantd.conf"
 
 
@@ -17,8 +18,10 @@ def sshd_lines(target: Target, egress_ca: str) -> str:
     logins = _logins(target)
     blocks = [
         _file(_CA, [egress_ca.strip()]),
+        _file(_CURLRC, ["# curl looks here first, and then at no ~/.curlrc"]),
         *(_file(f"{_PRINCIPALS}/{login}", [principal_of(target.tenant, target.id, login)]) for login in logins),
         _file(_CONFIG, _config(logins)),
+        "# and no user_readenv=1 in /etc/pam.d/sshd: it gives ~/.pam_environment to every command\n",
         "# then: sshd -t && systemctl reload ssh\n",
     ]
     return "\n".join(blocks)

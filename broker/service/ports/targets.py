@@ -85,6 +85,7 @@ class Finding:
     what: str
     """Short, plain; never the target's own text."""
     advice: str
+    """What to do; a good line with advice is a note."""
 
 
 class Targets(Protocol):
