@@ -5,7 +5,7 @@ Warnings only. It claims no completeness: that a policy is silent here proves no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from policy.cedar import Parsed
@@ -33,6 +33,18 @@ def warnings(rules: Sequence[Rule], shipped: Mapping[str, str]) -> tuple[Problem
     """What is suspicious about rules that load as one set, beside the sources of the shipped policy."""
     of_rules = [problem for rule in rules for problem in _of_rule(rule)]
     return (*sorted(of_rules), *_of_set(rules, shipped))
+
+
+def unknown_teams(rules: Sequence[Rule], known: Iterable[str]) -> Iterator[Problem]:
+    """Teams that policies name and that are none of `known`, each with its tenant: `main/ops`."""
+    teams = frozenset(known)
+    for rule in rules:
+        for node in _nodes([condition["body"] for condition in rule.parsed["conditions"]]):
+            match node.get("__entity"):
+                case {"type": "Team", "id": str(name)} if name not in teams and "/" in name:
+                    yield _warning(rule, f'"{name}"', f'there is no team "{name}"{meant(name, teams)}')
+                case _:
+                    pass
 
 
 def _of_rule(rule: Rule) -> Iterator[Problem]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from broker.core.identity import IdentityKind
 from broker.core.ids import IdentityId
 from broker.core.sshwire import parse_line
@@ -16,26 +18,39 @@ from broker.rpc.convert.admin import (
     target_of,
     target_out,
 )
-from broker.rpc.convert.scalars import moment
+from broker.rpc.convert.policy import explanation_out, simulation_out, validation_out
+from broker.rpc.convert.scalars import moment, span
 from broker.rpc.identity import pem
 from broker.service.enrol import EnrolService
+from broker.service.explain import ExplainService
 from broker.service.freeze import FreezeService
 from broker.service.inventory import InventoryService
 from broker.service.people import Invitation, PeopleService
 from broker.service.rules import RulesService
+from broker.service.simulate import SimulateService
+from broker.service.validate import ValidateService
 from broker.service.world import Places
 from grantd.v1 import admin_pb2 as pb
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyAdvice:
+    """What looks at policies and changes nothing."""
+
+    validate: ValidateService
+    simulate: SimulateService
+    explain: ExplainService
+
+
 class AdminServicer:
-    """Translates; broker.service.people, inventory, rules and freeze do the work."""
+    """Translates; broker.service.people, inventory, rules, freeze and those of PolicyAdvice do the work."""
 
     def __init__(
         self, people: PeopleService, inventory: InventoryService, rules: RulesService, freeze: FreezeService,
-        enrol: EnrolService, places: Places,
+        enrol: EnrolService, places: Places, policy: PolicyAdvice,
     ) -> None:  # fmt: skip
         self._people, self._inventory, self._rules, self._freeze = people, inventory, rules, freeze
-        self._enrol, self._places = enrol, places
+        self._enrol, self._places, self._policy = enrol, places, policy
 
     async def AddAgent(self, request: pb.AddAgentRequest, call: Call) -> pb.AddAgentResponse:
         invited = await self._people.add_agent(call.caller, agent_of(request))
@@ -106,6 +121,16 @@ class AdminServicer:
             idempotency_key=request.idempotency_key,
         )
         return pb.PutPolicyResponse(policy=policy_out(put))
+
+    async def ValidatePolicy(self, request: pb.ValidatePolicyRequest, call: Call) -> pb.ValidatePolicyResponse:
+        return validation_out(await self._policy.validate.validate(call.caller, dict(request.sources)))
+
+    async def SimulatePolicy(self, request: pb.SimulatePolicyRequest, call: Call) -> pb.SimulatePolicyResponse:
+        period = span("period", request.period)
+        return simulation_out(await self._policy.simulate.simulate(call.caller, dict(request.sources), period))
+
+    async def ExplainPolicy(self, request: pb.ExplainPolicyRequest, call: Call) -> pb.ExplainPolicyResponse:
+        return explanation_out(await self._policy.explain.explain(call.caller, request.subject))
 
     async def Freeze(self, request: pb.FreezeRequest, call: Call) -> pb.FreezeResponse:
         return pb.FreezeResponse(sessions_cut=await self._freeze.freeze(call.caller, request.reason))

@@ -227,6 +227,9 @@ RULES: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
             "idempotency_key": _KEY, "sources": pairs(64, text(128), text(256 * _KIB)), "replaces": text(64),
             "step_ups": _STEP_UPS,
         },
+        "ValidatePolicyRequest": {"sources": pairs(64, text(128), text(256 * _KIB))},
+        "SimulatePolicyRequest": {"sources": pairs(64, text(128), text(256 * _KIB)), "period": judged},
+        "ExplainPolicyRequest": {"subject": text(100)},
         "FreezeRequest": {"reason": _REASON},
         "UnfreezeRequest": {"reason": _REASON, "step_ups": _STEP_UPS},
         "StepUp": {

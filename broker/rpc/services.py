@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from broker.core.clock import Clock
 from broker.rpc.access import AccessServicer
 from broker.rpc.action import ActionServicer
-from broker.rpc.admin import AdminServicer
+from broker.rpc.admin import AdminServicer, PolicyAdvice
 from broker.rpc.approval import ApprovalServicer
 from broker.rpc.audit import AuditServicer
 from broker.rpc.identity import IdentityServicer
@@ -26,6 +26,12 @@ def servicers(cases: UseCases, *, places: Places, clock: Clock, version: str) ->
         "grantd.v1.AuditService": AuditServicer(cases.audit),
         "grantd.v1.IdentityService": IdentityServicer(cases.enrol, cases.people, places, clock, version),
         "grantd.v1.AdminService": AdminServicer(
-            cases.people, cases.inventory, cases.rules, cases.freeze, cases.enrol, places
+            cases.people,
+            cases.inventory,
+            cases.rules,
+            cases.freeze,
+            cases.enrol,
+            places,
+            PolicyAdvice(validate=cases.validate, simulate=cases.simulate, explain=cases.explain),
         ),
     }

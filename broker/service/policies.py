@@ -74,6 +74,10 @@ class Policies:
         _keep(self._seen, stored.tenant, parsed)
         return parsed
 
+    def known(self, tx: Tx, version: str) -> Ruleset | None:
+        """The set of a version, where it is in force or the shipped one; others are read from the store first."""
+        return next((rules for rules in (self.in_force(tx), self._shipped) if rules.version == version), None)
+
     def parsed(self, stored: PolicyVersion) -> Ruleset:
         """A stored set, read; its examples were tried when it was put, and a shipped entry may have risen since."""
         return Ruleset.load(stored.sources, tried=True)

@@ -25,6 +25,23 @@ _TO_LOWER = 2
 """People who sign before a shipped entry of the catalogue counts no more, however few a tenant has (I-17)."""
 
 
+def loaded(sources: Mapping[str, str]) -> Ruleset:
+    """The rules of a set of files. Raises Refusal where they are too long or do not load."""
+    must_fit(sources)
+    try:
+        return Ruleset.load(sources)
+    except RulesetError as error:
+        raise invalid(
+            "bad_policy", f"the policy does not load: {error}", "check it with grantd policy check"
+        ) from error
+
+
+def must_fit(sources: Mapping[str, str]) -> None:
+    """Refuses a set of files that is too long."""
+    if sum(len(name) + len(text.encode()) for name, text in sources.items()) > MAX_SOURCES_BYTES:
+        raise invalid("policy_too_long", "the policy is longer than 256 KiB")
+
+
 class RulesService:
     """GetPolicy, PutPolicy."""
 
@@ -42,14 +59,7 @@ class RulesService:
 
         The caller and, where there are two, a second owner signed.
         """
-        if sum(len(name) + len(text.encode()) for name, text in sources.items()) > MAX_SOURCES_BYTES:
-            raise invalid("policy_too_long", "the policy is longer than 256 KiB")
-        try:
-            parsed = Ruleset.load(sources)
-        except RulesetError as error:
-            raise invalid(
-                "bad_policy", f"the policy does not load: {error}", "check it with grantd policy check"
-            ) from error
+        parsed = loaded(sources)
         now = self._world.instant().wall
         version = PolicyVersion(
             tenant=caller.tenant, version=parsed.version, sources=dict(sources), put_by=caller.identity, put_at=now

@@ -11,6 +11,7 @@ from broker.service.audit import AuditService
 from broker.service.closing import Closing
 from broker.service.ending import Ending
 from broker.service.enrol import EnrolService
+from broker.service.explain import ExplainService
 from broker.service.forgetting import Forgetting
 from broker.service.freeze import FreezeService
 from broker.service.gateway import GatewayService
@@ -26,7 +27,9 @@ from broker.service.refused import RefusedService
 from broker.service.rules import RulesService
 from broker.service.run import RunService
 from broker.service.session import SessionService
+from broker.service.simulate import SimulateService
 from broker.service.start import Start
+from broker.service.validate import ValidateService
 from broker.service.waiting import WaitingService
 from broker.service.world import World
 
@@ -47,6 +50,9 @@ class UseCases:
     people: PeopleService
     inventory: InventoryService
     rules: RulesService
+    validate: ValidateService
+    simulate: SimulateService
+    explain: ExplainService
     freeze: FreezeService
     gateway: GatewayService
     refused: RefusedService
@@ -76,6 +82,9 @@ class UseCases:
             people=PeopleService(world, ending, identify),
             inventory=InventoryService(world),
             rules=RulesService(world),
+            validate=ValidateService(world),
+            simulate=SimulateService(world),
+            explain=ExplainService(world),
             freeze=freeze,
             gateway=GatewayService(world, ending),
             refused=RefusedService(world),

@@ -389,6 +389,8 @@ class StoreContract:
         for version in (first, second, first):
             await store.run(TENANT, put(version))
             assert await store.read(TENANT, lambda tx: tx.policies.current()) == version
+        found = await store.read(TENANT, lambda tx: [tx.policies.by_version(v * 64) for v in "abc"])
+        assert found == [first, second, None]
 
     async def test_a_freeze_stands_until_lifted(self, store: SqlStore) -> None:
         """One a tenant; another tenant's is none of ours (I-61)."""

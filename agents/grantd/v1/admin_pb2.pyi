@@ -1031,6 +1031,524 @@ class PutPolicyResponse(_message.Message):
 Global___PutPolicyResponse: _TypeAlias = PutPolicyResponse  # noqa: Y015
 
 @_typing.final
+class ValidatePolicyRequest(_message.Message):
+    """A policy to be read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class SourcesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SOURCES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sources(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """File name -> text, as PutPolicy takes it; at most 256 KiB in all."""
+
+    def __init__(
+        self,
+        *,
+        sources: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ValidatePolicyRequest: _TypeAlias = ValidatePolicyRequest  # noqa: Y015
+
+@_typing.final
+class PolicyProblem(_message.Message):
+    """What is wrong with a policy, or may be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    COLUMN_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    WARNING_FIELD_NUMBER: _builtins.int
+    file: _builtins.str
+    """File it stands in."""
+    line: _builtins.int
+    """Line, from 1; 0 = of the file as a whole."""
+    column: _builtins.int
+    """Column in characters, from 1; 0 = of the line as a whole."""
+    policy: _builtins.str
+    """Id of the policy; empty = it has none."""
+    message: _builtins.str
+    """What it is, with the name that was probably meant."""
+    warning: _builtins.bool
+    """It loads all the same."""
+    def __init__(
+        self,
+        *,
+        file: _builtins.str = ...,
+        line: _builtins.int = ...,
+        column: _builtins.int = ...,
+        policy: _builtins.str = ...,
+        message: _builtins.str = ...,
+        warning: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "file", b"file", "line", b"line", "message", b"message", "policy", b"policy", "warning", b"warning"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyProblem: _TypeAlias = PolicyProblem  # noqa: Y015
+
+@_typing.final
+class ValidatePolicyResponse(_message.Message):
+    """What reading it told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """SHA-256 hex of what would be put; empty if it does not load."""
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyProblem]:
+        """By file, line and column; warnings last."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        problems: _abc.Iterable[Global___PolicyProblem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["problems", b"problems", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ValidatePolicyResponse: _TypeAlias = ValidatePolicyResponse  # noqa: Y015
+
+@_typing.final
+class SimulatePolicyRequest(_message.Message):
+    """A policy to be tried on what really ran."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class SourcesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SOURCES_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sources(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """File name -> text, as PutPolicy takes it; at most 256 KiB in all."""
+
+    @_builtins.property
+    def period(self) -> _duration_pb2.Duration:
+        """How far back; 1 hour to 90 days."""
+
+    def __init__(
+        self,
+        *,
+        sources: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        period: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["period", b"period"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["period", b"period", "sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulatePolicyRequest: _TypeAlias = SimulatePolicyRequest  # noqa: Y015
+
+@_typing.final
+class PolicyAnswer(_message.Message):
+    """What a set of policies answers to one action."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_FIELD_NUMBER: _builtins.int
+    QUORUM_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    COMMAND_CLASS_FIELD_NUMBER: _builtins.int
+    OPAQUE_FIELD_NUMBER: _builtins.int
+    decision: _builtins.str
+    """`permit`, `needs_approval`, `deny`, or `refused` by the classifier."""
+    quorum: _builtins.int
+    """How many people; 0 where nobody is asked."""
+    command_class: _options_pb2.CommandClass.ValueType
+    """Class under the programs of that set; not set = refused."""
+    opaque: _builtins.bool
+    """Not all of it was understood."""
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Roles that may approve."""
+
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the policies that decided."""
+
+    def __init__(
+        self,
+        *,
+        decision: _builtins.str = ...,
+        quorum: _builtins.int = ...,
+        roles: _abc.Iterable[_builtins.str] | None = ...,
+        rules: _abc.Iterable[_builtins.str] | None = ...,
+        command_class: _options_pb2.CommandClass.ValueType = ...,
+        opaque: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_class", b"command_class", "decision", b"decision", "opaque", b"opaque", "quorum", b"quorum", "roles", b"roles", "rules", b"rules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyAnswer: _TypeAlias = PolicyAnswer  # noqa: Y015
+
+@_typing.final
+class SimulatedCount(_message.Message):
+    """So many actions whose answer was one thing and becomes another, or stays."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    ACTIONS_FIELD_NUMBER: _builtins.int
+    before: _builtins.str
+    """Decision of the policy in force."""
+    after: _builtins.str
+    """Decision of the other policy."""
+    actions: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        before: _builtins.str = ...,
+        after: _builtins.str = ...,
+        actions: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "after", b"after", "before", b"before"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulatedCount: _TypeAlias = SimulatedCount  # noqa: Y015
+
+@_typing.final
+class SimulatedChange(_message.Message):
+    """One action that the other policy would answer differently."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTION_ID_FIELD_NUMBER: _builtins.int
+    PROPOSED_AT_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    COMMAND_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    action_id: _builtins.str
+    """Action id."""
+    identity: _builtins.str
+    """Name of who proposed it."""
+    target: _builtins.str
+    """Name of the target."""
+    command: _builtins.bytes
+    """The command, exact bytes."""
+    @_builtins.property
+    def proposed_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was proposed; both policies were asked as of then."""
+
+    @_builtins.property
+    def before(self) -> Global___PolicyAnswer:
+        """Answer of the policy in force."""
+
+    @_builtins.property
+    def after(self) -> Global___PolicyAnswer:
+        """Answer of the other policy."""
+
+    def __init__(
+        self,
+        *,
+        action_id: _builtins.str = ...,
+        proposed_at: _timestamp_pb2.Timestamp | None = ...,
+        identity: _builtins.str = ...,
+        target: _builtins.str = ...,
+        command: _builtins.bytes = ...,
+        before: Global___PolicyAnswer | None = ...,
+        after: Global___PolicyAnswer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "proposed_at", b"proposed_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_id", b"action_id", "after", b"after", "before", b"before", "command", b"command", "identity", b"identity", "proposed_at", b"proposed_at", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulatedChange: _TypeAlias = SimulatedChange  # noqa: Y015
+
+@_typing.final
+class SimulatePolicyResponse(_message.Message):
+    """What would change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    COMPARED_WITH_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    DRIFTED_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """SHA-256 hex of the policy that was tried."""
+    compared_with: _builtins.str
+    """Version in force, which it was compared with."""
+    changed: _builtins.int
+    """Actions that would be answered differently, listed above or not."""
+    replayed: _builtins.int
+    """Actions that were replayed."""
+    skipped: _builtins.int
+    """Actions whose agent, target or grant is no more: not replayed."""
+    drifted: _builtins.int
+    """Actions that the policy in force answers differently today than was decided then: teams, labels, policies or the classifier
+    changed since.
+    """
+    complete: _builtins.bool
+    """False if actions of the period are left over beyond the bound."""
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___SimulatedCount]:
+        """Every pair of decisions that came up."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SimulatedChange]:
+        """What would change, newest first; at most 200."""
+
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Oldest moment that the replay reached."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        compared_with: _builtins.str = ...,
+        counts: _abc.Iterable[Global___SimulatedCount] | None = ...,
+        changes: _abc.Iterable[Global___SimulatedChange] | None = ...,
+        changed: _builtins.int = ...,
+        replayed: _builtins.int = ...,
+        skipped: _builtins.int = ...,
+        drifted: _builtins.int = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        complete: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "changes", b"changes", "compared_with", b"compared_with", "complete", b"complete", "counts", b"counts", "drifted", b"drifted", "replayed", b"replayed", "since", b"since", "skipped", b"skipped", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulatePolicyResponse: _TypeAlias = SimulatePolicyResponse  # noqa: Y015
+
+@_typing.final
+class ExplainPolicyRequest(_message.Message):
+    """Names what to explain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """Id of a policy in force, or of an action."""
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainPolicyRequest: _TypeAlias = ExplainPolicyRequest  # noqa: Y015
+
+@_typing.final
+class PolicyRule(_message.Message):
+    """One policy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    SAYS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its @id."""
+    position: _builtins.str
+    """`file:line:column`."""
+    description: _builtins.str
+    """Its @description."""
+    text: _builtins.str
+    """Its text."""
+    @_builtins.property
+    def says(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it does, in words."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        position: _builtins.str = ...,
+        description: _builtins.str = ...,
+        text: _builtins.str = ...,
+        says: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "id", b"id", "position", b"position", "says", b"says", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyRule: _TypeAlias = PolicyRule  # noqa: Y015
+
+@_typing.final
+class ActionDecision(_message.Message):
+    """What was decided for an action."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTION_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PROPOSED_AT_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    COMMAND_FIELD_NUMBER: _builtins.int
+    DECIDED_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    action_id: _builtins.str
+    """Action id."""
+    state: _builtins.str
+    """State it is in, in one word."""
+    identity: _builtins.str
+    """Name of who proposed it."""
+    target: _builtins.str
+    """Name of the target."""
+    command: _builtins.bytes
+    """The command, exact bytes."""
+    policy_version: _builtins.str
+    """Version of the policy that decided."""
+    note: _builtins.str
+    """Why it was denied, cancelled or cut."""
+    @_builtins.property
+    def proposed_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was proposed."""
+
+    @_builtins.property
+    def decided(self) -> Global___PolicyAnswer:
+        """What was decided then, as it was recorded: without the ids of policies."""
+
+    @_builtins.property
+    def replayed(self) -> Global___PolicyAnswer:
+        """What that version answers with the teams, labels and role of today: where the ids of policies are from. Not set = that
+        version, or somebody or something it is asked about, is no more.
+        """
+
+    def __init__(
+        self,
+        *,
+        action_id: _builtins.str = ...,
+        state: _builtins.str = ...,
+        proposed_at: _timestamp_pb2.Timestamp | None = ...,
+        identity: _builtins.str = ...,
+        target: _builtins.str = ...,
+        command: _builtins.bytes = ...,
+        decided: Global___PolicyAnswer | None = ...,
+        policy_version: _builtins.str = ...,
+        replayed: Global___PolicyAnswer | None = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decided", b"decided", "proposed_at", b"proposed_at", "replayed", b"replayed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_id", b"action_id", "command", b"command", "decided", b"decided", "identity", b"identity", "note", b"note", "policy_version", b"policy_version", "proposed_at", b"proposed_at", "replayed", b"replayed", "state", b"state", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActionDecision: _TypeAlias = ActionDecision  # noqa: Y015
+
+@_typing.final
+class ExplainPolicyResponse(_message.Message):
+    """The explanation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rule(self) -> Global___PolicyRule:
+        """It is a policy."""
+
+    @_builtins.property
+    def action(self) -> Global___ActionDecision:
+        """It is an action."""
+
+    def __init__(
+        self,
+        *,
+        rule: Global___PolicyRule | None = ...,
+        action: Global___ActionDecision | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["about", b"about", "action", b"action", "rule", b"rule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["about", b"about", "action", b"action", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_about: _TypeAlias = _typing.Literal["rule", "action"]  # noqa: Y015
+    _WhichOneofArgType_about: _TypeAlias = _typing.Literal["about", b"about"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_about) -> _WhichOneofReturnType_about | None: ...
+
+Global___ExplainPolicyResponse: _TypeAlias = ExplainPolicyResponse  # noqa: Y015
+
+@_typing.final
 class FreezeRequest(_message.Message):
     """Pulls the kill switch."""
 

@@ -96,6 +96,21 @@ class AdminServiceStub(object):
                 request_serializer=grantd_dot_v1_dot_admin__pb2.PutPolicyRequest.SerializeToString,
                 response_deserializer=grantd_dot_v1_dot_admin__pb2.PutPolicyResponse.FromString,
                 _registered_method=True)
+        self.ValidatePolicy = channel.unary_unary(
+                '/grantd.v1.AdminService/ValidatePolicy',
+                request_serializer=grantd_dot_v1_dot_admin__pb2.ValidatePolicyRequest.SerializeToString,
+                response_deserializer=grantd_dot_v1_dot_admin__pb2.ValidatePolicyResponse.FromString,
+                _registered_method=True)
+        self.SimulatePolicy = channel.unary_unary(
+                '/grantd.v1.AdminService/SimulatePolicy',
+                request_serializer=grantd_dot_v1_dot_admin__pb2.SimulatePolicyRequest.SerializeToString,
+                response_deserializer=grantd_dot_v1_dot_admin__pb2.SimulatePolicyResponse.FromString,
+                _registered_method=True)
+        self.ExplainPolicy = channel.unary_unary(
+                '/grantd.v1.AdminService/ExplainPolicy',
+                request_serializer=grantd_dot_v1_dot_admin__pb2.ExplainPolicyRequest.SerializeToString,
+                response_deserializer=grantd_dot_v1_dot_admin__pb2.ExplainPolicyResponse.FromString,
+                _registered_method=True)
         self.Freeze = channel.unary_unary(
                 '/grantd.v1.AdminService/Freeze',
                 request_serializer=grantd_dot_v1_dot_admin__pb2.FreezeRequest.SerializeToString,
@@ -197,6 +212,28 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ValidatePolicy(self, request, context):
+        """Reads a policy without putting it: everything that is wrong with it, and what is suspicious.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SimulatePolicy(self, request, context):
+        """Replays what really ran in the last days against another policy, beside the one in force. Writes nothing. Bounded: a long
+        history is replayed from its newest action backwards, and the answer says how far.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainPolicy(self, request, context):
+        """What one policy says, or what was decided for one action, and by which policies.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Freeze(self, request, context):
         """The kill switch: ends every session and grant of the tenant, issues nothing more.
         """
@@ -273,6 +310,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.PutPolicy,
                     request_deserializer=grantd_dot_v1_dot_admin__pb2.PutPolicyRequest.FromString,
                     response_serializer=grantd_dot_v1_dot_admin__pb2.PutPolicyResponse.SerializeToString,
+            ),
+            'ValidatePolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.ValidatePolicy,
+                    request_deserializer=grantd_dot_v1_dot_admin__pb2.ValidatePolicyRequest.FromString,
+                    response_serializer=grantd_dot_v1_dot_admin__pb2.ValidatePolicyResponse.SerializeToString,
+            ),
+            'SimulatePolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SimulatePolicy,
+                    request_deserializer=grantd_dot_v1_dot_admin__pb2.SimulatePolicyRequest.FromString,
+                    response_serializer=grantd_dot_v1_dot_admin__pb2.SimulatePolicyResponse.SerializeToString,
+            ),
+            'ExplainPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainPolicy,
+                    request_deserializer=grantd_dot_v1_dot_admin__pb2.ExplainPolicyRequest.FromString,
+                    response_serializer=grantd_dot_v1_dot_admin__pb2.ExplainPolicyResponse.SerializeToString,
             ),
             'Freeze': grpc.unary_unary_rpc_method_handler(
                     servicer.Freeze,
@@ -611,6 +663,87 @@ class AdminService(object):
             '/grantd.v1.AdminService/PutPolicy',
             grantd_dot_v1_dot_admin__pb2.PutPolicyRequest.SerializeToString,
             grantd_dot_v1_dot_admin__pb2.PutPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ValidatePolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/grantd.v1.AdminService/ValidatePolicy',
+            grantd_dot_v1_dot_admin__pb2.ValidatePolicyRequest.SerializeToString,
+            grantd_dot_v1_dot_admin__pb2.ValidatePolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SimulatePolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/grantd.v1.AdminService/SimulatePolicy',
+            grantd_dot_v1_dot_admin__pb2.SimulatePolicyRequest.SerializeToString,
+            grantd_dot_v1_dot_admin__pb2.SimulatePolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/grantd.v1.AdminService/ExplainPolicy',
+            grantd_dot_v1_dot_admin__pb2.ExplainPolicyRequest.SerializeToString,
+            grantd_dot_v1_dot_admin__pb2.ExplainPolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -59,6 +59,14 @@ class AdminServiceStub:
     """The policy in force."""
     PutPolicy: _grpc.UnaryUnaryMultiCallable[_admin_pb2.PutPolicyRequest, _admin_pb2.PutPolicyResponse]
     """Replaces the policy. Validated first. Needs a StepUp, and a second person's where the tenant has two who could."""
+    ValidatePolicy: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ValidatePolicyRequest, _admin_pb2.ValidatePolicyResponse]
+    """Reads a policy without putting it: everything that is wrong with it, and what is suspicious."""
+    SimulatePolicy: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SimulatePolicyRequest, _admin_pb2.SimulatePolicyResponse]
+    """Replays what really ran in the last days against another policy, beside the one in force. Writes nothing. Bounded: a long
+    history is replayed from its newest action backwards, and the answer says how far.
+    """
+    ExplainPolicy: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ExplainPolicyRequest, _admin_pb2.ExplainPolicyResponse]
+    """What one policy says, or what was decided for one action, and by which policies."""
     Freeze: _grpc.UnaryUnaryMultiCallable[_admin_pb2.FreezeRequest, _admin_pb2.FreezeResponse]
     """The kill switch: ends every session and grant of the tenant, issues nothing more."""
     Unfreeze: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UnfreezeRequest, _admin_pb2.UnfreezeResponse]
@@ -95,6 +103,14 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """The policy in force."""
     PutPolicy: _aio.UnaryUnaryMultiCallable[_admin_pb2.PutPolicyRequest, _admin_pb2.PutPolicyResponse]  # type: ignore[assignment]
     """Replaces the policy. Validated first. Needs a StepUp, and a second person's where the tenant has two who could."""
+    ValidatePolicy: _aio.UnaryUnaryMultiCallable[_admin_pb2.ValidatePolicyRequest, _admin_pb2.ValidatePolicyResponse]  # type: ignore[assignment]
+    """Reads a policy without putting it: everything that is wrong with it, and what is suspicious."""
+    SimulatePolicy: _aio.UnaryUnaryMultiCallable[_admin_pb2.SimulatePolicyRequest, _admin_pb2.SimulatePolicyResponse]  # type: ignore[assignment]
+    """Replays what really ran in the last days against another policy, beside the one in force. Writes nothing. Bounded: a long
+    history is replayed from its newest action backwards, and the answer says how far.
+    """
+    ExplainPolicy: _aio.UnaryUnaryMultiCallable[_admin_pb2.ExplainPolicyRequest, _admin_pb2.ExplainPolicyResponse]  # type: ignore[assignment]
+    """What one policy says, or what was decided for one action, and by which policies."""
     Freeze: _aio.UnaryUnaryMultiCallable[_admin_pb2.FreezeRequest, _admin_pb2.FreezeResponse]  # type: ignore[assignment]
     """The kill switch: ends every session and grant of the tenant, issues nothing more."""
     Unfreeze: _aio.UnaryUnaryMultiCallable[_admin_pb2.UnfreezeRequest, _admin_pb2.UnfreezeResponse]  # type: ignore[assignment]
@@ -200,6 +216,32 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.PutPolicyResponse, _abc.Awaitable[_admin_pb2.PutPolicyResponse]]:
         """Replaces the policy. Validated first. Needs a StepUp, and a second person's where the tenant has two who could."""
+
+    @_abc_1.abstractmethod
+    def ValidatePolicy(
+        self,
+        request: _admin_pb2.ValidatePolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ValidatePolicyResponse, _abc.Awaitable[_admin_pb2.ValidatePolicyResponse]]:
+        """Reads a policy without putting it: everything that is wrong with it, and what is suspicious."""
+
+    @_abc_1.abstractmethod
+    def SimulatePolicy(
+        self,
+        request: _admin_pb2.SimulatePolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SimulatePolicyResponse, _abc.Awaitable[_admin_pb2.SimulatePolicyResponse]]:
+        """Replays what really ran in the last days against another policy, beside the one in force. Writes nothing. Bounded: a long
+        history is replayed from its newest action backwards, and the answer says how far.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainPolicy(
+        self,
+        request: _admin_pb2.ExplainPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ExplainPolicyResponse, _abc.Awaitable[_admin_pb2.ExplainPolicyResponse]]:
+        """What one policy says, or what was decided for one action, and by which policies."""
 
     @_abc_1.abstractmethod
     def Freeze(

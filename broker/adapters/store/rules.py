@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, func, insert, select
+from sqlalchemy import Row, bindparam, delete, func, insert, select
 
 from broker.adapters.store.hot import Hot
 from broker.adapters.store.schema import freeze, policy_version
@@ -17,6 +17,12 @@ from broker.service.ports import Freeze, PolicyVersion
 _CURRENT: Final = Hot(
     select(policy_version)
     .where(policy_version.c.tenant == bindparam("tenant"))
+    .order_by(policy_version.c.n.desc())
+    .limit(1)
+)
+_BY_VERSION: Final = (
+    select(policy_version)
+    .where(policy_version.c.tenant == bindparam("tenant"), policy_version.c.version == bindparam("version"))
     .order_by(policy_version.c.n.desc())
     .limit(1)
 )
@@ -33,15 +39,12 @@ class PolicyRowsSql(TenantRows):
 
     def current(self) -> PolicyVersion | None:
         row = _CURRENT.one(self._conn, {"tenant": self._tenant})
-        if row is None:
-            return None
-        return PolicyVersion(
-            tenant=row.tenant,
-            version=row.version,
-            sources=MappingProxyType(from_json(row.sources)),
-            put_by=row.put_by,
-            put_at=from_micros(row.put_at),
-        )
+        return None if row is None else _version(row)
+
+    def by_version(self, version: str) -> PolicyVersion | None:
+        among = {"tenant": self._tenant, "version": version}
+        row = self._conn.execute(_BY_VERSION, among).one_or_none()
+        return None if row is None else _version(row)
 
     def put(self, version: PolicyVersion) -> None:
         tenant = self._own(version.tenant)
@@ -54,6 +57,16 @@ class PolicyRowsSql(TenantRows):
             "put_at": micros(version.put_at),
         }
         self._conn.execute(insert(policy_version), row)
+
+
+def _version(row: Row[Any]) -> PolicyVersion:
+    return PolicyVersion(
+        tenant=row.tenant,
+        version=row.version,
+        sources=MappingProxyType(from_json(row.sources)),
+        put_by=row.put_by,
+        put_at=from_micros(row.put_at),
+    )
 
 
 class FreezeRowsSql(TenantRows):

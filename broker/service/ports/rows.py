@@ -141,6 +141,10 @@ class CredentialRows(Protocol):
 
 class PolicyRows(Protocol):
     def current(self) -> PolicyVersion | None: ...
+    def by_version(self, version: str) -> PolicyVersion | None:
+        """One that was ever put: what decided an old action can be read again."""
+        ...
+
     def put(self, version: PolicyVersion) -> None: ...
 
 
