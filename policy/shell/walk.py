@@ -49,6 +49,7 @@ _CONTAINERS = frozenset(
     ]
 )
 _REDIRECTS = frozenset({"file_redirect", "herestring_redirect", "heredoc_redirect"})
+_PLAIN_FILE = re.compile(r"[\w./,:+@%=-]+")
 _STREAMS = frozenset({"/dev/null", "/dev/stdout", "/dev/stderr", "/dev/tty"})
 _NUMBER = re.compile(r"-?\d+")
 
@@ -233,7 +234,9 @@ class Walk:
         if target.head.startswith("/dev/fd/"):
             return  # >(command): what it does is a part of its own
         effect = plain(CommandClass.WRITE, "redirect", f"writes the file {target.text}")
-        if _network(target):
+        if operator == ">&" and not (target.fixed and _PLAIN_FILE.fullmatch(target.text)):
+            effect = opaque("redirect.twice", "bash expands the word after >& twice, so that quoted code in it runs")
+        elif _network(target):
             effect = replace(opaque("redirect.network", "opens a network connection"), egress=True)
         elif not target.fixed and not target.tail:
             effect = opaque("redirect.open", "which file is written is only known on the target")
