@@ -54,11 +54,12 @@ bench: $(INSTALLED) peers ## the goals, measured on this machine: a table and bu
 score: $(INSTALLED) ## how well commands are classified: the own labelled set, or SET=file
 	@$(BIN)/python -m tests.policy.scoring $(SET) $(if $(REPORT),--report)
 
-fuzz: $(INSTALLED) ## every property with many more examples, for FUZZ_SECONDS (120)
+fuzz: $(INSTALLED) ## every property with many more examples, then the classifier against bash; FUZZ_SECONDS (120) each
 	@end=$$(( $$(date +%s) + $(FUZZ_SECONDS) )); rounds=0; \
 	while [ $$(date +%s) -lt $$end ]; do \
 	  $(BIN)/pytest -q -x -n $(TEST_WORKERS) -m hypothesis --hypothesis-profile=fuzz || exit 1; rounds=$$((rounds + 1)); \
 	done; echo "fuzz: $$rounds rounds without a counterexample"
+	@$(BIN)/python -m tests.policy.fuzz --seconds $(FUZZ_SECONDS) --workers $(TEST_WORKERS)
 
 proto: $(GEN_LOCKED) ## make the SDK's stubs anew from protos/
 	@test -n "$(PROTOS)" || { echo "make proto: protos/grantd/v1 holds no .proto file" >&2; exit 1; }

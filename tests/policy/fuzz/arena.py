@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 BASH: Final = shutil.which("bash") or "bash"
 NOBODY: Final = 65534
-HANGS_AFTER_S: Final = 10.0
+HANGS_AFTER_S: Final = 5.0
+BACKGROUND_S: Final = 0.03  # for what a script leaves running
 BATCH: Final = 250
 _LINKED: Final = ("ls", "cat", "touch", "true")
 # Reads scripts from standard input, each ended by a NUL, so that the start of one bash is all that a case costs.
@@ -89,29 +90,24 @@ class Arena:
         return found
 
     def _drive(self, scripts: Sequence[bytes]) -> tuple[list[str], bool]:
-        """The driver's lines, and whether it came to its end."""
-        process = subprocess.Popen(
-            [BASH, "--norc", "--noprofile", "-c", _DRIVER],
-            cwd=self.folder / "work",
-            env={"PATH": str(self.folder / "bin"), "HOME": str(self.folder / "work"), "LC_ALL": "C.UTF-8"},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            start_new_session=True, **_as_nobody(),
-        )  # fmt: skip
-        watch = _Watch(process=process)
-        threading.Thread(target=watch.run, daemon=True).start()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        feed = threading.Thread(target=_feed, args=(process, scripts), daemon=True)
-        feed.start()
-        lines = []
-        for line in process.stdout:
-            lines.append(line.decode())
-            watch.seen = time.monotonic()
-        process.wait()
-        time.sleep(0.02 if any(b"&" in script or b"(" in script for script in scripts) else 0)
-        _end(process)
-        feed.join()
-        return lines, process.returncode == 0
+        """The driver's lines, and whether it came to its end; it is ended if nothing is heard of it for too long."""
+        (self.folder / "scripts").write_bytes(b"".join(script + b"\0" for script in scripts))
+        user = NOBODY if os.geteuid() == 0 else None
+        groups: list[int] | None = [] if user else None
+        with (
+            (self.folder / "scripts").open("rb") as stdin,
+            subprocess.Popen(
+                [BASH, "--norc", "--noprofile", "-c", _DRIVER], cwd=self.folder / "work", stdin=stdin,
+                env={"PATH": str(self.folder / "bin"), "HOME": str(self.folder / "work"), "LC_ALL": "C.UTF-8"},
+                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                start_new_session=True, user=user, group=user, extra_groups=groups,
+            ) as process,
+        ):  # fmt: skip
+            said = _heard(process)
+            if any(mark in script for script in scripts for mark in (b"&", b">(", b"coproc")):
+                time.sleep(BACKGROUND_S)
+            _end(process)
+        return said.decode().splitlines(), process.returncode == 0
 
     def _left(self) -> Did:
         """What appeared after the driver had looked, cleared away."""
@@ -124,36 +120,21 @@ class Arena:
         return Did(changed=found["work"], ran=found["ran"])
 
 
-@dataclass(slots=True, kw_only=True)
-class _Watch:
-    process: subprocess.Popen[bytes]
-    seen: float = field(default_factory=time.monotonic)
-
-    def run(self) -> None:
-        """End the driver and all it started once nothing was heard of it for HANGS_AFTER_S."""
-        while self.process.poll() is None:
-            if time.monotonic() - self.seen > HANGS_AFTER_S:
-                _end(self.process)
-                return
-            time.sleep(0.1)
-
-
-def _feed(process: subprocess.Popen[bytes], scripts: Sequence[bytes]) -> None:
-    assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError), process.stdin:
-        process.stdin.write(b"".join(script + b"\0" for script in scripts))
+def _heard(process: subprocess.Popen[bytes]) -> bytes:
+    assert process.stdout is not None
+    said = b""
+    while select.select([process.stdout], [], [], HANGS_AFTER_S)[0]:
+        more = os.read(process.stdout.fileno(), 65536)
+        if not more:
+            process.wait()
+            break
+        said += more
+    return said
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-
-
-def _as_nobody() -> dict[str, object]:
-    if os.geteuid() != 0:
-        return {}
-    groups: list[int] = []
-    return {"user": NOBODY, "group": NOBODY, "extra_groups": groups}
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Look for scripts of which the classifier says less than bash then does. Holds the property, and counts what was tried."""
+"""Look for scripts of which the classifier says less than bash then does, and count what was tried."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _check(script: bytes, verdict: Verdict, tally: Tally) -> None:
 
 
 def _execute(arena: Arena, batch: Sequence[bytes], tally: Tally) -> None:
-    """Run a batch of one class; if there is a hole in it, each alone, since background work may be told of a later one."""
+    """Run a batch of one class; if there is a hole in it, each alone: background work may be told of a later one."""
     verdicts = [classify(script) for script in batch]
     did = arena.run(batch)
     if any(map(is_hole, verdicts, did)):

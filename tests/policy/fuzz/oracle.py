@@ -18,6 +18,7 @@ from policy.shell import Refused, Verdict
 SHFMT: Final = Path(sys.executable).with_name("shfmt")
 BATCH: Final = 100
 _MARK: Final = "zz-part-"
+_EXPANDS: Final = frozenset("\\*?[{~")
 
 Tree = dict[str, object]
 
@@ -84,15 +85,14 @@ def _literal(word: Tree) -> str | None:
     """A word of plain text and simple quotes; None where it takes more than that to know it."""
     text = ""
     for part in cast("list[Tree]", word["Parts"]):
-        value = str(part.get("Value", ""))
-        if part["Type"] == "DblQuoted":
-            inner = _literal(part) if part.get("Parts") else ""
+        kind, value = part["Type"], str(part.get("Value", ""))
+        quoted = kind == "SglQuoted" and not part.get("Dollar")
+        if kind == "DblQuoted":
+            inner = _literal({"Parts": part.get("Parts") or []})
             if inner is None:
                 return None
             text += inner
-        elif part["Type"] == "SglQuoted" and not part.get("Dollar"):
-            text += value
-        elif part["Type"] == "Lit" and not set(value) & set("\\*?[{~"):
+        elif quoted or (kind == "Lit" and not _EXPANDS & set(value)):
             text += value
         else:
             return None
