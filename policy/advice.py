@@ -13,7 +13,7 @@ from policy.edits import Edit, edits
 from policy.shell import Classified, Verdict, classify_by
 
 MAX_TRIES = 16
-MAX_BYTES = 32 * 1024
+MAX_BYTES = 8 * 1024
 MAX_ADVICE = 4
 _LOWEST = (CommandClass.READ, False)
 

@@ -38,6 +38,7 @@ _BLANKS = b" \t"
 _SHOWN = 60
 _MAX_NODES = 600
 _MAX_EDITS = 200
+_MAX_BLAMED = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +60,19 @@ class Edit:
 
 
 def edits(catalogue: Catalogue, command: bytes, verdict: Classified) -> list[Edit]:
-    """Edits of what gave the line its class, those that keep most of its meaning first, and then the smallest."""
+    """Edits of what gave the line its class, those that keep most of its meaning first, and then the smallest.
+
+    None where very many parts did: no small edit helps there, and looking would take long.
+    """
+    blamed = _blamed(verdict)
+    if len(blamed) > _MAX_BLAMED:
+        return []
     try:
         source = admit(command)
         root = parse(source.data).root
     except GateError:
         return []
-    page = _Page(catalogue=catalogue, command=command, source=source, parts=verdict.parts, blamed=_blamed(verdict))
+    page = _Page(catalogue=catalogue, command=command, source=source, parts=verdict.parts, blamed=blamed)
     found = list(itertools.islice(page.all(root), _MAX_EDITS))
     return sorted(dict.fromkeys(found), key=lambda edit: (edit.rank, edit.cost(), edit.span))
 

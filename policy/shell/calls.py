@@ -31,7 +31,10 @@ _REBOOT_UNIT = re.compile(
     r"|ctrl-alt-del|runlevel[0156])\.target|systemd-(?:reboot|poweroff|halt|kexec|suspend|hibernate|hybrid-sleep)\.service"
 )
 _LASTING_FILE = re.compile(
-    r"authorized_keys|/etc/(?:cron|anacrontab|systemd|init|rc|profile)|/var/spool/(?:cron|at)|/\.(?:bash|z|ssh/)"
+    r"authorized_keys|/etc/(?:cron|anacrontab|systemd|init|rc|profile)|/var/spool/(?:cron|at)"
+    # start-up files in a home, which later commands obey (docs/classifier-binding.md)
+    r"|(?:^|/|=)\.(?:bash|z|profile|ssh/|config/|aws/|kube/|docker/|gem|m2/|gradle/|cargo/|local/(?:lib|bin|share)/|pam_environment"
+    r"|lesskey|less$|manpath|vault$|\w*rc\b|rpmmacros|my\.cnf|gitconfig)"
 )
 
 

@@ -123,6 +123,6 @@ def test_the_search_is_bounded(unit: str, monkeypatch: pytest.MonkeyPatch) -> No
         seen.clear()
         started = time.process_time()
         advise(shipped_alone(), command, classify(command))
-        assert time.process_time() - started < 2
+        assert time.process_time() - started < 0.5
         assert len(seen) <= advice.MAX_TRIES
         assert sum(seen) <= advice.MAX_BYTES + advice.MAX_TRIES * len(unit) * 4

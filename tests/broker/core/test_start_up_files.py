@@ -16,6 +16,7 @@ from broker.core.wrapper import ENVIRONMENT, PATH
 from policy.classes import CommandClass
 from policy.shell import Classified, classify
 from policy.shell.names import settable
+from tests.peers_postgres import PostgresDatabase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,3 +117,26 @@ def test_no_command_clears_the_environment(line: str) -> None:
     verdict = classify(line.encode())
     assert isinstance(verdict, Classified)
     assert verdict.command_class >= CommandClass.EXECUTE
+
+
+@pytest.mark.postgres
+def test_psql_obeys_no_psqlrc(postgres_database: PostgresDatabase, tmp_path: Path) -> None:
+    """I-16: ~/.psqlrc can run a program; it is not read."""
+    _need("psql")
+    home = _home(tmp_path, ".psqlrc", r"\! touch @/MARK" + "\n")
+    url = postgres_database.admin.set(drivername="postgresql").render_as_string(hide_password=False)
+    read = f"psql '{url}' -c 'select 1'"
+    assert _ran(read, home, {}), "the plant works"
+    assert not _ran(read, home, dict(ENVIRONMENT))
+
+
+@pytest.mark.parametrize("file", ["~/.bashrc", ".curlrc", "$HOME/.sqliterc", "/srv/a/.config/git/config", "~/.my.cnf"])
+def test_a_write_that_plants_a_start_up_file_is_said_to_outlive(file: str) -> None:
+    """I-29: what later commands obey is flagged before it is approved."""
+    for line in (f"cp x {file}", f"echo x > {file}"):
+        verdict = classify(line.encode())
+        assert isinstance(verdict, Classified)
+        assert verdict.outlives, line
+    plain = classify(b"cp x src/main.rs")
+    assert isinstance(plain, Classified)
+    assert not plain.outlives
