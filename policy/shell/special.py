@@ -12,6 +12,7 @@ from dataclasses import replace
 from policy.catalog.model import Program, Takes
 from policy.classes import CommandClass
 from policy.shell.awk import awk_class
+from policy.shell.crypto import openssl
 from policy.shell.databases import CLIENTS
 from policy.shell.effect import Effect, opaque, plain
 from policy.shell.history import git_history
@@ -188,6 +189,7 @@ SPECIALS: Mapping[str, Reader] = {
     "tar": _tar,
     "service": _service,
     "ip": _ip,
+    "openssl": openssl,
     "curl": _curl,
     "wget": _wget,
     "copies": _copies,
