@@ -549,7 +549,8 @@ class _Admin(admin_pb2_grpc.AdminServiceServicer):
 
     def CheckTarget(self, request: admin_pb2.CheckTargetRequest, context: Context) -> admin_pb2.CheckTargetResponse:
         bad = admin_pb2.TargetFinding(ok=False, what="TrustedUserCAKeys", advice="add the line")
-        return admin_pb2.CheckTargetResponse(findings=[admin_pb2.TargetFinding(ok=True, what="host key"), bad])
+        note = admin_pb2.TargetFinding(ok=True, what="home\x1b", advice="give it another")
+        return admin_pb2.CheckTargetResponse(findings=[admin_pb2.TargetFinding(ok=True, what="host key"), bad, note])
 
     def GetPolicy(self, request: admin_pb2.GetPolicyRequest, context: Context) -> admin_pb2.GetPolicyResponse:
         return admin_pb2.GetPolicyResponse(policy=admin_pb2.Policy(version="v1", sources={"tiers.cedar": "permit();"}))

@@ -353,7 +353,10 @@ def test_adding_a_target_is_signed_and_checked(broker: FakeBroker, home: Path, t
     assert change.target.logins[0].read_login == "reader"
     assert b"TrustedUserCAKeys /etc/ssh/grantd" in ran.stdout
     assert b"BAD TrustedUserCAKeys" in ran.stdout
-    assert grantctl(home, "target", "check", "web1").returncode == 1
+    ran = grantctl(home, "target", "check", "web1")
+    assert ran.returncode == 1
+    assert b"  ok  host key\n" in ran.stdout
+    assert b"  see home\\x1b\n      give it another\n" in ran.stdout, "a note is neither good nor bad"
 
 
 def test_a_scanned_host_key_has_to_be_compared(broker: FakeBroker, home: Path) -> None:
