@@ -139,7 +139,11 @@ def _curl(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
     call.operands += [given.value for given in call.given if given.name == "--url" and given.value]
     if call.has("-G", "--get"):
         call.given = [given for given in call.given if given.name not in _DATA]
-    return replace(by_operands(program, call, by_options(program, call, "curl"), "curl"), egress=sent)
+    effect = replace(by_operands(program, call, by_options(program, call, "curl"), "curl"), egress=sent)
+    if call.has("--unix-socket") and effect.command_class >= CommandClass.WRITE:
+        # A service that listens on a file is one of this machine: a container engine starts programs when it is told.
+        effect = effect.at_least(CommandClass.EXECUTE, "curl.socket", "orders a service of this machine to act")
+    return effect
 
 
 def _names_a_file(given: Given) -> bool:
@@ -151,12 +155,18 @@ def _names_a_file(given: Given) -> bool:
     return given.name in ("-H", "--header") and given.value.head.startswith("@")
 
 
+_WGET_KEEPS = (
+    *("-o", "--output-file", "-a", "--append-output", "-r", "--recursive", "-m", "--mirror", "-p", "--page-requisites"),
+    *("--method", "--body-data", "--body-file", "--post-data", "--post-file"),
+)
+
+
 def _wget(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
     """wget: a read if the page goes to standard output, or nowhere."""
     del scene
     call, effect = read_and_weigh(program, words, until_operand=False)
     outputs = [given.value.text for given in call.given if given.name in ("-O", "--output-document") and given.value]
-    kept = call.has("-o", "-a", "--method", "--body-data", "--post-data", "--post-file", "-r", "-m", "-p")
+    kept = call.has(*_WGET_KEEPS)
     shown = call.has("--spider", "--version", "--help") or (
         outputs and set(outputs) <= {"-", "/dev/null", "/dev/stdout"}
     )
@@ -169,12 +179,17 @@ def _copies(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
     """scp and rsync: to or from another host they leave the target that the grant is for."""
     del scene
     call, effect = read_and_weigh(program, words, until_operand=False)
-    if call.doubt or (call.has("-n", "--dry-run") and not _elsewhere(call.operands)):
+    if call.doubt:
         return effect
-    if not _elsewhere(call.operands):
-        return replace(effect, egress=False)
-    effect = effect.at_least(CommandClass.EXECUTE, f"{program.name}.host", "leaves the target that the grant is for")
-    return replace(effect, egress=True)
+    lists = [given.value for given in call.given if given.name == "--files-from" and given.value]
+    if _elsewhere([*call.operands, *lists]):
+        effect = effect.at_least(
+            CommandClass.EXECUTE, f"{program.name}.host", "leaves the target that the grant is for"
+        )
+        return replace(effect, egress=True)
+    if call.has("-n", "--dry-run") and not call.has("--log-file") and effect.command_class is CommandClass.WRITE:
+        effect = plain(CommandClass.READ, f"{program.name}.dry", "only tells what it would copy")
+    return replace(effect, egress=False)
 
 
 def _elsewhere(operands: Sequence[Word]) -> bool:
