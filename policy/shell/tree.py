@@ -119,6 +119,8 @@ RESERVED = frozenset(
 # What bash reads as a keyword only if it is a whole word, and the node that some of them must belong to.
 _KEYWORDS = RESERVED - {"[[", "]]", "!", "{", "}"}
 _KEYWORDS_OF = {"{": "compound_statement", "}": "compound_statement", "!": "negated_command"}
+_BEFORE_A_NAME = frozenset({"for", "select", "case", "function"})
+_AFTER_PIPE = re.compile(rb"(?<![|])[|]&?[ \t\n]*\Z")
 _WORD_ENDS = frozenset(b" \t\n;&|()<>`")
 # A newline between two of their children ends the command for bash, whatever the parser makes of it.
 _ONE_LINE = frozenset(
@@ -136,6 +138,7 @@ _ANSI = re.compile(rb"[$]'(?:[^'\\]|\\.)*'", re.DOTALL)
 _TESTS = frozenset({"binary_expression", "unary_expression", "parenthesized_expression"})
 _SINGLE = frozenset({"[", "]", "=", "==", "!=", "!"})
 _DOUBLE = frozenset({"[[", "]]", "=", "==", "!=", "!", "=~", "<", ">", "&&", "||", "(", ")"})
+_BODY_PARTS = frozenset({"heredoc_body", "heredoc_end"})
 _CASE_ENDS = frozenset({";;", ";&", ";;&"})
 _CODE = re.compile(rb"[$](?:[({\[])|`|[<>]\(")
 _BODY_CODE = re.compile(rb"[$][({\[]|`")
@@ -250,10 +253,15 @@ class _Guard:
         self.doubts.append(("guard.backtick", "backticks; write $( ) instead"))  # G11
 
     def _keyword(self, node: Node, kind: str) -> None:
-        """G14: a keyword that touches another word is none to bash."""
+        """G14: a keyword that touches another word is none to bash; before a newline or after a pipe some are not."""
         before, after = self.data[: node.start_byte][-1:], self.data[node.end_byte : node.end_byte + 1]
         if not _WORD_ENDS.issuperset(before + after):
             raise GateError("guard.keyword", f"{kind!r} that is part of a word")
+        named = node.next_sibling if kind in _BEFORE_A_NAME else None
+        if named is not None and self.data.find(b"\n", node.end_byte, named.start_byte) >= 0:
+            raise GateError("guard.newline", f"a newline after {kind!r}")
+        if kind == "!" and _AFTER_PIPE.search(self.data[: node.start_byte]):
+            raise GateError("guard.reserved", "'!' after a pipe")
 
     def _bracket(self, node: Node, kind: str) -> None:
         beside = (
@@ -278,8 +286,6 @@ class _Guard:
             _check_test(node, _DOUBLE if double else _SINGLE)
             if not double:
                 self._test_on_one_line(node)
-        elif kind == "pipeline" and any(child.type == "negated_command" for child in children[1:]):
-            raise GateError("guard.reserved", "'!' after a pipe")
 
     def _on_one_line(self, children: list[Node]) -> None:
         """G15: a newline outside of quotes ends a simple command."""
@@ -313,6 +319,8 @@ class _Guard:
         if start is None or end is None or delimiter is None or _inside_substitution(parent):
             raise GateError("guard.heredoc", "a here-document whose end cannot be told for certain")
         line_end = self.data.find(b"\n", start.end_byte)
+        if any(child.end_byte > line_end for child in node.children if child.type not in _BODY_PARTS):
+            raise GateError("guard.heredoc", "a line that goes on where its here-document begins")
         if line_end in self.bodies:
             raise GateError("guard.heredoc", "two here-documents on one line")
         self.bodies.add(line_end)
