@@ -138,13 +138,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def arena() -> Iterator[Arena]:
-    """An arena that is gone afterwards."""
+def arena(*more: str) -> Iterator[Arena]:
+    """An arena that is gone afterwards; `more` programs of this machine may be called in it."""
     folder = Path(tempfile.mkdtemp(dir="/var/tmp"))
     try:
         for name in ("bin", "work", "ran"):
             (folder / name).mkdir()
-        for name in _LINKED:
+        for name in (*_LINKED, *more):
             (folder / "bin" / name).symlink_to(shutil.which(name) or f"/bin/{name}")
         marker = folder / "bin" / "zz-mark"
         marker.write_text(f"#!/bin/sh\n: > {folder}/ran/m\n")

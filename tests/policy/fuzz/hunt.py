@@ -54,8 +54,8 @@ def is_hole(verdict: Verdict, did: Did) -> bool:
     return is_claim(verdict) and (did.ran or (did.changed and verdict.command_class is CommandClass.READ))
 
 
-def fresh(seed: int) -> Iterator[bytes]:
-    """Scripts without end, none twice: made by the grammar, or bred from those that were called reads before."""
+def fresh(seed: int) -> Iterator[tuple[bytes, Verdict]]:
+    """Scripts without end, none twice, and what is said of each: made by the grammar, or bred from earlier reads."""
     chance = random.Random(seed)
     sources = (Scripts(seed, builtins=False), Scripts(seed + 1, builtins=True))
     seen: set[bytes] = set()
@@ -78,16 +78,15 @@ def fresh(seed: int) -> Iterator[bytes]:
         ):
             pool.insert(chance.randrange(len(pool) + 1), text)
             del pool[_POOL:]
-        yield script
+        yield script, verdict
 
 
 def hunt(arena: Arena, *, seed: int, cases: int, until: float) -> Tally:
     """Execute `cases` scripts about which a claim is made, or stop at `until` of the monotonic clock."""
     tally = Tally()
     waiting: dict[CommandClass, list[bytes]] = {CommandClass.READ: [], CommandClass.WRITE: []}
-    for script in fresh(seed):
+    for script, verdict in fresh(seed):
         tally.generated += 1
-        verdict = classify(script)
         _check(script, verdict, tally)
         if is_claim(verdict):
             waiting[verdict.command_class].append(script)
@@ -143,9 +142,9 @@ def compare(*, seed: int, cases: int, until: float) -> Tally:
     """Let shfmt look at `cases` scripts about which a claim is made: no command that it sees may be passed over."""
     tally = Tally()
     batch: list[bytes] = []
-    for script in fresh(seed):
+    for script, verdict in fresh(seed):
         tally.generated += 1
-        if is_claim(classify(script)):
+        if is_claim(verdict):
             batch.append(script)
         enough = tally.compared + len(batch) >= cases or time.monotonic() > until
         if len(batch) == oracle.BATCH or enough:

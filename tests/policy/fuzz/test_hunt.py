@@ -86,8 +86,8 @@ def test_the_hunt_finds_the_holes_of_a_classifier_that_has_some(place: Arena, mo
     """The property can fail: were everything a read, both hunts would say so at once."""
     monkeypatch.setattr(hunt, "classify", _says_read)
     monkeypatch.setattr(hunt, "shrunk", lambda _, script: script)
-    assert hunt.hunt(place, seed=1, cases=40, until=time.monotonic() + 60).holes
-    assert hunt.compare(seed=1, cases=20, until=time.monotonic() + 60).holes
+    assert hunt.hunt(place, seed=1, cases=300, until=time.monotonic() + 60).holes
+    assert hunt.compare(seed=1, cases=100, until=time.monotonic() + 60).holes
 
 
 def test_shfmt_is_asked_about_many_scripts_at_once() -> None:
