@@ -92,10 +92,8 @@ def _entities(entities: str) -> cedarpy.Entities:
 
 
 def _answer(result: cedarpy.AuthzResult) -> Answer:
-    errors = list(result.diagnostics.errors)
+    errors = sorted(map(str, result.diagnostics.errors))  # Cedar keeps no order
     if result.decision is cedarpy.Decision.NoDecision and not errors:
         errors = ["no decision"]
     allowed = result.decision is cedarpy.Decision.Allow and not errors
-    return Answer(
-        allowed=allowed, reasons=tuple(sorted(result.diagnostics.reasons)), error="; ".join(str(e) for e in errors)
-    )
+    return Answer(allowed=allowed, reasons=tuple(sorted(result.diagnostics.reasons)), error="; ".join(errors))

@@ -86,6 +86,7 @@ def _ask(compiled: Compiled, kind: str, name: str, action: str, entities: str) -
     return compiled.ask((kind, f"t/{name}"), action, "t/web1", _context(), entities)
 
 
+@pytest.mark.timeout(300)  # of many examples under load
 @given(
     rules=_rules(),
     kind=st.sampled_from(("Agent", "Person")),
