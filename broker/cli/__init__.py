@@ -13,20 +13,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from broker.cli.history import explain, simulate
+from broker.cli.options import CONFIG
 from broker.cli.plainly import plainly, quiet
 from broker.cli.policy import policy
 
 if TYPE_CHECKING:
     from broker.config import Settings
-
-_CONFIG = click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    default=Path("/etc/grantd/grantd.toml"),
-    envvar="GRANTD_CONFIG",
-    show_default=True,
-    help="settings file",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,7 +28,7 @@ def grantd() -> None:
 
 
 @grantd.command()
-@_CONFIG
+@CONFIG
 @click.option("--data", type=click.Path(path_type=Path), default=Path("/var/lib/grantd"), show_default=True)
 @click.option("--tenant", default="main", show_default=True, help="name of the first tenant")
 @click.option("--owner", default="owner", show_default=True, help="name of the first Owner")
@@ -69,7 +62,7 @@ def init(
 
 
 @grantd.command()
-@_CONFIG
+@CONFIG
 def serve(config: Path) -> None:
     """Run the broker until SIGTERM."""
     with plainly():
@@ -115,7 +108,7 @@ def signer(directory: Path, socket: Path, allowed_uid: int) -> None:
 
 
 @grantd.command()
-@_CONFIG
+@CONFIG
 @click.option("--owner-url", default="", envvar="GRANTD_OWNER_URL", help="the database owner's URL (PostgreSQL)")
 @click.option("--app-role", default="", help="the role that the broker uses (PostgreSQL)")
 def migrate(config: Path, owner_url: str, app_role: str) -> None:
@@ -130,6 +123,8 @@ def migrate(config: Path, owner_url: str, app_role: str) -> None:
     click.echo("the database is up to date")
 
 
+policy.add_command(simulate)
+policy.add_command(explain)
 grantd.add_command(policy)
 
 

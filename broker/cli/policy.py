@@ -37,7 +37,7 @@ def check(directory: Path) -> None:
         from policy.lint import warnings  # noqa: PLC0415
 
         sources = sources_of(directory)
-        rules = _loaded(sources)
+        rules = loaded(sources)
         if any(name.endswith(".cedar") for name in sources):
             for problem in warnings(tuple(rules.policies.rules.values()), shipped_policy()):
                 click.echo(escaped(str(problem)), err=True)
@@ -56,7 +56,7 @@ def test(directory: Path, verbose: bool) -> None:  # noqa: FBT001  a flag of cli
 
         files, sources = sorted(directory.glob(f"*{SUFFIX}")), sources_of(directory)
         if sources:
-            _loaded(sources)  # a set that does not load is told with all its problems
+            loaded(sources)  # a set that does not load is told with all its problems
         outcomes = _refusing(
             lambda: [outcome for file in files for outcome in run_cases(file.name, text_of(file), sources)]
         )
@@ -72,7 +72,7 @@ def test(directory: Path, verbose: bool) -> None:  # noqa: FBT001  a flag of cli
     sys.exit(1 if failed or not outcomes else 0)
 
 
-def _loaded(sources: dict[str, str]) -> Ruleset:
+def loaded(sources: dict[str, str]) -> Ruleset:
     """The set; or every problem of it on standard error, and exit 1."""
     from policy.reading import read  # noqa: PLC0415
     from policy.ruleset import Ruleset  # noqa: PLC0415

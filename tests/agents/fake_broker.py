@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn, TypeAlias, cast
+from typing import Any, Final, NoReturn, TypeAlias, cast
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -238,6 +238,7 @@ class FakeBroker:
     request_states: list[int] = field(default_factory=lambda: [access_pb2.REQUEST_STATE_APPROVED])
     grants: list[access_pb2.Grant] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    simulated: list[admin_pb2.SimulatePolicyRequest] = field(default_factory=list)
     second_person: bool = False
     played: list[session_pb2.PlayRecordingResponse] = field(default_factory=list)
     bundle: list[audit_pb2.ExportBundleResponse] = field(default_factory=list)
@@ -509,6 +510,15 @@ class _Approval(approval_pb2_grpc.ApprovalServiceServicer):
         return approval_pb2.DecideResponse(state="allowed" if yes else "denied")
 
 
+_PERMIT: Final = admin_pb2.PolicyAnswer(
+    decision="permit", rules=["tier.read"], command_class=options_pb2.COMMAND_CLASS_READ
+)
+_ASKS: Final = admin_pb2.PolicyAnswer(
+    decision="needs_approval", quorum=2, roles=["owner"], rules=["x", "y\x1b"],
+    command_class=options_pb2.COMMAND_CLASS_WRITE, opaque=True,
+)  # fmt: skip
+
+
 class _Admin(admin_pb2_grpc.AdminServiceServicer):
     def __init__(self, broker: FakeBroker) -> None:
         self._broker = broker
@@ -558,6 +568,35 @@ class _Admin(admin_pb2_grpc.AdminServiceServicer):
     def PutPolicy(self, request: admin_pb2.PutPolicyRequest, context: Context) -> admin_pb2.PutPolicyResponse:
         self._change(request, context)
         return admin_pb2.PutPolicyResponse(policy=admin_pb2.Policy(version="v2", sources=request.sources))
+
+    def ValidatePolicy(
+        self, request: admin_pb2.ValidatePolicyRequest, context: Context
+    ) -> admin_pb2.ValidatePolicyResponse:
+        where = {"file": "a\x1b[2J.cedar", "line": 3, "column": 7}
+        problem = admin_pb2.PolicyProblem(**where, policy="x", message="no `levl`", warning="ok" in request.sources)  # type: ignore[arg-type]
+        return admin_pb2.ValidatePolicyResponse(version="v3" if "ok" in request.sources else "", problems=[problem])
+
+    def SimulatePolicy(
+        self, request: admin_pb2.SimulatePolicyRequest, context: Context
+    ) -> admin_pb2.SimulatePolicyResponse:
+        self._broker.simulated.append(request)
+        change = admin_pb2.SimulatedChange(
+            action_id="ac_1", identity="deployer", target="web1", command=b"touch \x1b[2J", before=_PERMIT, after=_ASKS
+        )
+        count = admin_pb2.SimulatedCount(before="permit", after="needs_approval", actions=2)
+        return admin_pb2.SimulatePolicyResponse(counts=[count], changes=[change], changed=2, replayed=9, drifted=1)
+
+    def ExplainPolicy(
+        self, request: admin_pb2.ExplainPolicyRequest, context: Context
+    ) -> admin_pb2.ExplainPolicyResponse:
+        if request.subject == "tier.read":
+            rule = admin_pb2.PolicyRule(id="tier.read", position="a.cedar:1:1", text="permit\x1b;", says=["Permits."])
+            return admin_pb2.ExplainPolicyResponse(rule=rule)
+        told = admin_pb2.ActionDecision(
+            action_id=request.subject, state="denied", identity="deployer", target="web1", command=b"id\x1b",
+            decided=_PERMIT, policy_version="v1", note="no\x1b", replayed=_ASKS if request.subject == "ac_1" else None,
+        )  # fmt: skip
+        return admin_pb2.ExplainPolicyResponse(action=told)
 
     def Freeze(self, request: admin_pb2.FreezeRequest, context: Context) -> admin_pb2.FreezeResponse:
         return admin_pb2.FreezeResponse(sessions_cut=3)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import shutil
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,9 @@ from click.testing import CliRunner, Result
 
 import policy
 from broker import cli
+from broker.init import config_text, single_node
+from tests.broker.adapters.store.fixtures import TENANT
+from tests.broker.service.world import WRITE, House, opened
 
 pytestmark = pytest.mark.usefixtures("own_logs")
 ALL = '@id("all") permit (principal, action, resource);'
@@ -103,3 +110,88 @@ def test_a_test_of_nothing_fails(tmp_path: Path, files: dict[str, str], said: st
     done = run("test", str(tmp_path))
     assert done.exit_code == 1
     assert said in done.output
+
+
+# ---- simulate, explain
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    """A house with the team `ops` and the target `web1`."""
+    async with opened(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def config(house: House, tmp_path: Path) -> Path:
+    """The settings of a broker whose database is the house's."""
+    house.clock.wall = datetime.now(UTC)
+    (database,) = set(house.folder.rglob("*.db"))
+    settings = single_node(
+        data=tmp_path, tenant=TENANT, host="127.0.0.1", base_port=20_900, database=f"sqlite:///{database.absolute()}"
+    )
+    file = tmp_path / "grantd.toml"
+    file.write_text(config_text(settings))
+    return file
+
+
+@pytest.fixture
+def policies(tmp_path: Path) -> Path:
+    """The shipped policy, and one more: whatever writes takes two people."""
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    shutil.copy(SHIPPED / "tiers.cedar", folder)
+    head = '@id("two") @description("Two.") @approvers("2") permit (principal, action == Action::"run", resource)'
+    (folder / "site.cedar").write_text(f"{head} when {{ context.level == 2 }};")
+    return folder
+
+
+async def test_simulate_reads_the_brokers_database(house: House, config: Path, policies: Path) -> None:
+    """Counts and changes, as text and as JSON; the command is shown, never sent to the terminal (I-11)."""
+    agent = await house.add("deployer")
+    action = (await house.propose(agent, await house.granted(agent), b"touch '/srv/\\x1b[2J'")).action
+    words = ("simulate", str(policies), "--days", "1", "--config", str(config))
+    told = await asyncio.to_thread(run, *words)
+    assert (told.exit_code, told.stderr) == (0, "")
+    assert "1 action(s) since " in told.stdout
+    assert f"{action.id}  " in told.stdout
+    assert "-> needs_approval by 2 of admin or manager or owner, as write [run.team, two]" in told.stdout
+    assert "As of today" in told.stdout
+    assert "\x1b" not in told.stdout
+    plain = json.loads((await asyncio.to_thread(run, *words, "-o", "json")).stdout)
+    assert (plain["replayed"], plain["changed"], plain["drifted"], plain["complete"]) == (1, 1, 0, True)
+    assert plain["counts"] == [{"before": "needs_approval", "after": "needs_approval", "actions": 1}]
+    assert plain["changes"][0]["after"]["quorum"] == 2
+    stranger = await asyncio.to_thread(run, *words, "--tenant", "nobody")
+    assert (stranger.exit_code, stranger.stderr.startswith("grantd: ")) == (1, True)
+
+
+async def test_explain_names_the_rules_of_an_action(house: House, config: Path) -> None:
+    """What was decided then, by which version, and the rules behind it; an id that is none is a plain no."""
+    agent = await house.add("deployer")
+    action = (await house.propose(agent, await house.granted(agent), WRITE)).action
+    told = await asyncio.to_thread(run, "explain", action.id, "--config", str(config))
+    assert (told.exit_code, told.stderr) == (0, "")
+    assert "decided then   needs_approval by 1 of admin or manager or owner, as write" in told.stdout
+    assert "it answers     needs_approval by 1 of admin or manager or owner, as write [run.team]" in told.stdout
+    assert action.policy_version in told.stdout
+    plain = json.loads(
+        (await asyncio.to_thread(run, "explain", action.id, "--config", str(config), "-o", "json")).stdout
+    )
+    assert (plain["state"], plain["replayed"]["rules"]) == ("awaiting", ["run.team"])
+    in_force = await asyncio.to_thread(run, "explain", "tier.read", "--config", str(config))
+    assert "tier.read  (tiers.cedar:" in in_force.stdout
+    for nothing in ("ac_" + "a" * 26, "no.such"):
+        assert (await asyncio.to_thread(run, "explain", nothing, "--config", str(config))).exit_code == 1
+
+
+def test_explain_of_a_file_needs_no_broker(policies: Path) -> None:
+    """In words, with what it asks of an approval, and as it is written."""
+    told = run("explain", "two", "--directory", str(policies))
+    assert told.stdout.splitlines()[:6] == [
+        "two  (site.cedar:1:1)",
+        "Two.",
+        "Permits running a command that a person approved.",
+        "To: every agent and every person, as far as its head says.",
+        "If: context.level == 2",
+        "Asks for 2 different people.",
+    ]
+    assert run("explain", "nothing", "--directory", str(policies)).exit_code == 1
