@@ -16,7 +16,7 @@ _LABEL_END = re.compile(r"[ \t}]*(?:[;\n]|\Z)")
 _NUMBER = re.compile(r"[ \t]*\d*")
 _REST = re.compile(r"(?:[^\n\\]|\\.)*", re.DOTALL)
 _FILE = re.compile(r"[^\n]*")
-_CLOSED = re.compile(r"\\.|\[\^?+\]?+(?:\[[:.=][^][]*[:.=]\]|[^]])*\]", re.DOTALL)  # escapes, whole brackets
+_BRACKETS = re.compile(r"\\.|\[\^?+\]?+(?:\[[:.=][^][]*[:.=]\]|[^]])*+(\]|\Z)", re.DOTALL)  # or an escape
 _PLAIN = frozenset("=dDgGhHnNpPxzF{}")
 _STREAMS = frozenset({"/dev/stdout", "/dev/stderr"})
 
@@ -122,8 +122,7 @@ class _Lexer:
         """Read a regular expression; its end inside brackets is an end to one sed and not to another."""
         start = self._at
         self._until(end)
-        rest = _CLOSED.sub("", self._script[start : self._at - 1])
-        if "[" in rest:
+        if any(match[1] == "" for match in _BRACKETS.finditer(self._script, start, self._at - 1)):
             raise _UnreadError
 
     def _flags(self) -> None:
