@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from policy.classes import CommandClass
-from policy.shell import Classified, Verdict, classify
+from policy.shell import Classified, classify
 from tests.policy.fuzz import hunt, oracle
 from tests.policy.fuzz.arena import Arena, Did, arena
 
@@ -78,16 +78,18 @@ def test_what_was_a_hole_once_is_none(script: bytes, place: Arena) -> None:
     assert not hunt.is_hole(classify(script), did)
 
 
-def _says_read(_script: bytes) -> Verdict:
-    return Classified(command_class=CommandClass.READ, opaque=False, egress=False, outlives=False, parts=())
+_READ = Classified(command_class=CommandClass.READ, opaque=False, egress=False, outlives=False, parts=())
 
 
 def test_the_hunt_finds_the_holes_of_a_classifier_that_has_some(place: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The property can fail: were everything a read, both hunts would say so at once."""
-    monkeypatch.setattr(hunt, "classify", _says_read)
-    monkeypatch.setattr(hunt, "shrunk", lambda _, script: script)
-    assert hunt.hunt(place, seed=1, cases=300, until=time.monotonic() + 60).holes
-    assert hunt.compare(seed=1, cases=100, until=time.monotonic() + 60).holes
+    """The property can fail: were everything a read, both hunts would say so, and shorten what they found."""
+    scripts = (b"echo a", b"echo a; touch m; echo b", b"true")
+    monkeypatch.setattr(hunt, "fresh", lambda _seed: ((script, _READ) for script in scripts))
+    monkeypatch.setattr(hunt, "classify", lambda _script: _READ)
+    by_bash = hunt.hunt(place, seed=0, cases=len(scripts), until=time.monotonic() + 60)
+    assert [b"touch" in hole and len(hole) < len(scripts[1]) for hole in by_bash.holes] == [True]
+    by_shfmt = hunt.compare(seed=0, cases=len(scripts), until=time.monotonic() + 60)
+    assert by_shfmt.holes == list(scripts)
 
 
 def test_shfmt_is_asked_about_many_scripts_at_once() -> None:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from policy import catalog
+from tests.policy.fuzz.hostile import costs
 from tests.policy.scoring.lines import WORDS
+from tests.policy.scoring.markdown import table
 from tests.policy.scoring.score import MAX_READS_OVER, MIN_EXACT, ROUNDS, Answer, Score
 
 ROOT: Final = Path(__file__).parents[3]
@@ -61,17 +63,6 @@ def _first_answer_ms() -> float:
         process.stdout.readline()
         took = time.perf_counter() - start
     return took * 1000
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table, its columns as wide as their widest cell."""
-    cells = [list(head), *([str(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
-    ]
-    rule = "| " + " | ".join("-" * width for width in widths) + " |"
-    return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
 
 
 def confusion(score: Score) -> str:
@@ -157,6 +148,8 @@ def page(score: Score, start_ms: float) -> str:
             families(score),
             "## Cost\n",
             speed(score, start_ms),
+            "Text that is made to cost much, as long as a command may be and far longer:\n",
+            costs(),
             "## Fuzzing\n",
             _fuzzing(),
             "## Measured on\n",
