@@ -37,6 +37,12 @@ def test_check_tells_problems_and_exits_by_them(home: Path, files: tuple[str, st
     assert json.loads(grantctl(home, "policy", "check", files[1], "-o", "json").stdout)["problems"][0]["column"] == 7
 
 
+def test_what_is_shown_can_be_put_again(home: Path) -> None:
+    """`grantctl policy show > tiers.cedar` is a Cedar file: what is said about it stands in comments."""
+    shown = grantctl(home, "policy", "show").stdout.decode().splitlines()
+    assert [line for line in shown if line and not line.startswith("// ")] == ["permit();"]
+
+
 def test_simulate_tells_counts_and_changes(broker: FakeBroker, home: Path, files: tuple[str, str]) -> None:
     """The days go over the wire; before and after with their rules; the command exact and escaped (I-11)."""
     told = grantctl(home, "policy", "simulate", files[0], "--days", "3").stdout.decode()

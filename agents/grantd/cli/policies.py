@@ -98,7 +98,8 @@ def _policy_in_force(shell: Shell) -> admin_pb2.Policy:
 
 
 def _text(told: admin_pb2.Policy) -> str:
-    lines = [f"version {one_line(told.version)}, put by {one_line(told.put_by) or 'nobody: as shipped'}"]
+    # a comment: what is shown can be kept as a file, changed and put again
+    lines = [f"// version {one_line(told.version)}, put by {one_line(told.put_by) or 'nobody: as shipped'}"]
     for name, source in sorted(told.sources.items()):
         lines += ["", click.style(f"// {one_line(name)}", bold=True), readable(source)]
     return "\n".join(lines)
