@@ -125,7 +125,8 @@ def by_options(program: Program, call: Call, rule: str) -> Effect:
 def only_reads(program: Program, call: Call) -> bool:
     """Whether the options given turn the call into one that only shows something (`reads_if` of the entry)."""
     names = {given.name for given in call.given}
-    others = set() if "*" in program.reads_with else names - program.reads_if - program.reads_with
+    harmless = {given.name for given in call.given if given.option.command_class is CommandClass.READ}
+    others = names - program.reads_if - program.reads_with - (harmless if "*" in program.reads_with else set())
     shows = names & program.reads_if and not others
     values = all(
         _match(given.option.by_value, given.value)[0] is CommandClass.READ

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from policy.catalog.model import Program
 from policy.classes import CommandClass
+from policy.shell.aws import by_operation
 from policy.shell.effect import Effect, opaque, plain
 from policy.shell.rules import Scene, hinted
 from policy.shell.words import Word
@@ -69,8 +70,14 @@ _VERBS: Mapping[CommandClass, frozenset[str]] = {
             "help",
             "info",
             "read",
-            "print",
             "whoami",
+            "exists",
+            "print",
+            "explain",
+            "top",
+            "cat",
+            "du",
+            "hash",
         ]
     ),
     CommandClass.WRITE: frozenset(
@@ -140,6 +147,9 @@ _VERBS: Mapping[CommandClass, frozenset[str]] = {
             "transfer",
             "grant",
             "terminate",
+            "get-credentials",
+            "purge",
+            "prune",
         ]
     ),
     CommandClass.EXECUTE: frozenset(
@@ -151,21 +161,44 @@ _VERBS: Mapping[CommandClass, frozenset[str]] = {
 }
 _SENDS = frozenset({"publish", "upload", "cp", "sync", "mv", "push", "put"})
 _OPENS = frozenset({"run", "exec", "invoke", "execute"})  # what they run is not in the text
-_NOT_A_READ = frozenset({"get-object", "get-login", "get-credentials", "get-secret-value"})
+_NOT_A_READ = frozenset({"get-object", "get-credentials"})
+_PACKAGES = frozenset({("gcloud", "components"), ("az", "extension"), ("az", "upgrade"), ("openstack", "plugin")})
 
 
 # Words that are also names of services (`aws logs`, `az search`): a verb only where no other word follows.
-_ALSO_NOUNS = frozenset(
-    {"logs", "log", "search", "query", "history", "version", "info", "status", "wait", "filter", "read"}
+_ALSO_NOUNS = frozenset({"logs", "log", "search", "query", "history", "version", "info", "status", "wait", "filter"})
+_VERB_VALUES = frozenset(
+    [
+        "--profile",
+        "--region",
+        "--output",
+        "--project",
+        "--query",
+        "--subscription",
+        "--resource-group",
+        "--zone",
+        "--location",
+        "--account",
+        "--format",
+        "--filter",
+        "--limit",
+        "--organization",
+        "--context",
+        "--freshness",
+        "--order",
+    ]
 )
-_VERB_VALUES = frozenset({"--profile", "--region", "--output", "--project", "-R", "--repo", "--query"})
 _WRITES_FILE = re.compile(r"-O|--?[a-z-]*(?:file|dest|dir|path)[a-z-]*(?:=.*)?")
 
 
 def by_verbs(_program: Program, words: Sequence[Word], scene: Scene) -> Effect:
     """Cloud command lines: the highest verb of all their words; a read only if every word before it is known."""
     del scene
-    name, said = words[0].text, _operands_of_verbs(words[1:])
+    name, said = words[0].text.rpartition("/")[2], _operands_of_verbs(words[1:])
+    if name == "aws":
+        return by_operation(words)
+    if _asks_for_help(words):
+        return plain(CommandClass.READ, f"{name} --help", "shows a manual")
     floor = hinted(words[1:])
     found = [(verb, level) for word in said for verb, level in _verb_of(word, last=word is said[-1])]
     unknown = next((word for word in words[1:] if not word.fixed or word.text.startswith("-")), None)
@@ -177,11 +210,19 @@ def by_verbs(_program: Program, words: Sequence[Word], scene: Scene) -> Effect:
     verb, level = max(found, key=lambda item: item[1])
     effect = plain(level, f"{name} {verb}", f"{name} {verb} is a {level.word} command")
     effect = effect.at_least(floor, f"{name} {verb}", "installs or restarts something")
+    if level > CommandClass.READ and (name, said[0].text) in _PACKAGES:
+        effect = effect.at_least(CommandClass.INSTALL, f"{name} {verb}", "changes what the program is made of")
     if any(_WRITES_FILE.fullmatch(word.head) and word.text not in _VERB_VALUES for word in words[1:]):
         effect = effect.at_least(CommandClass.WRITE, f"{name} {verb}", "may write a file")
     return replace(
         effect, egress=any(verb in _SENDS for verb, _ in found), opaque=any(verb in _OPENS for verb, _ in found)
     )
+
+
+def _asks_for_help(words: Sequence[Word]) -> bool:
+    """The last word is --help, and no option before it can take that for its value."""
+    *before, last = words
+    return last.text == "--help" and bool(before) and all(word.fixed for word in words) and before[-1].head[:1] != "-"
 
 
 def _operands_of_verbs(words: Sequence[Word]) -> list[Word]:

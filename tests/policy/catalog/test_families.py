@@ -22,6 +22,18 @@ FAMILIES = {
     npm-check
     """,
     "version control": "git git-lfs svn svnadmin svnlook hg bzr fossil cvs",
+    "containers": "docker podman nerdctl docker-compose docker-machine crictl ctr buildah skopeo lxc incus",
+    "clusters": """
+    kubectl oc kubeadm kubectx kubens stern minikube kind k3s k9s kustomize istioctl argocd flux velero etcdctl etcdutl
+    talosctl helm
+    """,
+    "clouds": """
+    aws gcloud az doctl hcloud openstack oci eksctl flyctl heroku gh glab terraform tofu terragrunt pulumi packer
+    vagrant ansible ansible-playbook ansible-doc ansible-inventory ansible-vault ansible-galaxy salt salt-call salt-key
+    puppet knife chef-client s3cmd gsutil rclone mc vault consul nomad trivy grype sops age age-keygen gpg gpg2
+    gpgv gpgconf
+    gpg-agent gpg-zip gpg-card
+    """,
 }
 
 
