@@ -83,10 +83,33 @@ def _find(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
             index = end + 1
             continue
         step = 2 if option is not None and option.takes is Takes.VALUE else 1
-        kept += words[index : index + step]
+        kept.append(words[index])
+        kept += [_file_names(program, words, at) for at in range(index + 1, min(index + step, len(words)))]
         index += step
     _, effect = read_and_weigh(program, kept, until_operand=False)
     return around(effect, inner)
+
+
+# A character that no test, action or operator of find has in it.
+_NO_ACTION = re.compile(r"[._~:@%]")
+
+
+def _file_names(program: Program, words: Sequence[Word], at: int) -> Word:
+    """The value of a test; an unquoted pattern as one word, if no word it becomes can be an action.
+
+    Of several file names the first is the value, and the others make find refuse the whole. Without any (nullglob) the
+    word behind is the value instead; if that takes none itself, what follows is read as before.
+    """
+    word = words[at]
+    behind = words[at + 1] if at + 1 < len(words) else None
+    plain_name = _NO_ACTION.search(word.tail) or word.operand_like
+    if word.fixed or word.single or word.splits or not plain_name:
+        return word
+    if behind is not None:
+        option = program.options.get(behind.text)
+        if not behind.fixed or behind.text in _EXEC or (option is not None and option.takes is not Takes.NOTHING):
+            return word
+    return unknown(word.text, word.span, head=word.head, single=True)
 
 
 def _exec_end(words: Sequence[Word], start: int, *, plus: bool) -> int | None:
@@ -183,6 +206,7 @@ def _sets(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
     names = [given.value for given in call.given if given.name == option and given.value]
     if first is not None:
         names += call.operands[first : 2 if program.name == "getopts" else None]
+    names = [name for name in names if not (name.fixed and name.text == "_")]  # bash sets it at every command itself
     if not scene.assigned(names):
         return worse(
             effect, opaque(f"{program.name}.name", f"{program.name} sets a variable that can change what programs do")
