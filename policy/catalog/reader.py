@@ -85,6 +85,7 @@ SPECIAL_READERS = frozenset(
         "mysql",
         "sqlite3",
         "redis",
+        "mongo",
         "openssl",
     ]
 )

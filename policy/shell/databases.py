@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from policy.catalog.model import Program
 from policy.classes import CommandClass
 from policy.shell.effect import Effect, opaque
+from policy.shell.mongo import mongo_class
 from policy.shell.readers import Reader, in_language, read_and_weigh, with_script
 from policy.shell.redis import redis
-from policy.shell.rules import Scene, worse
+from policy.shell.rules import Scene, by_operands, worse
 from policy.shell.sql import Dialect, sql_class
 from policy.shell.words import Word, fixed
 
@@ -132,4 +133,19 @@ def _sqlite_class(text: str) -> CommandClass | None:
     return CommandClass.READ if _DOT_SHOWS.fullmatch(text) else None
 
 
-CLIENTS: Mapping[str, Reader] = {"psql": _psql, "mysql": _mysql, "sqlite3": _sqlite, "redis": redis}
+def _mongo(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
+    """mongosh: --eval is read; a file, its standard input and its prompt are not."""
+    del scene
+    call, effect = read_and_weigh(program, words, until_operand=False)
+    if call.doubt or effect.opaque or call.has("--version", "--help"):
+        return effect
+    effect = by_operands(program, call, effect, program.name)
+    scripts = [given.value for given in call.given if given.name == "--eval" and given.value]
+    if not scripts:
+        return worse(effect, opaque("mongo.input", "mongosh reads its commands from its input"))
+    for script in scripts:
+        effect = in_language(effect, script, mongo_class, rule="mongo.eval")
+    return effect
+
+
+CLIENTS: Mapping[str, Reader] = {"psql": _psql, "mysql": _mysql, "sqlite3": _sqlite, "redis": redis, "mongo": _mongo}
