@@ -1,4 +1,4 @@
-"""Parse a command line and hold the tree against the bytes (guards G1 and G3 to G15).
+"""Parse a command line and hold the tree against the bytes (guards G1 and G3 to G16).
 
 The parser alone is not believed: a dozen shapes are known where it reports no error and hides a command that bash runs.
 A tree that leaves this module accounts for every byte; what it cannot account for is refused, what it does not know is
@@ -134,8 +134,11 @@ _ONE_LINE = frozenset(
         "concatenation",
     ]
 )
+_PLAIN_IN_BRACES = re.compile(rb"""(?:[^\\'"`]|\\[^}'"`\\$\n])*""")
+_PLAIN_PATTERN = re.compile(rb"""(?:[^\\'"`]|\\[^\n]|"[^"\\$`]*"|'[^']*')*""")
 _ANSI = re.compile(rb"[$]'(?:[^'\\]|\\.)*'", re.DOTALL)
 _TESTS = frozenset({"binary_expression", "unary_expression", "parenthesized_expression"})
+_COMPARES = frozenset(b"-eq -ne -lt -le -gt -ge -nt -ot -ef -a -o".split())
 _SINGLE = frozenset({"[", "]", "=", "==", "!=", "!"})
 _DOUBLE = frozenset({"[[", "]]", "=", "==", "!=", "!", "=~", "<", ">", "&&", "||", "(", ")"})
 _BODY_PARTS = frozenset({"heredoc_body", "heredoc_end"})
@@ -190,7 +193,7 @@ def _parse(data: bytes) -> Node:
 
 @dataclass(slots=True, kw_only=True)
 class _Guard:
-    """One pass over the leaves in order: G4 to G7 and G9 to G15."""
+    """One pass over the leaves in order: G4 to G7 and G9 to G16."""
 
     data: bytes
     end: int = 0
@@ -234,8 +237,8 @@ class _Guard:
             self._backtick(text, kind)
         elif kind in ("word", "string_content", "heredoc_content") and _unescaped_code(text, kind):
             raise GateError("guard.hidden", "a substitution that is not read as one")
-        elif kind in ("regex", "extglob_pattern") and _CODE.search(text):
-            self.doubts.append(("guard.pattern", "a pattern that holds a substitution"))  # G12
+        elif kind in ("regex", "extglob_pattern"):
+            self._pattern(text, parent)
         elif kind == "$" and parent is not None and parent.type in ("command", "concatenation", "redirected_statement"):
             raise GateError("guard.dollar", "a '$' that begins no expansion")
         elif kind in _CASE_ENDS and (parent is None or parent.type != "case_item"):
@@ -245,19 +248,28 @@ class _Guard:
         elif kind == "ansi_c_string" and not _ANSI.fullmatch(text):
             raise GateError("guard.ansi", "a string $'...' that ends before it seems to")  # G13
         elif kind in _KEYWORDS or (parent is not None and _KEYWORDS_OF.get(kind) == parent.type):
-            self._keyword(node, kind)
+            self._keyword(node, kind, parent)
+
+    def _pattern(self, text: bytes, parent: Node | None) -> None:
+        """G12, and G16: the parser does not read quotes and escapes in a pattern, so it may end where bash goes on."""
+        plain = _PLAIN_IN_BRACES if parent is not None and parent.type == "expansion" else _PLAIN_PATTERN
+        if not plain.fullmatch(text):
+            raise GateError("guard.pattern", "a pattern with quotes whose end cannot be told for certain")
+        if _CODE.search(text):
+            self.doubts.append(("guard.pattern", "a pattern that holds a substitution"))
 
     def _backtick(self, text: bytes, kind: str) -> None:
         if kind not in ("`", "comment") and text != b"`":
             raise GateError("guard.backtick", "a backtick inside a word")  # G7
         self.doubts.append(("guard.backtick", "backticks; write $( ) instead"))  # G11
 
-    def _keyword(self, node: Node, kind: str) -> None:
+    def _keyword(self, node: Node, kind: str, parent: Node | None) -> None:
         """G14: a keyword that touches another word is none to bash; before a newline or after a pipe some are not."""
         before, after = self.data[: node.start_byte][-1:], self.data[node.end_byte : node.end_byte + 1]
         if not _WORD_ENDS.issuperset(before + after):
             raise GateError("guard.keyword", f"{kind!r} that is part of a word")
-        named = node.next_sibling if kind in _BEFORE_A_NAME else None
+        listed = kind == "in" and parent is not None and parent.type == "for_statement"
+        named = node.next_sibling if kind in _BEFORE_A_NAME or listed else None
         if named is not None and self.data.find(b"\n", node.end_byte, named.start_byte) >= 0:
             raise GateError("guard.newline", f"a newline after {kind!r}")
         if kind == "!" and _AFTER_PIPE.search(self.data[: node.start_byte]):
@@ -348,6 +360,8 @@ def _check_test(node: Node, operators: frozenset[str]) -> None:
         expression = child.type.endswith("_expression")
         if expression and child.type not in _TESTS:
             raise GateError("guard.test", "arithmetic where a test should be")
+        if child.type == "test_operator" and node.type == "binary_expression" and child.text not in _COMPARES:
+            raise GateError("guard.test", "a test of one operand between two")
         if not child.is_named and child.type not in operators:
             raise GateError("guard.test", f"{child.type!r} inside brackets is not part of a test")
         if expression:

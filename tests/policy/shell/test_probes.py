@@ -1,4 +1,4 @@
-"""Shapes in which a parser once hid a command that bash runs (guards G1 to G15)."""
+"""Shapes in which a parser once hid a command that bash runs (guards G1 to G16)."""
 
 from __future__ import annotations
 
@@ -133,6 +133,7 @@ REFUSED = [
     ("[ x >m ]", "guard.test"),
     ("[[ x | y ]]", "guard.test"),
     ("[[ x + y ]]", "guard.test"),
+    ("[[ x -t y ]]", "guard.test"),
     ("echo $'a\\\\'; rm -rf x # '", "guard.ansi"),
     ("echo $'\\'", "guard.ansi"),
     ("[ x\n-lt rm ]", "guard.newline"),
@@ -143,6 +144,10 @@ REFUSED = [
     ("for x inx in a; do ls; done", "guard.keyword"),
     ("true | ! true", "guard.reserved"),
     ("true |& ! true", "guard.reserved"),
+    ('echo ${x%%"a"b"}; echo "}; rm x # "', "guard.pattern"),
+    ('echo ${x/"a"b"}; echo "}; rm x # "', "guard.pattern"),
+    ("echo ${x%\\}y\nrm x # }", "guard.pattern"),
+    ("for x in\na; do ls; done", "guard.newline"),
     ("cat <<'A' | ! cat\na\nA", "guard.reserved"),
     ("cat <<'A' &&\nls\nA", "guard.heredoc"),
     ("cat <<'A' |\nls\nA\ncat", "guard.heredoc"),
