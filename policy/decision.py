@@ -105,7 +105,10 @@ class Permit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NeedsApproval:
-    """So many different people of these roles have to agree."""
+    """So many different people of these roles have to agree.
+
+    `reasons`: the rules that permit it with a person, then those that forbid it without one.
+    """
 
     quorum: int
     roles: frozenset[str]

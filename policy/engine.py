@@ -172,16 +172,16 @@ class PolicySet:
             return Permit(reasons=alone.reasons)
         if not attended.allowed:
             return Deny(reasons=("opaque.asks",))
-        return self._approval(attended.reasons)
+        return self._approval(attended.reasons, forbids=() if alone.allowed else alone.reasons)
 
-    def _approval(self, reasons: Sequence[str]) -> Decision:
-        """The strictest of what the permits ask for."""
+    def _approval(self, reasons: Sequence[str], *, forbids: Sequence[str]) -> Decision:
+        """The strictest of what the permits ask for; `forbids` are told as what keeps it from going unattended."""
         obligations = [self.rules[name].obligation for name in reasons]
         roles = APPROVER_ROLES.intersection(*(o.roles for o in obligations if o.roles))
         if not roles:
             return Deny(reasons=(*reasons, "no role may approve this"))
         return NeedsApproval(
-            quorum=max((o.quorum for o in obligations), default=1), roles=roles, reasons=tuple(reasons)
+            quorum=max((o.quorum for o in obligations), default=1), roles=roles, reasons=(*reasons, *forbids)
         )
 
     def _ask(

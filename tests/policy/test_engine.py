@@ -368,6 +368,18 @@ def test_only_permitted_unattended() -> None:
     assert policies.decide(_action(WRITE, opaque=True)) == Deny(reasons=("opaque.asks",))
 
 
+def test_what_keeps_it_from_going_alone_is_told() -> None:
+    """A forbid of the unattended run is a reason of the asking, beside the rule that permits it with a person."""
+    ask = '@id("ours") forbid (principal, action == Action::"run_unattended", resource) when { context.level == 2 };'
+    policies = PolicySet.load({**shipped_policy(), "ours.cedar": ask})
+    decision = policies.decide(_action(WRITE))
+    assert isinstance(decision, NeedsApproval)
+    assert decision.reasons == ("run.team", "ours")
+    decision = policies.decide(_action(WRITE, opaque=True))
+    assert isinstance(decision, NeedsApproval)
+    assert decision.reasons == ("run.team", "opaque.asks")
+
+
 def test_labels_time_and_login_reach_policies() -> None:
     """What the schema promises is there: labels as tags, the time, the login."""
     text = """@id("window") permit (principal, action == Action::"run_unattended", resource) when {
