@@ -39,7 +39,7 @@ def test_a_policy_is_tried_from_a_client_and_on_the_host(house: House, ran: str,
     (checked,) = house.ctl("owner", "policy", "check", *files, "-o", "json").json()
     (over,) = house.ctl("owner", "policy", "simulate", *files, "--days", "1", "-o", "json").json()
     assert (over["changed"], over["version"]) == (1, checked["version"])
-    assert over["changes"][0]["after"]["rules"] == ["run.team"]
+    assert over["changes"][0]["after"]["rules"] == ["run.team", "reads.ask"]
     words = ("policy", "simulate", str(stricter[0].parent), "--config", str(house.config), "-o", "json")
     (here,) = house.grantd(*words).json()
     assert (here["changed"], here["replayed"]) == (1, 2)

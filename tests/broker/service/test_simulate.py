@@ -65,7 +65,7 @@ async def test_what_would_change_is_counted_and_listed(house: House) -> None:
     assert asks.counts["permit", "needs_approval"] == asks.changed == 1
     (change,) = asks.changes
     assert change.question.action.command == READ
-    assert (change.before.rules, change.after.rules) == (("tier.read",), ("run.team",))
+    assert (change.before.rules, change.after.rules) == (("tier.read",), ("run.team", "reads.ask"))
     more = await _simulated(house, TWO)
     assert [(c.question.action.command, c.before.quorum, c.after.quorum) for c in more.changes] == [(EXECUTE, 1, 2)]
 
