@@ -7,7 +7,7 @@ only the context is new.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
@@ -74,16 +74,25 @@ class Compiled:
         whole = {"staticPolicies": dict(policies), "templates": {}, "templateLinks": []}
         self._policies = cedarpy.PolicySet.from_json_str(json.dumps(whole))
 
-    def ask(self, principal: tuple[str, str], action: str, target: str, context: str, entities: str) -> Answer:
-        """One question: types and ids, context and entities as Cedar's JSON. Raises whatever Cedar raises."""
-        request = {
-            "principal": {"type": principal[0], "id": principal[1]},
-            "action": {"type": "Action", "id": action},
-            "resource": {"type": "Target", "id": target},
-            "context": context,
-        }
-        (result,) = cedarpy.is_authorized_batch([request], self._policies, _entities(entities), _schema())
-        return _answer(result)
+    def ask(
+        self, principal: tuple[str, str], actions: Sequence[str], target: str, context: str, entities: str
+    ) -> tuple[Answer, ...]:
+        """An answer to each action: types and ids, context and entities as Cedar's JSON. Raises whatever Cedar raises.
+
+        The schema has judged the policies and the entities; judging each context too would cost a fifth of a question,
+        and what a context lacks is an error of the policy that looks for it.
+        """
+        requests = [
+            {
+                "principal": {"type": principal[0], "id": principal[1]},
+                "action": {"type": "Action", "id": action},
+                "resource": {"type": "Target", "id": target},
+                "context": context,
+            }
+            for action in actions
+        ]
+        results = cedarpy.is_authorized_batch(requests, self._policies, _entities(entities), None)
+        return tuple(_answer(result) for result in results)
 
 
 @lru_cache(maxsize=_ENTITIES_KEPT)

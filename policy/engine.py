@@ -202,8 +202,9 @@ class PolicySet:
     ) -> tuple[Answer, ...]:
         """What Cedar answers. Whatever it raises is remembered by nobody."""
         return tuple(
-            self._narrowed.of(action, who[0], entities).ask(who, action, target, context, entities)
-            for action in actions
+            answer
+            for some, compiled in self._narrowed.of(actions, who[0], entities)
+            for answer in compiled.ask(who, some, target, context, entities)
         )
 
 

@@ -38,10 +38,18 @@ class Narrowed:
         self._of_head = lru_cache(maxsize=None)(self._ids_of_head)
         self._compiled = lru_cache(maxsize=_SETS_KEPT)(self._compile)
 
-    def of(self, action: str, kind: str, entities: str) -> Compiled:
-        """What to ask: `entities` are the principal and the target, as Cedar's JSON, in this order."""
-        few = len(self._heads[action, kind]) <= WORTH
-        return self._compiled(self._of_head(action, kind) if few else self._of_pair(action, kind, entities))
+    def of(self, actions: Sequence[str], kind: str, entities: str) -> Iterator[tuple[Sequence[str], Compiled]]:
+        """What to ask, and which of the actions of it: several small sets are one question to Cedar.
+
+        `entities` are the principal and the target, as Cedar's JSON, in this order.
+        """
+        if all(len(self._heads[action, kind]) <= WORTH for action in actions):
+            yield actions, self._compiled(frozenset().union(*(self._of_head(action, kind) for action in actions)))
+            return
+        for action in actions:
+            few = len(self._heads[action, kind]) <= WORTH
+            ids = self._of_head(action, kind) if few else self._of_pair(action, kind, entities)
+            yield (action,), self._compiled(ids)
 
     def _ids_of_head(self, action: str, kind: str) -> frozenset[str]:
         return frozenset(rule.id for rule in self._heads[action, kind])

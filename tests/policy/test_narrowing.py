@@ -83,7 +83,21 @@ def _rules(draw: st.DrawFn) -> list[Rule]:
 
 
 def _ask(compiled: Compiled, kind: str, name: str, action: str, entities: str) -> Answer:
-    return compiled.ask((kind, f"t/{name}"), action, "t/web1", _context(), entities)
+    (answer,) = compiled.ask((kind, f"t/{name}"), (action,), "t/web1", _context(), entities)
+    return answer
+
+
+def _one(narrowed: Narrowed, kind: str, name: str, action: str, entities: str) -> Answer:
+    ((some, compiled),) = narrowed.of((action,), kind, entities)
+    assert some == (action,)
+    return _ask(compiled, kind, name, action, entities)
+
+
+def _both(narrowed: Narrowed, kind: str, name: str, entities: str) -> list[Answer]:
+    """With and without a person, in one question where the sets are small."""
+    asked = narrowed.of(("run", "run_unattended"), kind, entities)
+    who = (kind, f"t/{name}")
+    return [one for some, compiled in asked for one in compiled.ask(who, some, "t/web1", _context(), entities)]
 
 
 @pytest.mark.timeout(300)  # of many examples under load
@@ -104,7 +118,8 @@ def test_narrowing_changes_no_answer(
     facts = dict(zip(("principal", "resource"), json.loads(entities), strict=True))
     left = [rule for rule in rules if action in rule.actions and kind in rule.principals and may_apply(rule, facts)]
     assert _ask(Compiled({rule.id: rule.parsed for rule in left}), kind, name, action, entities) == whole
-    assert _ask(Narrowed(rules).of(action, kind, entities), kind, name, action, entities) == whole
+    assert _one(Narrowed(rules), kind, name, action, entities) == whole
+    assert _both(Narrowed(rules), kind, name, entities)[action == "run_unattended"] == whole
 
 
 @pytest.mark.parametrize(
@@ -142,7 +157,7 @@ def test_a_thousand_policies_are_few_questions() -> None:
     ids = narrowed._of_pair("run", "Agent", entities)  # noqa: SLF001 - how few are left is the point
     assert len(texts) // len(ACTIONS) > WORTH
     assert ids == {"p2", "p7", "stop"}
-    answer = _ask(narrowed.of("run", "Agent", entities), "Agent", "a", "run", entities)
+    answer = _one(narrowed, "Agent", "a", "run", entities)
     assert (answer.allowed, answer.reasons) == (False, ("stop",))
 
 
@@ -158,7 +173,7 @@ def test_a_failing_forbid_still_denies_in_a_large_set() -> None:
     entities = _entities("Agent", "a", teams=[], tags={})
     for kind, action in product(("Agent", "Person"), ("run", "run_unattended")):
         given_kind = _entities(kind, "a", teams=[], tags={})
-        answer = _ask(narrowed.of(action, kind, given_kind), kind, "a", action, given_kind)
+        answer = _one(narrowed, kind, "a", action, given_kind)
         assert not answer.allowed
         assert "bad" in answer.error
     assert len(narrowed._of_pair("run", "Agent", entities)) == 2  # noqa: SLF001
