@@ -136,6 +136,8 @@ _ONE_LINE = frozenset(
 )
 _PLAIN_IN_BRACES = re.compile(rb"""(?:[^\\'"`]|\\[^}'"`\\$\n])*""")
 _PLAIN_PATTERN = re.compile(rb"""(?:[^\\'"`]|\\[^\n]|"[^"\\$`]*"|'[^']*')*""")
+_SEVERAL_WORDS = re.compile(rb"(?:[^\\ \t\n]|\\.)*[ \t\n]", re.DOTALL)
+_OPEN_SUBSCRIPT = re.compile(rb"\[[^]]*", re.DOTALL)
 _ANSI = re.compile(rb"[$]'(?:[^'\\]|\\.)*'", re.DOTALL)
 _TESTS = frozenset({"binary_expression", "unary_expression", "parenthesized_expression"})
 _COMPARES = frozenset(b"-eq -ne -lt -le -gt -ge -nt -ot -ef -a -o".split())
@@ -235,19 +237,31 @@ class _Guard:
             raise GateError("parse.error", f"incomplete: {kind} is missing")
         if b"`" in text and kind not in ("raw_string", "heredoc_body"):
             self._backtick(text, kind)
-        elif kind in ("word", "string_content", "heredoc_content") and _unescaped_code(text, kind):
+        elif node.is_named:
+            self._text(text, kind, parent)
+        elif parent is not None:
+            self._token(node, kind, parent)
+
+    def _text(self, text: bytes, kind: str, parent: Node | None) -> None:
+        if kind == "word" and _SEVERAL_WORDS.match(text):
+            raise GateError("guard.word", "several words that the parser takes for one")  # `x=} ]` runs the program `]`
+        if kind in ("word", "string_content", "heredoc_content") and _unescaped_code(text, kind):
             raise GateError("guard.hidden", "a substitution that is not read as one")
-        elif kind in ("regex", "extglob_pattern"):
+        if kind in ("regex", "extglob_pattern"):
             self._pattern(text, parent)
-        elif kind == "$" and parent is not None and parent.type in ("command", "concatenation", "redirected_statement"):
-            raise GateError("guard.dollar", "a '$' that begins no expansion")
-        elif kind in _CASE_ENDS and (parent is None or parent.type != "case_item"):
-            raise GateError("guard.case", f"{kind!r} outside case")
-        elif kind in ("[", "]", "[[", "]]") and parent is not None and parent.type == "test_command":
-            self._bracket(node, kind)
         elif kind == "ansi_c_string" and not _ANSI.fullmatch(text):
             raise GateError("guard.ansi", "a string $'...' that ends before it seems to")  # G13
-        elif kind in _KEYWORDS or (parent is not None and _KEYWORDS_OF.get(kind) == parent.type):
+
+    def _token(self, node: Node, kind: str, parent: Node) -> None:
+        if kind == "$" and parent.type in ("command", "concatenation", "redirected_statement"):
+            raise GateError("guard.dollar", "a '$' that begins no expansion")
+        if kind == ";" and self.data[node.end_byte : node.end_byte + 1] in (b";", b"&"):
+            raise GateError("guard.case", "';' that begins a longer operator")
+        if kind in _CASE_ENDS and parent.type != "case_item":
+            raise GateError("guard.case", f"{kind!r} outside case")
+        if kind in ("[", "]", "[[", "]]") and parent.type == "test_command":
+            self._bracket(node, kind)
+        elif kind in _KEYWORDS or _KEYWORDS_OF.get(kind) == parent.type:
             self._keyword(node, kind, parent)
 
     def _pattern(self, text: bytes, parent: Node | None) -> None:
@@ -263,12 +277,15 @@ class _Guard:
             raise GateError("guard.backtick", "a backtick inside a word")  # G7
         self.doubts.append(("guard.backtick", "backticks; write $( ) instead"))  # G11
 
-    def _keyword(self, node: Node, kind: str, parent: Node | None) -> None:
+    def _keyword(self, node: Node, kind: str, parent: Node) -> None:
         """G14: a keyword that touches another word is none to bash; before a newline or after a pipe some are not."""
-        before, after = self.data[: node.start_byte][-1:], self.data[node.end_byte : node.end_byte + 1]
+        before, after = (
+            self.data[max(node.start_byte - 1, 0) : node.start_byte],
+            self.data[node.end_byte : node.end_byte + 1],
+        )
         if not _WORD_ENDS.issuperset(before + after):
             raise GateError("guard.keyword", f"{kind!r} that is part of a word")
-        listed = kind == "in" and parent is not None and parent.type == "for_statement"
+        listed = kind == "in" and parent.type == "for_statement"
         named = node.next_sibling if kind in _BEFORE_A_NAME or listed else None
         if named is not None and self.data.find(b"\n", node.end_byte, named.start_byte) >= 0:
             raise GateError("guard.newline", f"a newline after {kind!r}")
@@ -292,12 +309,25 @@ class _Guard:
         if kind == "command":
             self._command(children)
         elif kind == "heredoc_redirect":
+            self._on_one_line(children[:2])
             self._heredoc(node, parent)
+        elif kind == "function_definition":
+            self._on_one_line([child for child in children if child.type in ("(", ")")])
+        elif kind == "file_redirect":
+            self._redirect(children)
+        elif kind == "array" and any(_OPEN_SUBSCRIPT.fullmatch(_text(self.data, child)) for child in children[1:-1]):
+            raise GateError("guard.bracket", "a subscript without its end")
         elif kind == "test_command":
             double = children[0].type == "[["
             _check_test(node, _DOUBLE if double else _SINGLE)
             if not double:
                 self._test_on_one_line(node)
+
+    def _redirect(self, children: list[Node]) -> None:
+        for left, right in itertools.pairwise(children):
+            begins = self.data[right.start_byte : right.start_byte + 2] in (b"<(", b">(")
+            if begins and left.end_byte == right.start_byte:
+                raise GateError("guard.touching", "a redirect that touches a substitution")
 
     def _on_one_line(self, children: list[Node]) -> None:
         """G15: a newline outside of quotes ends a simple command."""

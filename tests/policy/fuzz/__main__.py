@@ -31,10 +31,10 @@ def main() -> int:
         found = Tally()
         for one in pool.map(_worker, seeds, [options.seconds] * options.workers):
             found.add(one)
-    for script in (*found.holes, *found.faults):
+    for script in (*found.holes, *found.apart, *found.faults):
         sys.stdout.write(f"HOLE {script!r}\n")
     _tell(found, options.seed, time.monotonic() - start)
-    return 1 if found.holes or found.faults else 0
+    return 1 if found.holes or found.apart or found.faults else 0
 
 
 def _arguments() -> argparse.Namespace:
@@ -62,6 +62,7 @@ def _tell(found: Tally, seed: int, seconds: float) -> None:
         "of these, ended for taking too long": found.hung,
         "parsed by shfmt too": found.compared,
         "holes": len(found.holes),
+        "accepted, but otherwise read or refused by shfmt and bash": len(found.apart),
         "faults": len(found.faults),
         "seconds": round(seconds),
         "seed": seed,

@@ -24,7 +24,8 @@ _LONGEST_PARENT: Final = 200
 class Tally:
     """What was tried.
 
-    `holes`: scripts that did, or hold for shfmt, more than was said; `faults`: scripts that broke the classifier.
+    `holes`: scripts that did more than was said; `apart`: scripts in which shfmt sees more, or that no shell parses;
+    `faults`: scripts that broke the classifier.
     """
 
     generated: int = 0
@@ -34,6 +35,7 @@ class Tally:
     hung: int = 0
     compared: int = 0
     holes: list[bytes] = field(default_factory=list)
+    apart: list[bytes] = field(default_factory=list)
     faults: list[bytes] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
@@ -41,6 +43,7 @@ class Tally:
         for name in ("generated", "refused", "opaque", "executed", "hung", "compared"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.holes += other.holes
+        self.apart += other.apart
         self.faults += other.faults
 
 
@@ -148,7 +151,7 @@ def compare(*, seed: int, cases: int, until: float) -> Tally:
             batch.append(script)
         enough = tally.compared + len(batch) >= cases or time.monotonic() > until
         if len(batch) == oracle.BATCH or enough:
-            tally.holes += [
+            tally.apart += [
                 one for one, names in zip(batch, oracle.commands(batch), strict=True) if _differs(one, names)
             ]
             tally.compared += len(batch)

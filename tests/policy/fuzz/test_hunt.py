@@ -68,7 +68,7 @@ def test_bash_does_no_more_than_was_said(seed: int, place: Arena) -> None:
 def test_shfmt_sees_no_command_that_was_passed_over() -> None:
     """I-16: the commands that a second parser finds are parts of the verdict, and what it refuses bash takes."""
     found = hunt.compare(seed=3, cases=COMPARED, until=time.monotonic() + 120)
-    assert found.holes == []
+    assert found.apart == []
     assert found.compared == COMPARED
 
 
@@ -91,7 +91,7 @@ def test_the_hunt_finds_the_holes_of_a_classifier_that_has_some(place: Arena, mo
     by_bash = hunt.hunt(place, seed=0, cases=len(scripts), until=time.monotonic() + 60)
     assert [b"touch" in hole and len(hole) < len(scripts[1]) for hole in by_bash.holes] == [True]
     by_shfmt = hunt.compare(seed=0, cases=len(scripts), until=time.monotonic() + 60)
-    assert by_shfmt.holes == list(scripts)
+    assert by_shfmt.apart == list(scripts)
 
 
 def test_shfmt_is_asked_about_many_scripts_at_once() -> None:
