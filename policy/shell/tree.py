@@ -1,4 +1,4 @@
-"""Parse a command line and hold the tree against the bytes (guards G1 and G3 to G16).
+"""Parse a command line and hold the tree against the bytes (guards G1 and G3 to G17).
 
 The parser alone is not believed: a dozen shapes are known where it reports no error and hides a command that bash runs.
 A tree that leaves this module accounts for every byte; what it cannot account for is refused, what it does not know is
@@ -122,6 +122,8 @@ _KEYWORDS_OF = {"{": "compound_statement", "}": "compound_statement", "!": "nega
 _BEFORE_A_NAME = frozenset({"for", "select", "case", "function"})
 _AFTER_PIPE = re.compile(rb"(?<![|])[|]&?[ \t\n]*\Z")
 _WORD_ENDS = frozenset(b" \t\n;&|()<>`")
+# Between two of their children nothing may stand, or bash ends the word there.
+_ONE_WORD = frozenset({"simple_expansion", "concatenation", "variable_assignment"})
 # A newline between two of their children ends the command for bash, whatever the parser makes of it.
 _ONE_LINE = frozenset(
     [
@@ -136,7 +138,7 @@ _ONE_LINE = frozenset(
 )
 _PLAIN_IN_BRACES = re.compile(rb"""(?:[^\\'"`]|\\[^}'"`\\$\n])*""")
 _PLAIN_PATTERN = re.compile(rb"""(?:[^\\'"`]|\\[^\n]|"[^"\\$`]*"|'[^']*')*""")
-_SEVERAL_WORDS = re.compile(rb"(?:[^\\ \t\n]|\\.)*[ \t\n]", re.DOTALL)
+_SEVERAL_WORDS = re.compile(rb"[][{} \t\n]*[ \t\n][][{} \t\n]*")
 _OPEN_SUBSCRIPT = re.compile(rb"\[[^]]*", re.DOTALL)
 _ANSI = re.compile(rb"[$]'(?:[^'\\]|\\.)*'", re.DOTALL)
 _TESTS = frozenset({"binary_expression", "unary_expression", "parenthesized_expression"})
@@ -195,7 +197,7 @@ def _parse(data: bytes) -> Node:
 
 @dataclass(slots=True, kw_only=True)
 class _Guard:
-    """One pass over the leaves in order: G4 to G7 and G9 to G16."""
+    """One pass over the leaves in order: G4 to G7 and G9 to G17."""
 
     data: bytes
     end: int = 0
@@ -243,7 +245,7 @@ class _Guard:
             self._token(node, kind, parent)
 
     def _text(self, text: bytes, kind: str, parent: Node | None) -> None:
-        if kind == "word" and _SEVERAL_WORDS.match(text):
+        if kind == "word" and _SEVERAL_WORDS.fullmatch(text):
             raise GateError("guard.word", "several words that the parser takes for one")  # `x=} ]` runs the program `]`
         if kind in ("word", "string_content", "heredoc_content") and _unescaped_code(text, kind):
             raise GateError("guard.hidden", "a substitution that is not read as one")
@@ -302,17 +304,12 @@ class _Guard:
             raise GateError("guard.bracket", f"{kind!r} that is part of a word")
 
     def _shape(self, node: Node, kind: str, children: list[Node], parent: Node | None) -> None:
-        if kind in _WORD_LISTS:
-            self._touching(children)  # G5
-        if kind in _ONE_LINE:
-            self._on_one_line(children)
+        self._spaces(kind, children)
         if kind == "command":
             self._command(children)
         elif kind == "heredoc_redirect":
             self._on_one_line(children[:2])
             self._heredoc(node, parent)
-        elif kind == "function_definition":
-            self._on_one_line([child for child in children if child.type in ("(", ")")])
         elif kind == "file_redirect":
             self._redirect(children)
         elif kind == "array" and any(_OPEN_SUBSCRIPT.fullmatch(_text(self.data, child)) for child in children[1:-1]):
@@ -323,7 +320,30 @@ class _Guard:
             if not double:
                 self._test_on_one_line(node)
 
+    def _spaces(self, kind: str, children: list[Node]) -> None:
+        """G5, G15, G17: what may touch, and what white space may stand between."""
+        if kind in _WORD_LISTS:
+            self._touching(children)
+        if kind in _ONE_WORD:
+            self._as_one_word(children)
+        if kind in _ONE_LINE:
+            self._on_one_line(children)
+        elif kind == "function_definition":
+            self._on_one_line([child for child in children if child.type in ("(", ")")])
+        elif kind == "case_item":
+            self._on_one_line(children[: [child.type for child in children].index(")") + 1])
+
+    def _as_one_word(self, children: list[Node]) -> None:
+        """G17: white space ends a word; to the parser `x=$ reboot` is one assignment, for bash one and a command."""
+        for left, right in itertools.pairwise(children):
+            if self.data[left.end_byte : right.start_byte].strip(b" \t\n") or left.end_byte == right.start_byte:
+                continue
+            raise GateError("guard.blank", "white space inside a word")
+
     def _redirect(self, children: list[Node]) -> None:
+        last = children[-1]
+        if _text(self.data, last).isdigit() and self.data[last.end_byte : last.end_byte + 1] in (b"<", b">"):
+            raise GateError("guard.redirect", "a redirect to a redirect")
         for left, right in itertools.pairwise(children):
             begins = self.data[right.start_byte : right.start_byte + 2] in (b"<(", b">(")
             if begins and left.end_byte == right.start_byte:

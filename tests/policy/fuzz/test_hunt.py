@@ -21,6 +21,8 @@ HOLES = (
     b"echo $'a\\\\'; zz-mark # '",
     b"echo $'\\\\'\nzz-mark # '",
     b"echo $(zz-mark >m)",
+    b"x=$ zz-mark",
+    b"x=$\nzz-mark",
     b'echo ${x%%"a"b"}; echo "}; zz-mark # "',
     b'echo ${x/"a"b"}; echo "}; zz-mark # "',
     b"echo $(>m)",

@@ -1,4 +1,4 @@
-"""Shapes in which a parser once hid a command that bash runs (guards G1 to G16)."""
+"""Shapes in which a parser once hid a command that bash runs (guards G1 to G17)."""
 
 from __future__ import annotations
 
@@ -150,6 +150,11 @@ REFUSED = [
     ("cat <<\n'A'\na\nA", "guard.newline"),
     ("f(\n) { ls; }; f", "guard.newline"),
     ("ls <>(cat)", "guard.touching"),
+    ("x=$ rm", "guard.blank"),
+    ("x=$\nrm", "guard.blank"),
+    ("x+=$ rm y+=$z", "guard.blank"),
+    ("ls 2>2>&1", "guard.redirect"),
+    ("case x in *\n) ls;; esac", "guard.newline"),
     ("ls <>(cat)x", "guard.touching"),
     ("a=([1=2); ls", "guard.bracket"),
     ('echo ${x%%"a"b"}; echo "}; rm x # "', "guard.pattern"),
