@@ -23,6 +23,11 @@ class CommandClass(enum.IntEnum):
         """The class as it is written in policies, on the wire and in the terminal: "read" to "reboot"."""
         return self.name.lower()
 
+    @property
+    def phrase(self) -> str:
+        """The class in a sentence: "a read", "an execute"."""
+        return f"{'an' if self.word[0] in 'aeiou' else 'a'} {self.word}"
+
     @classmethod
     def from_word(cls, word: str) -> CommandClass:
         """The class a word names.

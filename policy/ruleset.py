@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from functools import cache
 
 from policy import catalog
-from policy.catalog import CatalogError, Catalogue, Program
+from policy.catalog import CatalogError, Catalogue, Own, Program
 from policy.classes import CommandClass
 from policy.engine import Decision, PolicyError, PolicySet, Query, shipped_policy
 from policy.explain import word_of
 from policy.shell import Verdict, classify_by
 
 __all__ = ["Ruleset", "RulesetError", "must_hold", "unkept"]
+
+_TOLD = 20
+"""Broken examples that one message lists."""
 
 
 class RulesetError(ValueError):
@@ -52,14 +55,11 @@ class Ruleset:
         if strange:
             raise RulesetError(f"{strange[0]}: a file of policies ends in .cedar, one of programs in .toml")
         cedar = cedar or dict(shipped_policy())
-        try:
-            policies, own = PolicySet.load(cedar), catalog.parse_own(programs)
-        except (PolicyError, CatalogError) as error:
-            raise RulesetError(str(error)) from error
+        policies, own = _both(cedar, programs)
         catalogue = catalog.with_own(own) if programs else catalog.shipped_alone()
-        broken = None if tried else next(unkept(catalogue, own.programs.values()), None)
-        if broken is not None:
-            raise RulesetError(broken)
+        broken = () if tried else tuple(unkept(catalogue, own.programs.values()))
+        if broken:
+            raise RulesetError("\n".join(broken[:_TOLD]))
         return cls(version=_version({**cedar, **programs}), policies=policies, catalogue=catalogue)
 
     def classify(self, command: bytes) -> Verdict:
@@ -74,6 +74,23 @@ class Ruleset:
         """Programs whose shipped entry is replaced here and was not, or not so, before (I-17: two people)."""
         mine, theirs = self.catalogue.lowered, before.catalogue.lowered
         return frozenset(name for name, program in mine.items() if theirs.get(name) != program)
+
+
+def _both(cedar: Mapping[str, str], programs: Mapping[str, str]) -> tuple[PolicySet, Own]:
+    """Both halves, or what is wrong with either, so that an operator sees all of it at once."""
+    wrong: list[str] = []
+    policies = own = None
+    try:
+        policies = PolicySet.load(cedar)
+    except PolicyError as error:
+        wrong.append(str(error))
+    try:
+        own = catalog.parse_own(programs)
+    except CatalogError as error:
+        wrong.append(str(error))
+    if policies is None or own is None:
+        raise RulesetError("\n".join(wrong))
+    return policies, own
 
 
 @cache

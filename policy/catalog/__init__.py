@@ -21,6 +21,7 @@ __all__ = [
     "SPECIAL_READERS",
     "CatalogError",
     "Catalogue",
+    "Own",
     "Program",
     "parse",
     "parse_own",

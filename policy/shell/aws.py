@@ -91,7 +91,7 @@ def by_operation(words: Sequence[Word]) -> Effect:
     texts = {word.text for word in rest}
     if _only_tries(service, operation, texts):
         return plain(CommandClass.READ, f"{rule}.dry", f"{rule} only tries it out")
-    said = "shows a secret" if operation in _SECRETS else f"is a {level.word} command"
+    said = "shows a secret" if operation in _SECRETS else f"is {level.phrase} command"
     verb = operation.partition("-")[0]
     return replace(
         plain(level, rule, f"{rule} {said}"), egress=verb in _SENDS or _leaves(words[1:]), opaque=verb in _NOT_SHOWN

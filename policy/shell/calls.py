@@ -121,7 +121,7 @@ def _sub(program: Program, call: Call, scene: Scene, effect: Effect, rule: str) 
             return effect
         if program.bare is None:
             return worse(effect, opaque(rule, f"{program.name} without a sub-command", floor=program.unknown))
-        return effect.at_least(program.bare, rule, f"{program.name} alone is a {program.bare.word} command")
+        return effect.at_least(program.bare, rule, f"{program.name} alone is {program.bare.phrase} command")
     name, *_ = call.operands
     sub = program.subs.get(name.text) if name.fixed else None
     if sub is None:
@@ -162,7 +162,7 @@ def _runs(program: Program, call: Call, scene: Scene, effect: Effect, rule: str)
     if inner:
         return around(effect, scene.run_words(inner))
     if program.bare is not None:
-        return effect.at_least(program.bare, rule, f"{program.name} alone is a {program.bare.word} command")
+        return effect.at_least(program.bare, rule, f"{program.name} alone is {program.bare.phrase} command")
     return worse(effect, opaque(rule, f"{program.name} without a command starts a shell or reads one"))
 
 

@@ -84,7 +84,7 @@ def redis(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
     if level is None:
         return worse(effect, opaque("redis-cli.command", f"{call.operands[0].text!r} is not a command that is known"))
     rule = f"redis-cli {call.operands[0].text}"
-    effect = effect.at_least(level, rule, f"{call.operands[0].text} is a {level.word} command of redis")
+    effect = effect.at_least(level, rule, f"{call.operands[0].text} is {level.phrase} command of redis")
     return replace(effect, egress=effect.egress or call.operands[0].text.lower() == "migrate")
 
 

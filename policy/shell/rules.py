@@ -76,7 +76,7 @@ class Scene(Protocol):
 
 def free(program: Program, rule: str) -> Effect:
     """A program whose entry promises that no option changes its class."""
-    effect = plain(program.base, rule, f"{program.name} is a {program.base.word} command, whatever its options")
+    effect = plain(program.base, rule, f"{program.name} is {program.base.phrase} command, whatever its options")
     return replace(effect, opaque=program.opaque, egress=program.egress, outlives=program.outlives)
 
 
@@ -105,14 +105,14 @@ def by_options(program: Program, call: Call, rule: str) -> Effect:
         egress=program.egress or _sends(call),
         outlives=program.outlives,
         rule=rule,
-        reason=f"{program.name} is a {program.base.word} command",
+        reason=f"{program.name} is {program.base.phrase} command",
     )
     for given in call.given:
         level, known = given.option.command_class, True
         if given.option.by_value and given.value is not None:
             level, known = _match(given.option.by_value, given.value)
         effect = effect.at_least(
-            level, f"{rule} {given.name}", f"{given.name} makes {program.name} a {level.word} command"
+            level, f"{rule} {given.name}", f"{given.name} makes {program.name} {level.phrase} command"
         )
         if given.option.opaque or not known:
             effect = effect.at_least(
@@ -166,20 +166,20 @@ def by_operands(program: Program, call: Call, effect: Effect, rule: str) -> Effe
     if effect.rule.endswith(".reads"):
         return effect  # it only shows something, of whatever its operands name
     if not call.operands and program.bare is not None:
-        alone = plain(program.bare, rule, f"{program.name} alone is a {program.bare.word} command")
+        alone = plain(program.bare, rule, f"{program.name} alone is {program.bare.phrase} command")
         return worse(effect, alone) if call.given else alone
     limit = program.operand_limit
     if limit is not None and (len(call.operands) > limit or any(not word.single for word in call.operands[:limit])):
         level = program.any_words if program.any_words is not None else CommandClass.EXECUTE
         effect = effect.at_least(
-            level, rule, f"{program.name} with more than {limit} operands is a {level.word} command"
+            level, rule, f"{program.name} with more than {limit} operands is {level.phrase} command"
         )
         effect = replace(effect, opaque=effect.opaque or program.any_words is None)
     if not program.operands:
         return effect
     for word in call.operands:
         level, known = _match(program.operands, word)
-        reason = f"{word.text!r} makes {program.name} a {level.word} command"
+        reason = f"{word.text!r} makes {program.name} {level.phrase} command"
         if not known:
             effect = worse(
                 effect, opaque(rule, f"what {program.name} does with {word.text!r} is not known", floor=program.unknown)

@@ -208,7 +208,7 @@ def by_verbs(_program: Program, words: Sequence[Word], scene: Scene) -> Effect:
         high = max([floor, *(level for _, level in found)])
         return opaque(f"{name}.unknown", f"what {name} does is not known: {text!r}", floor=high)
     verb, level = max(found, key=lambda item: item[1])
-    effect = plain(level, f"{name} {verb}", f"{name} {verb} is a {level.word} command")
+    effect = plain(level, f"{name} {verb}", f"{name} {verb} is {level.phrase} command")
     effect = effect.at_least(floor, f"{name} {verb}", "installs or restarts something")
     if level > CommandClass.READ and (name, said[0].text) in _PACKAGES:
         effect = effect.at_least(CommandClass.INSTALL, f"{name} {verb}", "changes what the program is made of")

@@ -44,3 +44,14 @@ def test_what_was_tried_is_not_tried_again() -> None:
     """A shipped entry that rose since leaves a stored set in force: its examples speak for the day it was put."""
     broken = {"t.toml": '[mytool]\nclass = "read"\nmatch = ["write: mytool"]'}
     assert word_of(Ruleset.load(broken, tried=True).classify(b"mytool")) == "read"
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    """A slip in a policy does not hide one in a file of programs, nor one example the next."""
+    with pytest.raises(RulesetError) as caught:
+        Ruleset.load({"x.cedar": "permit (principal", "t.toml": "[mytool]\nclas = 'read'"})
+    assert "x.cedar" in str(caught.value)
+    assert "t.toml:1: [mytool]: unknown key 'clas'" in str(caught.value)
+    with pytest.raises(RulesetError) as caught:
+        Ruleset.load({"t.toml": '[mytool]\nmatch = ["write: mytool", "install: mytool"]'})
+    assert len(str(caught.value).splitlines()) == 2
