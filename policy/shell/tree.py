@@ -1,4 +1,4 @@
-"""Parse a command line and hold the tree against the bytes (guards G1 and G3 to G17).
+"""Parse a command line and hold the tree against the bytes (guards G1 and G3 to G19).
 
 The parser alone is not believed: a dozen shapes are known where it reports no error and hides a command that bash runs.
 A tree that leaves this module accounts for every byte; what it cannot account for is refused, what it does not know is
@@ -139,9 +139,12 @@ _ONE_LINE = frozenset(
 _PLAIN_IN_BRACES = re.compile(rb"""(?:[^\\'"`]|\\[^}'"`\\$\n])*""")
 _PLAIN_PATTERN = re.compile(rb"""(?:[^\\'"`]|\\[^\n]|"[^"\\$`]*"|'[^']*')*""")
 _SEVERAL_WORDS = re.compile(rb"[][{} \t\n]*[ \t\n][][{} \t\n]*")
-_OPEN_SUBSCRIPT = re.compile(rb"\[[^]]*", re.DOTALL)
+_OPEN_SUBSCRIPT = re.compile(rb"\[(?![^][\\'\"]*\]).*", re.DOTALL)
+_SPECIAL = re.compile(rb"""(?!\A)[$]|[`\\"}]""")  # the first `$` is that of a string $'...'
+_DOUBLE_OPEN = re.compile(rb"[$]?\(\(")
 _ANSI = re.compile(rb"[$]'(?:[^'\\]|\\.)*'", re.DOTALL)
 _TESTS = frozenset({"binary_expression", "unary_expression", "parenthesized_expression"})
+_ONE_SIDED = re.compile(rb"-(?!a|o)[A-Za-z]")
 _COMPARES = frozenset(b"-eq -ne -lt -le -gt -ge -nt -ot -ef -a -o".split())
 _SINGLE = frozenset({"[", "]", "=", "==", "!=", "!"})
 _DOUBLE = frozenset({"[[", "]]", "=", "==", "!=", "!", "=~", "<", ">", "&&", "||", "(", ")"})
@@ -197,7 +200,7 @@ def _parse(data: bytes) -> Node:
 
 @dataclass(slots=True, kw_only=True)
 class _Guard:
-    """One pass over the leaves in order: G4 to G7 and G9 to G17."""
+    """One pass over the leaves in order: G4 to G7 and G9 to G19."""
 
     data: bytes
     end: int = 0
@@ -253,6 +256,8 @@ class _Guard:
             self._pattern(text, parent)
         elif kind == "ansi_c_string" and not _ANSI.fullmatch(text):
             raise GateError("guard.ansi", "a string $'...' that ends before it seems to")  # G13
+        elif kind in ("raw_string", "ansi_c_string") and _SPECIAL.search(text) and _in_quoted_braces(parent):
+            raise GateError("guard.quotes", "single quotes that do not quote, inside of double ones")  # G18
 
     def _token(self, node: Node, kind: str, parent: Node) -> None:
         if kind == "$" and parent.type in ("command", "concatenation", "redirected_statement"):
@@ -307,6 +312,9 @@ class _Guard:
         self._spaces(kind, children)
         if kind == "command":
             self._command(children)
+        elif kind in ("command_substitution", "subshell") and _DOUBLE_OPEN.match(self.data, node.start_byte):
+            # G19: bash reads `((...))` as arithmetic first, and there single quotes do not quote.
+            raise GateError("guard.arithmetic", "'((' that may be arithmetic or not")
         elif kind == "heredoc_redirect":
             self._on_one_line(children[:2])
             self._heredoc(node, parent)
@@ -410,6 +418,9 @@ def _check_test(node: Node, operators: frozenset[str]) -> None:
         expression = child.type.endswith("_expression")
         if expression and child.type not in _TESTS:
             raise GateError("guard.test", "arithmetic where a test should be")
+        first = child.start_byte == node.start_byte
+        if first and node.type == "binary_expression" and _ONE_SIDED.fullmatch(child.text or b""):
+            raise GateError("guard.test", "a test of one operand between two")
         if child.type == "test_operator" and node.type == "binary_expression" and child.text not in _COMPARES:
             raise GateError("guard.test", "a test of one operand between two")
         if not child.is_named and child.type not in operators:
@@ -424,6 +435,17 @@ def _is_word(node: Node) -> bool:
 
 def _text(data: bytes, node: Node) -> bytes:
     return data[node.start_byte : node.end_byte]
+
+
+def _in_quoted_braces(node: Node | None) -> bool:
+    """Whether a word stands in `${...}` and that in a string: `"${x:-'$(reboot)'}"` restarts the machine."""
+    braces = False
+    while node is not None and node.type not in ("command_substitution", "process_substitution"):
+        if braces and node.type == "string":
+            return True
+        braces = braces or node.type == "expansion"
+        node = node.parent
+    return False
 
 
 def _inside_substitution(node: Node | None) -> bool:

@@ -1,4 +1,4 @@
-"""Shapes in which a parser once hid a command that bash runs (guards G1 to G17)."""
+"""Shapes in which a parser once hid a command that bash runs (guards G1 to G19)."""
 
 from __future__ import annotations
 
@@ -151,6 +151,15 @@ REFUSED = [
     ("f(\n) { ls; }; f", "guard.newline"),
     ("ls <>(cat)", "guard.touching"),
     ("x=$ rm", "guard.blank"),
+    ("echo \"${x-'$(rm y)'}\"", "guard.quotes"),
+    ("echo \"${x:-a'`rm y`'}\"", "guard.quotes"),
+    ('echo "${x:+\'"\'$(rm)}"', "guard.quotes"),
+    ("echo $((printf '$(rm y)'))", "parse.error"),
+    ("((printf '$(rm y)'))", "parse.error"),
+    ("echo ${x-$((printf '$(rm y)'\"\")) (}'' $(ls)", "guard.arithmetic"),
+    ("a=([1\\]=2); ls", "guard.bracket"),
+    ("a=([[1]=2); ls", "guard.bracket"),
+    ("[[ -e == x ]]", "guard.test"),
     ("x=$\nrm", "guard.blank"),
     ("x+=$ rm y+=$z", "guard.blank"),
     ("ls 2>2>&1", "guard.redirect"),
