@@ -7,17 +7,34 @@ only the context is new.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
-from typing import Any
+from typing import Any, Final
 
 import cedarpy
 
 Parsed = Mapping[str, Any]
 """One policy as Cedar's own JSON has it."""
 _ENTITIES_KEPT = 1_024
+MAX_CHARACTERS: Final = 16_384
+"""Of one policy: Cedar holds every other thread up while it parses, 0.1 s for so many."""
+MAX_NESTING: Final = 32
+"""Brackets inside each other. Cedar's parser recurses and knows no bound: some 600 end the process, 160 on a stack of
+2 MiB."""
+MAX_OPERATORS: Final = 400
+"""Of one text; it recurses over these too, and then some 1,000 are too many."""
+STRING: Final = r'"(?:[^"\\]|\\.|\\\Z)*(?:"|\Z)'
+"""As a pattern under DOTALL. One that never ends takes the rest with it: looked for again, it would cost a square."""
+COMMENT: Final = r"//[^\n\r]*"
+"""As a pattern. It ends at a carriage return too: what stands behind that decides."""
+_PLAIN = re.compile(f"{STRING}|{COMMENT}", re.DOTALL)
+_OPERATOR = re.compile(r"&&|\|\||[-+*!.]|[=!<>]=|[<>]|\b(?:if|has|like|in|is)\b")
+_BRACKET = re.compile(r"[][(){}]")
+_TOO_LONG: Final = f"it is longer than {MAX_CHARACTERS} characters: divide it into several policies"
+_TOO_DEEP: Final = 'it nests too deeply: for many names write a set, as in ["a", "b"].contains(resource.name)'
 
 
 class CedarError(ValueError):
@@ -45,16 +62,35 @@ def _schema() -> cedarpy.Schema:
 
 
 def parse(text: str) -> tuple[Parsed, ...]:
-    """The policies of a text, in order; a template counts as one.
+    """The policies of a text, in order; a template counts as one. Whatever is returned can be asked.
 
     Raises:
-        CedarError: a syntax error.
+        CedarError: a syntax error, or a text too long or too deeply nested to be read and asked.
     """
+    if len(text) > MAX_CHARACTERS:
+        raise CedarError(_TOO_LONG)
+    if _is_deep(text):
+        raise CedarError(_TOO_DEEP)
     try:
-        whole = json.loads(cedarpy.policies_to_json_str(text))
+        written = cedarpy.policies_to_json_str(text)
     except ValueError as error:
         raise CedarError(str(error)) from None
+    try:
+        cedarpy.PolicySet.from_json_str(written)  # as `Compiled` will: JSON may nest less than text
+        whole = json.loads(written)
+    except (ValueError, RecursionError):
+        raise CedarError(_TOO_DEEP) from None
     return (*whole["staticPolicies"].values(), *whole.get("templates", {}).values())
+
+
+def _is_deep(text: str) -> bool:
+    """Whether Cedar's parser had better not see it: it would end the process, not fail."""
+    bare = _PLAIN.sub("", text)
+    depth = deepest = 0
+    for bracket in _BRACKET.findall(bare):
+        depth += 1 if bracket in "([{" else -1
+        deepest = max(deepest, depth)
+    return deepest > MAX_NESTING or sum(1 for _ in _OPERATOR.finditer(bare)) > MAX_OPERATORS
 
 
 def faults(text: str) -> tuple[str, ...]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from policy.cedar import CedarError, parse
+from policy.cedar import COMMENT, STRING, CedarError, parse
 from policy.vocabulary import CALLS, KEYWORDS, context_attributes, entity_attributes, meant
 
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|\w+|::|[=!<>]=|&&|\|\||\S')
+_TOKEN = re.compile(rf"{STRING}|{COMMENT}|\w+|::|[=!<>]=|&&|\|\||\S", re.DOTALL)
 _CONTEXT = re.compile(r"attribute `([^`]+)` in context for Action::\"(\w+)\" not found")
 _ATTRIBUTE = re.compile(r"attribute `([^`]+)` on entity type `(\w+)` not found")
 _NO_ACTION = re.compile(r'unrecognized action `Action::"([^"]*)"`')
@@ -92,10 +93,10 @@ def offset_of(statement: str, word: str) -> int:
 
 def _first_wrong(statement: str, word: str) -> int:
     """Where the parser stumbled over `word`: up to the token before, the text was only unfinished."""
-    for match in _TOKEN.finditer(statement):
-        if match[0] == word and not _is_unfinished(statement[: match.end()]):
-            return match.start()
-    return 0
+    places = [match.span() for match in _TOKEN.finditer(statement) if match[0] == word]
+    # what is wrong stays wrong however the text goes on, so the first such place is found by halving
+    found = bisect_left(places, 1, key=lambda place: int(not _is_unfinished(statement[: place[1]])))
+    return places[found][0] if found < len(places) else 0
 
 
 def _is_unfinished(text: str) -> bool:

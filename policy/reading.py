@@ -8,20 +8,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Final
 
 from policy import cedar
-from policy.cedar import CedarError, Parsed
+from policy.cedar import COMMENT, STRING, CedarError, Parsed
 from policy.complaints import Complaint, complaints, of_syntax
 from policy.vocabulary import ANNOTATIONS, APPROVER_ROLES, context_attributes, meant
 
 MAX_QUORUM: Final = 10
+MAX_PROBLEMS: Final = 200
+"""Told of one reading: nobody reads more, and each takes looking for."""
 ACTIONS: Final = ("request", "request_unattended", "run", "run_unattended", "approve")
 PRINCIPALS: Final = ("Agent", "Person")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 # A statement ends at a `;` that is in no string and no comment; Cedar has no other kind of either.
-_STATEMENT = re.compile(r'(?:"(?:[^"\\]|\\.)*"|//[^\n]*|[^;"])*;?', re.DOTALL)
-_BLANK = re.compile(r"(?:\s|//[^\n]*)*")
+_STATEMENT = re.compile(rf'(?:{STRING}|{COMMENT}|[^;"])*;?', re.DOTALL)
+_BLANK = re.compile(rf"(?:\s|{COMMENT})*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -86,7 +89,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """All that can be used, and all that is wrong, by position."""
+    """All that can be used, and all that is wrong, by position; once MAX_PROBLEMS are found the rest is not read."""
 
     rules: tuple[Rule, ...]
     problems: tuple[Problem, ...]
@@ -98,6 +101,8 @@ def read(sources: Mapping[str, str]) -> Reading:
     problems: list[Problem] = []
     for file in sorted(sources):
         for start, statement in _statements(sources[file]):
+            if len(problems) >= MAX_PROBLEMS:
+                break
             place = _Place(file, sources[file], start)
             found = _read(place, statement)
             if isinstance(found, Rule) and found.id in rules:
@@ -150,7 +155,8 @@ def _read(place: _Place, statement: str) -> Rule | list[Problem]:
         return [_problem(place, "", Complaint(0, "expected one policy without slots"))]
     annotations = found[0].get("annotations", {})
     name = annotations.get("id") or ""
-    wrong = [*_annotation_complaints(statement, annotations), *complaints(statement, cedar.faults(statement))]
+    found_wrong = chain(_annotation_complaints(statement, annotations), complaints(statement, cedar.faults(statement)))
+    wrong = list(islice(found_wrong, MAX_PROBLEMS))
     if wrong:
         return [_problem(place, name if _ID.fullmatch(name) else "", each) for each in wrong]
     return Rule(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from policy.cedar import schema_text
+from policy.cedar import Compiled, schema_text
 from policy.engine import PolicyError, PolicySet, shipped_policy
-from policy.reading import ACTIONS, PRINCIPALS, read
+from policy.reading import ACTIONS, MAX_PROBLEMS, PRINCIPALS, read
 from policy.vocabulary import context_attributes, entity_attributes
 
 RUN = 'permit (principal, action == Action::"run", resource)'
@@ -75,3 +75,50 @@ def test_names_come_from_the_schema() -> None:
     assert {"Team", "Target", *PRINCIPALS} == set(entity_attributes())
     for names in (*context_attributes().values(), *entity_attributes().values()):
         assert all(f"{name}:" in schema_text() for name in names)
+
+
+OPEN, CLOSE = "(" * 100_000, ")" * 100_000
+HOSTILE = {
+    "brackets": f"{RUN} when {{ {OPEN}true{CLOSE} }};",
+    "brackets behind a carriage return": f"// x\r{RUN} when {{ {OPEN}true{CLOSE} }};",
+    "sets": f"{RUN} when {{ {'[' * 100_000}",
+    "and": f"{RUN} when {{ {'true && ' * 30_000} true }};",
+    "if": f"{RUN} when {{ {'if true then ' * 15_000} true }};",
+    "dots": f"{RUN} when {{ principal{'.x' * 100_000} }};",
+    "calls": f"{RUN} when {{ principal.teams{'.contains(1)' * 20_000} }};",
+    "has": f"{RUN} when {{ principal has {'a.' * 100_000}a }};",
+    "a long list": f"{RUN} when {{ [{'1,' * 100_000}1].contains(1) }};",
+    "a string without an end": '"' + '\\"' * 100_000,
+    "statements": ";" * 200_000,
+    "the wrong token, often": f"{RUN} when {{ {'[1] == ' * 300} ] }};",
+    "unknown annotations": " ".join(f'@x{n}("")' for n in range(15_000)) + f" {RUN};",
+    "unknown names": f'@id("x") {RUN} when {{ context.levl }};' * 4_000,
+}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_no_text_ends_the_process_or_holds_it(text: str) -> None:
+    """I-60: no text makes Cedar run out of stack and end the broker; each is read soon, with problems."""
+    reading = read({"x.cedar": text})
+    assert reading.problems
+    assert len(reading.problems) <= MAX_PROBLEMS
+
+
+@pytest.mark.parametrize("joined", ["||", "&&"])
+def test_what_loads_can_be_asked(joined: str) -> None:
+    """I-16: what nests deeper than Cedar's JSON may is refused; loaded, it would deny everything."""
+    for number in range(20, 80):
+        body = f" {joined} ".join(f'resource.name == "h{n}"' for n in range(number))
+        reading = read({"x.cedar": f'@id("x") {RUN} when {{ {body} }};'})
+        if reading.problems:
+            assert "write a set" in reading.problems[0].message
+        for rule in reading.rules:
+            Compiled({rule.id: rule.parsed})
+    assert not reading.rules
+
+
+def test_a_comment_ends_where_cedar_ends_it() -> None:
+    """I-16: a forbid behind a carriage return is one for Cedar, so it is never taken for a part of a comment."""
+    (rule,) = read({"x.cedar": '// why\r@id("stop") forbid (principal, action, resource);'}).rules
+    assert rule.id == "stop"
