@@ -30,6 +30,8 @@ __all__ = [
     "with_own",
 ]
 
+_MAX_DOTS = 100
+_HEADER = re.compile(r"\s*\[\s*['\"]?([A-Za-z0-9_.+-]+?)['\"]?\s*[\].]")
 _OWN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 # bash runs these itself, whatever is installed: `compgen -b` and `compgen -k` of bash 5.2
 _BUILTINS = frozenset([
@@ -109,8 +111,10 @@ def parse_own(files: Mapping[str, str]) -> Own:
     programs: dict[str, Program] = {}
     replaces: set[str] = set()
     for file in sorted(files):
+        _must_be_cheap(files[file], file)
+        lines = _lines(files[file])
         for name, table in _tables(files[file], file).items():
-            where = f"{file}:{_line_of(name, files[file])}: [{name}]"
+            where = f"{file}:{lines.get(name, 1)}: [{name}]"
             reader = TableReader(where=where, table=table, own=True)
             program = reader.program(name, inherited={}, origin=file)
             names = (name, *reader.words("names"))
@@ -149,10 +153,20 @@ def _tables(text: str, file: str) -> Mapping[str, object]:
         raise CatalogError(f"{file}: {error}") from None
 
 
-def _line_of(name: str, text: str) -> int:
-    """Where a program's table begins, as people count lines; 1 where it is written in another way."""
-    header = re.search(rf"^\s*\[\s*['\"]?{re.escape(name)}['\"]?\s*[\].]", text, re.MULTILINE)
-    return text.count("\n", 0, header.end()) + 1 if header else 1
+def _must_be_cheap(text: str, file: str) -> None:
+    """Refuses dotted keys that tomllib would need the square of: `a.a.a...` in 200 KB takes all memory there is."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.count(".") > _MAX_DOTS:
+            raise CatalogError(f"{file}:{number}: more than {_MAX_DOTS} dots in a line: write the list in several")
+
+
+def _lines(text: str) -> Mapping[str, int]:
+    """Where each program's table begins, as people count lines, of those written plainly."""
+    found: dict[str, int] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if header := _HEADER.match(line):
+            found.setdefault(header[1], number)
+    return found
 
 
 def _merge(programs: dict[str, Program], more: Mapping[str, Program]) -> None:

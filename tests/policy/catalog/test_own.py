@@ -172,3 +172,20 @@ def test_shipped_files_take_no_keys_of_a_tenants() -> None:
     """A shipped entry replaces nothing."""
     with pytest.raises(CatalogError, match="replaces"):
         catalog.parse("[x]\nreplaces = true", "x.toml")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a." * 100_000 + "b = 1", "t.toml:1: more than 100 dots in a line"),
+        ("[x]\n[" + "a." * 100_000 + "b]", "t.toml:2: more than 100 dots in a line"),
+        ("x = " + "[" * 100_000, "t.toml: "),
+        ("".join(f"[t{n}]\n" for n in range(25_000)) + "colour = 3", "t.toml:25000: [t24999]: unknown key 'colour'"),
+    ],
+)
+def test_no_file_takes_all_memory_or_time(text: str, message: str) -> None:
+    """I-60: what a reader of policies may have checked costs what its length says; the line is still told."""
+    with pytest.raises(RulesetError) as caught:
+        Ruleset.load({"t.toml": text})
+    assert str(caught.value).startswith(message)
