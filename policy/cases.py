@@ -56,7 +56,7 @@ def run_cases(file: str, text: str, sources: Mapping[str, str]) -> Sequence[Outc
         if not isinstance(cases, list) or not cases:
             raise CaseError("no [[case]] in it")
         return [_tried(file, index, case, defaults, rules) for index, case in enumerate(cases, 1)]
-    except (tomllib.TOMLDecodeError, CaseError) as error:
+    except (tomllib.TOMLDecodeError, RecursionError, CaseError) as error:
         raise CaseError(f"{file}: {error}") from None
 
 

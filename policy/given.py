@@ -164,7 +164,10 @@ def _now(given: Table) -> datetime:
     now = given.get("now", _NOON)
     if not isinstance(now, datetime) or now.tzinfo is None:
         raise CaseError("given: now is a date and time with a zone, as in 2026-01-05T12:00:00Z")
-    return now
+    try:
+        return now.astimezone(UTC)
+    except OverflowError:
+        raise CaseError("given: now is before or after every date in UTC") from None
 
 
 def table(value: object, known: tuple[str, ...], where: str) -> Table:
