@@ -13,6 +13,7 @@ from broker.core.events import AuditEvent
 from broker.core.identity import Caller
 from broker.core.roles import Permission, holds
 from broker.service import lookup
+from broker.service.aside import Aside
 from broker.service.ports import PolicyVersion, Tx
 from broker.service.stepup import Change, signed_by
 from broker.service.world import World
@@ -45,8 +46,8 @@ def must_fit(sources: Mapping[str, str]) -> None:
 class RulesService:
     """GetPolicy, PutPolicy."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, world: World, aside: Aside) -> None:
+        self._world, self._aside = world, aside
 
     async def get(self, caller: Caller) -> PolicyVersion:
         """The policy in force; the shipped one has no author."""
@@ -59,7 +60,7 @@ class RulesService:
 
         The caller and, where there are two, a second owner signed.
         """
-        parsed = loaded(sources)
+        parsed = await self._aside.run(lambda: loaded(sources))
         now = self._world.instant().wall
         version = PolicyVersion(
             tenant=caller.tenant, version=parsed.version, sources=dict(sources), put_by=caller.identity, put_at=now

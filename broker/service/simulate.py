@@ -17,6 +17,7 @@ from typing import Final
 from broker.core.errors import exhausted, invalid
 from broker.core.identity import Caller
 from broker.core.ids import ActionId, TenantId
+from broker.service.aside import Aside
 from broker.service.ports import Store, Tx
 from broker.service.replay import Answer, Question, answer, question_of, recorded
 from broker.service.rules import loaded
@@ -62,8 +63,8 @@ class Simulation:
 class SimulateService:
     """SimulatePolicy: one at a time."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, world: World, aside: Aside) -> None:
+        self._world, self._aside = world, aside
         self._busy = False
 
     async def simulate(self, caller: Caller, sources: Mapping[str, str], period: timedelta) -> Simulation:
@@ -78,7 +79,7 @@ class SimulateService:
             raise exhausted("simulation_running", "a simulation is running already", "try again when it is over")
         self._busy = True
         try:
-            rules = await asyncio.to_thread(loaded, sources)
+            rules = await self._aside.run(lambda: loaded(sources))
             since = self._world.clock.now() - period
             policies = self._world.policies.in_force
             return await replay(self._world.store, caller.tenant, rules, policies, since=since, at_most=MAX_REPLAYED)

@@ -7,6 +7,7 @@ from typing import Self
 
 from broker.service.access import AccessService
 from broker.service.approval import ApprovalService
+from broker.service.aside import Aside
 from broker.service.audit import AuditService
 from broker.service.closing import Closing
 from broker.service.ending import Ending
@@ -68,7 +69,7 @@ class UseCases:
         """All of them over one world."""
         ending, closing, identify = Ending(world), Closing(world), IdentifyService(world)
         start = Start(world, ending)
-        freeze = FreezeService(world, ending)
+        freeze, aside = FreezeService(world, ending), Aside()
         return cls(
             access=AccessService(world, ending),
             approval=ApprovalService(world),
@@ -81,9 +82,9 @@ class UseCases:
             identify=identify,
             people=PeopleService(world, ending, identify),
             inventory=InventoryService(world),
-            rules=RulesService(world),
-            validate=ValidateService(world),
-            simulate=SimulateService(world),
+            rules=RulesService(world, aside),
+            validate=ValidateService(world, aside),
+            simulate=SimulateService(world, aside),
             explain=ExplainService(world),
             freeze=freeze,
             gateway=GatewayService(world, ending),

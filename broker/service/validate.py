@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from broker.core.identity import Caller
+from broker.service.aside import Aside
 from broker.service.rules import must_fit
 from broker.service.world import World
 from policy.engine import shipped_policy
@@ -26,8 +26,8 @@ class Validation:
 class ValidateService:
     """ValidatePolicy."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, world: World, aside: Aside) -> None:
+        self._world, self._aside = world, aside
 
     async def validate(self, caller: Caller, sources: Mapping[str, str]) -> Validation:
         """Every problem, by position; where there is none, every warning. Refuses only what is too long."""
@@ -35,8 +35,7 @@ class ValidateService:
         teams = await self._world.store.read(
             caller.tenant, lambda tx: [f"{caller.tenant}/{team.name}" for team in tx.teams.all()]
         )
-        # parsing a thousand policies takes longer than the loop may be held
-        return await asyncio.to_thread(validation, sources, teams)
+        return await self._aside.run(lambda: validation(sources, teams))
 
 
 def validation(sources: Mapping[str, str], teams: Iterable[str]) -> Validation:
