@@ -19,7 +19,7 @@ from broker.service.ports import PolicyVersion, Store, Tx
 from broker.service.replay import Answer, Question, answer, question_of, recorded
 from broker.service.world import World
 from policy.reading import Rule
-from policy.ruleset import Ruleset
+from policy.ruleset import Ruleset, RulesetError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Decided:
     target_name: str
     decided: Answer
     replayed: Answer | None
-    """None where that version, or somebody or something it is asked about, is no more."""
+    """None where that version, or somebody or something it is asked about, is no more, or no more to be read."""
 
 
 class ExplainService:
@@ -69,7 +69,7 @@ async def decided(
 
     action, question, found = await store.read(tenant, unit)
     if isinstance(found, PolicyVersion):
-        found = await asyncio.to_thread(policies.parsed, found)
+        found = await asyncio.to_thread(_still_loaded, policies, found)
     return Decided(
         action=action,
         identity_name=question.identity_name if question else "",
@@ -77,3 +77,11 @@ async def decided(
         decided=recorded(action),
         replayed=answer(found, question) if found and question else None,
     )
+
+
+def _still_loaded(policies: Policies, stored: PolicyVersion) -> Ruleset | None:
+    """An older version, as this release reads it; None where it would refuse it."""
+    try:
+        return policies.parsed(stored)
+    except RulesetError:
+        return None

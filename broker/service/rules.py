@@ -74,7 +74,7 @@ class RulesService:
                 raise conflict(
                     "policy_changed", "another policy is in force than the one this replaces", "look at it again"
                 )
-            lowers = sorted(parsed.lowers(self._world.policies.in_force(tx)))
+            lowers = sorted(parsed.lowers(self._loaded_before(tx)))
             _must_be_signed(tx, caller, change, lowers, now=now)
             tx.policies.put(version)
             facts: dict[str, str | int] = {
@@ -91,6 +91,13 @@ class RulesService:
 
         lookup.checked_key(idempotency_key)
         return await self._world.store.run(caller.tenant, unit)
+
+    def _loaded_before(self, tx: Tx) -> Ruleset:
+        """The rules in force; the shipped ones where those load no more, so that a tenant can replace them."""
+        try:
+            return self._world.policies.in_force(tx)
+        except RulesetError:
+            return Ruleset.load(self._world.policies.shipped)
 
     def _in_force(self, tx: Tx, caller: Caller) -> PolicyVersion:
         stored = tx.policies.current()

@@ -10,10 +10,11 @@ from broker.core.action import ActionState
 from broker.core.errors import Fault, Refusal
 from broker.core.roles import Role
 from broker.service.policies import Policies
+from broker.service.ports import PolicyVersion
 from policy import catalog
 from policy.classes import CommandClass
 from policy.engine import shipped_policy
-from policy.ruleset import must_hold
+from policy.ruleset import RulesetError, must_hold
 from policy.shell import Classified
 from tests.broker.adapters.store.fixtures import OTHER, TENANT
 from tests.broker.service.world import House, Somebody, refused
@@ -112,3 +113,17 @@ async def test_a_set_that_does_not_load_changes_nothing(house: House, sources: d
         await put(house, sources, owner)
     assert (caught.value.code, says in caught.value.message) == ("bad_policy", True)
     assert (await house.cases.rules.get(owner.caller)).version == before
+
+
+async def test_a_set_that_loads_no_more_denies_and_can_be_replaced(house: House) -> None:
+    """I-17: after an upgrade that refuses the stored set nothing is permitted, and its owner is not locked out."""
+    owner, agent = await house.add("owner", Role.OWNER), await house.add("deployer")
+    grant = await house.granted(agent)
+    stale = PolicyVersion(tenant=TENANT, version="0" * 64, sources={"a.cedar": "permit ("}, put_by="",
+                          put_at=house.clock.now())  # fmt: skip
+    await house.store.run(TENANT, lambda tx: tx.policies.put(stale))
+    with pytest.raises(RulesetError):
+        await house.propose(agent, grant, b"ls")
+    assert await refused(put(house, LOWERS, owner)) == "second_person_needed"
+    await put(house, MYTOOL, owner)
+    assert (await house.propose(agent, grant, b"ls")).action.state is ActionState.RUNNING

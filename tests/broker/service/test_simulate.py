@@ -11,11 +11,13 @@ import pytest
 from broker.core.approval import Verdict
 from broker.core.roles import Role
 from broker.service.explain import Decided
+from broker.service.policies import Policies
+from broker.service.ports import PolicyVersion
 from broker.service.simulate import MAX_CHANGES, Simulation, replay
 from policy.classes import Tier
 from policy.engine import shipped_policy
 from policy.reading import Rule
-from policy.ruleset import Ruleset
+from policy.ruleset import Ruleset, RulesetError
 from tests.broker.adapters.store.fixtures import TENANT
 from tests.broker.service.test_deciding import put_policy
 from tests.broker.service.world import EXECUTE, READ, WRITE, House, Somebody, refused
@@ -190,6 +192,24 @@ async def test_explain_an_action_by_the_version_that_decided(house: House) -> No
         assert told.decided.decision == "needs_approval"
         assert told.replayed is not None
         assert (told.replayed.rules, told.replayed.quorum) == (rules, quorum)
+
+
+async def test_explain_an_action_of_a_version_that_loads_no_more(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was recorded is told all the same; the rules are not."""
+    agent = await house.add("other")
+    await put_policy(house, TWO)
+    action = (await house.propose(agent, await house.granted(agent), WRITE)).action
+    await put_policy(house, NEVER_READS)
+    caller = (await house.add("boss", Role.OWNER)).caller
+    await house.cases.explain.explain(caller, "tier.read")  # reads the newer one
+
+    def stale(_policies: Policies, _stored: PolicyVersion) -> Ruleset:
+        raise RulesetError("a.cedar:1:1: refused since")
+
+    monkeypatch.setattr(Policies, "parsed", stale)
+    told = await house.cases.explain.explain(caller, action.id)
+    assert isinstance(told, Decided)
+    assert (told.decided.decision, told.replayed) == ("needs_approval", None)
 
 
 async def test_explain_a_policy(house: House) -> None:
