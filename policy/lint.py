@@ -48,16 +48,22 @@ def unknown_teams(rules: Sequence[Rule], known: Iterable[str]) -> Iterator[Probl
 
 
 def _of_rule(rule: Rule) -> Iterator[Problem]:
-    if (rule.obligation.quorum > 1 or rule.obligation.roles) and (
-        rule.effect == "forbid" or not rule.actions & {"run", "request"}
-    ):
-        yield _warning(rule, "@", "@approvers and @roles count only on a permit of `run` or `request`")
+    if rule.obligation.quorum > 1 or rule.obligation.roles:
+        yield from _of_obligation(rule)
     for node in _nodes([condition["body"] for condition in rule.parsed["conditions"]]):
         yield from _of_word(rule, node)
         yield from _of_level(rule, node)
         yield from _of_team(rule, node)
     if why := _contradiction(rule.parsed["conditions"]):
         yield _warning(rule, "", f"it can never apply: {why}")
+
+
+def _of_obligation(rule: Rule) -> Iterator[Problem]:
+    """What asks for people where nobody is asked."""
+    if rule.effect == "forbid" or not rule.actions & {"run", "request"}:
+        yield _warning(rule, "@", "@approvers and @roles count only on a permit of `run` or `request`")
+    elif alone := sorted(rule.actions & {"run_unattended", "request_unattended"}):
+        yield _warning(rule, "@", f"it asks for people, and permits {' and '.join(alone)}, where nobody is asked")
 
 
 def _nodes(value: object) -> Iterator[Parsed]:

@@ -21,6 +21,7 @@ SUSPICIOUS = [
     (f'{RUN} when {{ resource.name == "a" && resource.name == "b" }};', "@id", "cannot be 'a' and 'b'"),
     (f'@approvers("2") {APPROVE};', "@id", "count only on a permit of `run` or `request`"),
     (f'@roles("owner") {RUN.replace("permit", "forbid")};', "@id", "count only on a permit"),
+    ('@approvers("2") permit (principal, action, resource);', "@id", "permits request_unattended and run_unattended"),
 ]
 
 
