@@ -37,6 +37,19 @@ def test_check_tells_problems_and_exits_by_them(home: Path, files: tuple[str, st
     assert json.loads(grantctl(home, "policy", "check", files[1], "-o", "json").stdout)["problems"][0]["column"] == 7
 
 
+def test_two_files_of_one_name_are_refused(broker: FakeBroker, home: Path, tmp_path: Path) -> None:
+    """I-17: none is left out silently; what would be put is all that was named."""
+    (tmp_path / "site").mkdir()
+    same = [tmp_path / "x.cedar", tmp_path / "site" / "x.cedar"]
+    for path in same:
+        path.write_text("permit (principal, action, resource);")
+    for verb in ("check", "simulate", "put"):
+        done = grantctl(home, "policy", verb, *map(str, same))
+        assert done.returncode != 0
+        assert b"two files are called x.cedar" in done.stderr
+    assert not broker.simulated
+
+
 def test_what_is_shown_can_be_put_again(home: Path) -> None:
     """`grantctl policy show > tiers.cedar` is a Cedar file: what is said about it stands in comments."""
     shown = grantctl(home, "policy", "show").stdout.decode().splitlines()

@@ -89,7 +89,13 @@ def explain_policy(shell: Shell, subject: str) -> int:
 
 
 def _sources(files: tuple[Path, ...]) -> dict[str, str]:
-    return {file.name: _read(file) for file in files}
+    """By name, without their folders; two of one name are refused: one would stand for both, whatever it forbids."""
+    sources: dict[str, str] = {}
+    for file in files:
+        if file.name in sources:
+            raise Invalid("same_file_name", f"two files are called {file.name}: rename one of them")
+        sources[file.name] = _read(file)
+    return sources
 
 
 def _policy_in_force(shell: Shell) -> admin_pb2.Policy:
