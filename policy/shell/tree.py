@@ -338,6 +338,8 @@ class _Guard:
             self._on_one_line(children)
         elif kind == "function_definition":
             self._on_one_line([child for child in children if child.type in ("(", ")")])
+        elif kind == "c_style_for_statement":
+            self._on_one_line([child for child in children if child.type in ("))", ";")][-2:])
         elif kind == "case_item":
             self._on_one_line(children[: [child.type for child in children].index(")") + 1])
 
@@ -378,6 +380,8 @@ class _Guard:
         for child in children:
             if child.type == "subshell":
                 raise GateError("guard.subshell", "a subshell inside a command")
+            if child.type in ("=~", "regex"):
+                raise GateError("guard.pattern", "a pattern outside of a test, where bash reads words and operators")
             if child.type == "command_name" and self.data[child.start_byte : child.end_byte].decode() in RESERVED:
                 raise GateError("guard.reserved", "a reserved word where a command should be")
 

@@ -22,6 +22,8 @@ HOLES = (
     b"echo $'\\\\'\nzz-mark # '",
     b"echo $(zz-mark >m)",
     b"x=$ zz-mark",
+    b"( echo =~>m )",
+    b"( echo =~>m&zz-mark )",
     b"echo \"${x-'$(zz-mark)'}\"",
     b"echo \"${*:-a'$(zz-mark)'}\"",
     b"echo $((printf '$(zz-mark)'))",
