@@ -73,10 +73,12 @@ def test(directory: Path, verbose: bool) -> None:  # noqa: FBT001  a flag of cli
 
 
 def loaded(sources: dict[str, str]) -> Ruleset:
-    """The set; or every problem of it on standard error, and exit 1."""
+    """The set, if the broker would take it; or every problem of it on standard error, and exit 1."""
+    from broker.service.rules import must_fit  # noqa: PLC0415
     from policy.reading import read  # noqa: PLC0415
     from policy.ruleset import Ruleset  # noqa: PLC0415
 
+    must_fit(sources)
     problems = read(cedar).problems if (cedar := {n: t for n, t in sources.items() if n.endswith(".cedar")}) else ()
     for problem in problems:
         click.echo(escaped(str(problem)), err=True)

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 import policy
 from broker import cli
 from broker.init import config_text, single_node
+from broker.service.rules import MAX_SOURCES_BYTES
 from tests.broker.adapters.store.fixtures import TENANT
 from tests.broker.service.world import WRITE, House, opened
 
@@ -69,6 +70,14 @@ def test_check_of_anything_else_is_a_plain_no(tmp_path: Path, content: bytes) ->
     assert bad.stderr
     assert "\x1b" not in bad.stderr
     assert "Traceback" not in bad.stderr
+
+
+def test_check_refuses_what_the_broker_would(tmp_path: Path) -> None:
+    """I-60: a set that is too long to be put is not said to load."""
+    (tmp_path / "a.cedar").write_text(ALL + "//" + "x" * MAX_SOURCES_BYTES)
+    bad = run("check", str(tmp_path))
+    assert (bad.exit_code, bad.stdout) == (1, "")
+    assert "longer than 256 KiB" in bad.stderr
 
 
 # ---- test
