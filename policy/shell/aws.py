@@ -42,15 +42,15 @@ _NOT_SHOWN = frozenset({"run", "invoke", "execute", "send", "submit"})  # what t
 
 # Operations that write what they get into a file.
 _TO_A_FILE = _names(
-    """get-export get-sdk get-configuration get-hosted-configuration-version get-latest-configuration get-code-
-    binding-source get-introspection-schema get-connection-function get-function get-package-version-asset get-
-    profile get-media get-lineage-event get-snapshot-block get-glyphs get-sprites get-static-map get-style-
-    descriptor get-tile get-job-output get-thing-shadow get-position-estimate get-resource-position get-clip
+    """get-export get-sdk get-configuration get-hosted-configuration-version get-latest-configuration
+    get-code-binding-source get-introspection-schema get-connection-function get-function get-package-version-asset
+    get-profile get-media get-lineage-event get-snapshot-block get-glyphs get-sprites get-static-map
+    get-style-descriptor get-tile get-job-output get-thing-shadow get-position-estimate get-resource-position get-clip
     get-media-for-fragment-list get-work-unit-results get-map-glyphs get-map-sprites get-map-style-descriptor
-    get-map-tile describe-input-device-thumbnail get-object get-object-torrent get-image-frame get-image-set-
-    metadata get-read-set get-reference get-raw-message-content get-sol-function-package-content get-sol-
-    function-package-descriptor get-sol-network-package-content get-sol-network-package-descriptor get-game-
-    session-log"""
+    get-map-tile describe-input-device-thumbnail get-object get-object-torrent get-image-frame
+    get-image-set-metadata get-read-set get-reference get-raw-message-content get-sol-function-package-content
+    get-sol-function-package-descriptor get-sol-network-package-content get-sol-network-package-descriptor
+    get-game-session-log select-object-content"""
 )
 _SECRETS = _names(
     """get-secret-value batch-get-secret-value get-login-password get-login get-session-token get-federation-token
@@ -137,7 +137,7 @@ def _only_tries(service: str, operation: str, options: set[str]) -> bool:
     if service == "s3":
         return "--dryrun" in options
     tries = service == "ec2" or (service, operation) == ("eks", "update-kubeconfig")
-    return tries and "--dry-run" in options and "--no-dry-run" not in options
+    return tries and "--dry-run" in options and not any(option.startswith("--no-d") for option in options)
 
 
 def _leaves(words: Sequence[Word]) -> bool:
