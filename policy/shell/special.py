@@ -54,7 +54,7 @@ def _awk(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
 def _tar(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
     """tar: its first cluster may lack the dash; an archive may lie on another host."""
     del scene
-    call, effect = read_and_weigh(program, _undashed(program, words), until_operand=False)
+    call, effect = read_and_weigh(program, _undashed(program, words), until_operand=program.stops)
     if call.doubt:
         return effect
     effect = by_operands(program, call, effect, program.name)
