@@ -114,7 +114,7 @@ def _ip(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
     thing, *rest = call.operands
     if not thing.fixed or (rest and not rest[0].fixed):
         return worse(effect, opaque("ip.open", "what ip does is only known on the target"))
-    if rest and "exec".startswith(rest[0].text) and thing.text.startswith(("netn", "v")):
+    if rest and "exec".startswith(rest[0].text):  # of netns or vrf, however short; no other object has it
         inner = rest[2:]
         if not inner:
             return worse(effect, opaque("ip.exec", "ip exec without a command"))
