@@ -35,6 +35,7 @@ _KEYS = frozenset(
         "configured",
         "reads_if",
         "reads_with",
+        "reads_apart",
         "reads_alone",
         "names",
         "sends",
@@ -147,6 +148,7 @@ class TableReader:
             operands=self.patterns("operands"),
             reads_if=frozenset(self.words("reads_if")),
             reads_with=frozenset(self.words("reads_with")),
+            reads_apart=self._apart(),
             reads_alone=self.flag("reads_alone"),
             options=options,
             subs=dict(self._subs({} if self.flag("configured") else options, style, self._class("unknown"))),
@@ -164,6 +166,12 @@ class TableReader:
         if name is not None and name not in SPECIAL_READERS:
             raise CatalogError(f"{self.where}.special: there is no reader {name!r}")
         return name
+
+    def _apart(self) -> tuple[frozenset[str], ...]:
+        lists = tuple(frozenset(line.split()) for line in self._lines("reads_apart"))
+        if len(lists) not in (0, len(("ONE", "OTHER"))):
+            raise CatalogError(f"{self.where}.reads_apart: expected two lists of options")
+        return lists
 
     def given(self) -> Iterator[str]:
         """The keys that are given."""
@@ -221,7 +229,7 @@ class TableReader:
             return
         reader = self._at(f"{self.where}.subs", self._table["subs"])
         reader.known(frozenset(_CLASS_WORDS))
-        shows = {key: self._table[key] for key in ("reads_if", "reads_with") if key in self._table}
+        shows = {key: self._table[key] for key in ("reads_if", "reads_with", "reads_apart") if key in self._table}
         for level in _CLASS_WORDS:
             names = reader.words(level)
             if names:  # they differ in their name alone, so the table is read once

@@ -133,7 +133,8 @@ def only_reads(program: Program, call: Call) -> bool:
         for given in call.given
         if given.option.by_value and given.value
     )
-    return bool(shows) and values and not (program.reads_alone and call.operands) and not call.doubt
+    undone = bool(program.reads_apart) and all(names & apart for apart in program.reads_apart)
+    return bool(shows) and values and not undone and not (program.reads_alone and call.operands) and not call.doubt
 
 
 def _sends(call: Call) -> bool:

@@ -62,6 +62,8 @@ def _flags(program: Program) -> Iterator[tuple[str, str, Program]]:
         if getattr(program, kind):
             weaker = dict.fromkeys([kind], False)
             yield kind, "", replace(program, **weaker)  # type: ignore[arg-type]  # every one of them is a bool
+    if program.reads_apart:
+        yield "reads_apart", "", replace(program, reads_apart=())
     if program.special:
         yield "special", "", replace(program, special=None)
     if program.operand_limit is not None:

@@ -30,6 +30,7 @@ FLOORS: Final = {
     "talks": 0.15,
     "sends": 0.15,
     "reads_alone": 0.0,
+    "reads_apart": 1.0,
 }
 ENTRIES: Final = {id(program): program for program in catalog.shipped().values()}
 
