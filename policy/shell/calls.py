@@ -137,9 +137,10 @@ def _dry(program: Program, call: Call, scene: Scene, effect: Effect, rule: str) 
     name = call.operands[0]
     sub = program.subs.get(name.text) if name.fixed else None
     inner = decide(replace_name(sub, program), call.operands, scene, rule=f"{rule} {name.text}") if sub else None
-    if inner is None or inner.opaque:
+    if sub is None or inner is None or inner.opaque:
         return opaque(f"{rule}.unknown", f"{program.name} {name.text!r} is not understood", floor=program.unknown)
-    return effect
+    heeds = any(given.name in sub.reads_if for given in call.given)
+    return effect if heeds else worse(effect, inner)
 
 
 def replace_name(sub: Program, parent: Program) -> Program:
