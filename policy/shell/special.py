@@ -126,6 +126,8 @@ def _ip(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
     return effect.at_least(CommandClass.WRITE, f"ip {thing.text}", f"ip {thing.text} {verb} may change the network")
 
 
+# Without a scheme curl guesses it from the name of the host; these carry commands of the agent's own to any port.
+_GUESSED = re.compile(r"(?i)(?:dict|ldap|imap|smtp|pop3)\.")
 _DATA = ("-d", "--data", "--data-raw", "--data-binary", "--data-ascii", "--data-urlencode")
 
 
@@ -140,6 +142,8 @@ def _curl(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
     if call.has("-G", "--get"):
         call.given = [given for given in call.given if given.name not in _DATA]
     effect = replace(by_operands(program, call, by_options(program, call, "curl"), "curl"), egress=sent)
+    if any(_GUESSED.match(word.head) for word in call.operands):
+        effect = worse(effect, opaque("curl.guessed", "which protocol curl speaks is guessed from the name of the host"))
     if call.has("--unix-socket") and effect.command_class >= CommandClass.WRITE:
         # A service that listens on a file is one of this machine: a container engine starts programs when it is told.
         effect = effect.at_least(CommandClass.EXECUTE, "curl.socket", "orders a service of this machine to act")
