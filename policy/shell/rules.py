@@ -165,7 +165,7 @@ def around(effect: Effect, inner: Effect) -> Effect:
 def by_operands(program: Program, call: Call, effect: Effect, rule: str) -> Effect:
     """What the operands make of a call that was read in full."""
     if effect.rule.endswith(".reads"):
-        return effect  # it only shows something, of whatever its operands name
+        return _shown(program, call, effect, rule)
     if not call.operands and program.bare is not None:
         alone = plain(program.bare, rule, f"{program.name} alone is {program.bare.phrase} command")
         return worse(effect, alone) if call.given else alone
@@ -187,6 +187,15 @@ def by_operands(program: Program, call: Call, effect: Effect, rule: str) -> Effe
             )
         effect = effect.at_least(level, rule, reason)
     return effect
+
+
+def _shown(program: Program, call: Call, effect: Effect, rule: str) -> Effect:
+    """A call that only shows something, of whatever its operands name, as long as they are understood."""
+    strange = (word for word in call.operands if program.operands and not _match(program.operands, word)[1])
+    word = next(strange, None)
+    if word is None:
+        return effect
+    return worse(effect, opaque(rule, f"what {program.name} does with {word.text!r} is not known"))
 
 
 def worse(left: Effect, right: Effect) -> Effect:
