@@ -55,7 +55,8 @@ class Program:
     `any_words` the class that no words whatever can exceed, None where that cannot be promised. `free` promises that
     for every option and operand, so none is listed; it is only for programs that are at least `write`. `reads_if`: one
     of these options makes the call a `read`, if all others are of `reads_if` or `reads_with` and, with `reads_alone`,
-    there is no operand; not where an option of each list of `reads_apart` is given, since one undoes the other. `talks`: it asks a host, so that a word only the target fills in leaves with the question.
+    there is no operand; not where an option of each list of `reads_apart` is given, since one undoes the other.
+    `talks`: it asks a host, so that a word only the target fills in leaves with the question.
     `configured`: what it runs is named by files near its data, unless the broker's environment says otherwise; its
     sub-commands take no options of its own, and their help is a program too. `origin`: the tenant's own file that
     it stands in, "" for the shipped ones.

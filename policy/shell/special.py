@@ -143,7 +143,9 @@ def _curl(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
         call.given = [given for given in call.given if given.name not in _DATA]
     effect = replace(by_operands(program, call, by_options(program, call, "curl"), "curl"), egress=sent)
     if any(_GUESSED.match(word.head) for word in call.operands):
-        effect = worse(effect, opaque("curl.guessed", "which protocol curl speaks is guessed from the name of the host"))
+        effect = worse(
+            effect, opaque("curl.guessed", "which protocol curl speaks is guessed from the name of the host")
+        )
     if call.has("--unix-socket") and effect.command_class >= CommandClass.WRITE:
         # A service that listens on a file is one of this machine: a container engine starts programs when it is told.
         effect = effect.at_least(CommandClass.EXECUTE, "curl.socket", "orders a service of this machine to act")
