@@ -142,6 +142,7 @@ _SEVERAL_WORDS = re.compile(rb"[][{} \t\n]*[ \t\n][][{} \t\n]*")
 _OPEN_SUBSCRIPT = re.compile(rb"\[(?![^][\\'\"]*\]).*", re.DOTALL)
 _SPECIAL = re.compile(rb"""(?!\A)[$]|[`\\"}]""")  # the first `$` is that of a string $'...'
 _DOUBLE_OPEN = re.compile(rb"[$]?\(\(")
+_NAME = re.compile(rb"[ \t\n]*\w+|\S")  # `"$ $(x)"`: to the parser the second `$` is the name of the first
 _ANSI = re.compile(rb"[$]'(?:[^'\\]|\\.)*'", re.DOTALL)
 _TESTS = frozenset({"binary_expression", "unary_expression", "parenthesized_expression"})
 _ONE_SIDED = re.compile(rb"-(?!a|o)[A-Za-z]")
@@ -305,7 +306,8 @@ class _Guard:
             if kind.startswith("[")
             else self.data[node.start_byte - 1 : node.start_byte]
         )
-        if beside not in (b" ", b"\t", b"\n"):
+        after = self.data[node.end_byte : node.end_byte + 1]
+        if beside not in (b" ", b"\t", b"\n") or (kind.startswith("]") and not _WORD_ENDS.issuperset(after)):
             raise GateError("guard.bracket", f"{kind!r} that is part of a word")
 
     def _shape(self, node: Node, kind: str, children: list[Node], parent: Node | None) -> None:
@@ -324,7 +326,7 @@ class _Guard:
             raise GateError("guard.bracket", "a subscript without its end")
         elif kind == "test_command":
             double = children[0].type == "[["
-            _check_test(node, _DOUBLE if double else _SINGLE)
+            _check_test(self.data, node, _DOUBLE if double else _SINGLE)
             if not double:
                 self._test_on_one_line(node)
 
@@ -334,12 +336,16 @@ class _Guard:
             self._touching(children)
         if kind in _ONE_WORD:
             self._as_one_word(children)
+        if kind == "simple_expansion" and not _NAME.fullmatch(_text(self.data, children[-1])):
+            raise GateError("guard.blank", "a '$' and a name with white space between")
         if kind in _ONE_LINE:
             self._on_one_line(children)
         elif kind == "function_definition":
             self._on_one_line([child for child in children if child.type in ("(", ")")])
         elif kind == "c_style_for_statement":
             self._on_one_line([child for child in children if child.type in ("))", ";")][-2:])
+        elif kind == "case_statement" and children[2].type in ("&", ";"):
+            raise GateError("guard.case", "an operator where 'in' should be")
         elif kind == "case_item":
             self._on_one_line(children[: [child.type for child in children].index(")") + 1])
 
@@ -416,7 +422,7 @@ class _Guard:
         raise GateError("guard.heredoc", "a here-document that ends elsewhere than it seems")
 
 
-def _check_test(node: Node, operators: frozenset[str]) -> None:
+def _check_test(data: bytes, node: Node, operators: frozenset[str]) -> None:
     """Guard `[ ]` and `[[ ]]`: the parser takes `[ x && reboot ]` for one test, where bash runs two commands."""
     for child in node.children:
         expression = child.type.endswith("_expression")
@@ -425,12 +431,16 @@ def _check_test(node: Node, operators: frozenset[str]) -> None:
         first = child.start_byte == node.start_byte
         if first and node.type == "binary_expression" and _ONE_SIDED.fullmatch(child.text or b""):
             raise GateError("guard.test", "a test of one operand between two")
+        if child.type in ("<", ">") and data[child.end_byte : child.end_byte + 1] == b"(":
+            raise GateError("guard.test", "a comparison or a substitution")
+        if operators is _DOUBLE and child.text in (b"-a", b"-o"):
+            raise GateError("guard.test", "'-a' and '-o' have no place in [[ ]]")
         if child.type == "test_operator" and node.type == "binary_expression" and child.text not in _COMPARES:
             raise GateError("guard.test", "a test of one operand between two")
         if not child.is_named and child.type not in operators:
             raise GateError("guard.test", f"{child.type!r} inside brackets is not part of a test")
         if expression:
-            _check_test(child, operators)
+            _check_test(data, child, operators)
 
 
 def _is_word(node: Node) -> bool:

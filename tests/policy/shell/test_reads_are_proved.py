@@ -188,7 +188,14 @@ def test_a_background_sudo_outlives_the_line() -> None:
 
 STILL_READS = [
     *["echo ${x:-a b}", 'echo "${x:-a b}"', "x=${y:-a b}; ls", 'echo "a $ b"', "echo ${x%.*} ${x//[^a-z]/_} ${x##*/}"],
-    *["case x in\n a )\n ls;;\n (b) ls;;\nesac", "ls a\\ b", "a=(1 2 [x]y); ls", "for ((i=0;i<3;i++))\ndo ls; done"],
+    *[
+        "case x in\n a )\n ls;;\n (b) ls;;\nesac",
+        "ls a\\ b",
+        "a=(1 2 [x]y); ls",
+        "for ((i=0;i<3;i++))\ndo ls; done",
+        "[[ -e x ]];ls",
+        "([[ a < b ]])",
+    ],
     *["ls --help", "systemctl status --help", "cp --help; true", "python3 --version", "f() { ls; }; f"],
     *["for i in 1 2 3; do echo $((i+1)); done", "for ((i=0;i<3;i++)); do echo $i; done", "i=0; ((i++))", "((n=1)); ls"],
     *["x=1; echo $((x*2))", "echo $((RANDOM % 5))", "[[ $# -eq 0 ]]", "unset x; ls", "printf '%-10s %d\\n' a 1"],
