@@ -23,6 +23,7 @@ BASH: Final = shutil.which("bash") or "bash"
 NOBODY: Final = 65534
 HANGS_AFTER_S: Final = 5.0
 BACKGROUND_S: Final = 0.03  # for what a script leaves running
+ALONE_S: Final = 0.2  # the same, where there are no further scripts to wait for
 BATCH: Final = 250
 _LINKED: Final = ("ls", "cat", "touch", "true")
 # Reads scripts from standard input, each ended by a NUL, so that the start of one bash is all that a case costs.
@@ -104,8 +105,8 @@ class Arena:
             ) as process,
         ):  # fmt: skip
             said = _heard(process)
-            if any(mark in script for script in scripts for mark in (b"&", b">(", b"coproc")):
-                time.sleep(BACKGROUND_S)
+            if any(mark in script for script in scripts for mark in (b"&", b"(", b"coproc")):
+                time.sleep(BACKGROUND_S if len(scripts) > 1 else ALONE_S)
             _end(process)
         return said.decode().splitlines(), process.returncode == 0
 
