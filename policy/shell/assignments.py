@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from tree_sitter import Node
@@ -12,6 +13,9 @@ from policy.shell.expansions import Expansions
 from policy.shell.names import PASSED_TO_PROGRAMS, settable
 from policy.shell.parts import Parts, span_of
 from policy.shell.values import Values, is_number
+
+_KEYED = re.compile(r"\[.*\]\+?=", re.DOTALL)
+_PLAIN_KEY = re.compile(r"\[(?:-?\d+|([A-Za-z_]\w*))\]\+?=")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,20 +56,34 @@ class Assignments:
             elif child.type == "subscript":
                 name = self._text(child.children[0])
                 self.values.sets(name, number=False)
+                self.values.arrays.add(name)
                 self.expansions.subscript(child)
             elif child.type == "array":
                 value = child
+                self.values.arrays.add(name)
                 for item in child.children:
                     if item.is_named:
-                        self.alone(item) if item.type == "variable_assignment" else self.expansions.word(item)
+                        self._element(item)
             elif child.is_named:
                 value = child
                 self.expansions.word(child)
         return name, value
 
+    def _element(self, node: Node) -> None:
+        """One word of an array; of `[KEY]=VALUE` bash evaluates the key."""
+        self.alone(node) if node.type == "variable_assignment" else self.expansions.word(node)
+        text = self._text(node)
+        plain_key = _PLAIN_KEY.match(text)
+        if plain_key is not None and plain_key[1]:
+            self.values.evaluated.setdefault(plain_key[1], (span_of(node), self.parts))
+        elif plain_key is None and _KEYED.match(text):
+            self.parts.keep(span_of(node), (text,), opaque("subscript", "an array subscript is evaluated as code"))
+
     def declaration(self, node: Node) -> None:
         """`declare`, `local`, `readonly`, `typeset`, `export`."""
         keyword = self._text(node.children[0])
+        if keyword != "export":
+            self._compounds(node)
         allowed = {"-r", "-g", "-a", "--"} if keyword != "export" else {"--"}
         for child in node.children[1:]:
             if child.type == "variable_assignment":
@@ -84,6 +102,20 @@ class Assignments:
         self.parts.keep(
             span_of(node), (keyword,), plain(CommandClass.READ, "declare", "declares variables of this shell")
         )
+
+    def _compounds(self, node: Node) -> None:
+        """Note values that these builtins read as `([KEY]=VALUE ...)` once more where the name is an array."""
+        array = any(self._text(child) == "-a" for child in node.children[1:])
+        for child in node.children[1:]:
+            if child.type not in ("variable_assignment", "variable_name"):
+                continue
+            name = self._text(child if child.type == "variable_name" else child.children[0])
+            if array:
+                self.values.arrays.add(name)
+            value = child.children[-1] if child.type == "variable_assignment" else None
+            given = value is not None and value.is_named and value.type not in ("array", "variable_name")
+            if value is not None and given and self.expansions.word(value).head[:1] in ("", "("):
+                self.values.compound.setdefault(name, (span_of(child), self.parts))
 
     def _declared(self, node: Node, keyword: str) -> None:
         name = self._text(node)

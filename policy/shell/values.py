@@ -27,6 +27,8 @@ class Values:
     numbers: set[str] = field(default_factory=set)
     untrusted: set[str] = field(default_factory=set)
     evaluated: dict[str, tuple[tuple[int, int], Parts]] = field(default_factory=dict)
+    arrays: set[str] = field(default_factory=set)
+    compound: dict[str, tuple[tuple[int, int], Parts]] = field(default_factory=dict)
     defined: set[str] = field(default_factory=set)
     unset: dict[str, tuple[tuple[int, int], Parts]] = field(default_factory=dict)
     script_bytes: list[int] = field(default_factory=list)
@@ -38,6 +40,8 @@ class Values:
             numbers=self.numbers,
             untrusted=self.untrusted,
             evaluated=self.evaluated,
+            arrays=self.arrays,
+            compound=self.compound,
             defined=self.defined,
             unset=self.unset,
             script_bytes=self.script_bytes,
@@ -58,6 +62,11 @@ class Values:
         for name in sorted(self.evaluated.keys() - _COUNTERS):
             if name in self.untrusted or name not in self.numbers:
                 self._doubt(*self.evaluated[name], name, _not_a_number(name))
+        for name in sorted(self.compound.keys() & self.arrays):
+            effect = opaque(
+                "declare.array", f"what {name} is given here is read as an array, whose subscripts are code"
+            )
+            self._doubt(*self.compound[name], name, effect)
         for name in sorted(self.unset.keys() & self.defined):
             effect = opaque("unset.function", f"without its function, {name} is a program that nobody has seen")
             self._doubt(*self.unset[name], name, effect)

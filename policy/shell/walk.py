@@ -274,6 +274,7 @@ class Walk:
         """Note variables that a builtin sets from data."""
         for name in names:
             self.values.sets(name.text, number=False)
+            self.values.arrays.add(name.text)  # `read -a` and mapfile make one
         return all(name.fixed and settable(name.text) for name in names)
 
     def taken_back(self, names: Sequence[Word]) -> None:
