@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from policy.catalog.model import Program
+from policy.catalog.model import Program, Takes
 from policy.catalog.reader import SPECIAL_READERS, CatalogError, TableReader
+from policy.classes import CommandClass
 
 __all__ = [
     "SPECIAL_READERS",
@@ -31,6 +32,8 @@ __all__ = [
 ]
 
 _MAX_DOTS = 100
+_MAX_OPTIONS = 100_000
+"""Options of a file's programs, each counted again for every sub-command that it may follow."""
 _HEADER = re.compile(r"\s*\[\s*['\"]?([A-Za-z0-9_.+-]+?)['\"]?\s*[\].]")
 _OWN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 # bash runs these itself, whatever is installed: `compgen -b` and `compgen -k` of bash 5.2
@@ -113,7 +116,12 @@ def parse_own(files: Mapping[str, str]) -> Own:
     for file in sorted(files):
         _must_be_cheap(files[file], file)
         lines = _lines(files[file])
-        for name, table in _tables(files[file], file).items():
+        tables = _tables(files[file], file)
+        if sum(_options(table, 0) for table in tables.values()) > _MAX_OPTIONS:
+            raise CatalogError(
+                f"{file}: more than {_MAX_OPTIONS} options, those that sub-commands share counted for each"
+            )
+        for name, table in tables.items():
             where = f"{file}:{lines.get(name, 1)}: [{name}]"
             reader = TableReader(where=where, table=table, own=True)
             program = reader.program(name, inherited={}, origin=file)
@@ -158,6 +166,17 @@ def _must_be_cheap(text: str, file: str) -> None:
     for number, line in enumerate(text.split("\n"), 1):
         if line.count(".") > _MAX_DOTS:
             raise CatalogError(f"{file}:{number}: more than {_MAX_DOTS} dots in a line: write the list in several")
+
+
+def _options(table: object, shared: int) -> int:
+    """How many options a table and its sub-commands have, `shared` being those of its parents."""
+    if not isinstance(table, dict):
+        return 0
+    levels = (table, *(table.get(level.word) for level in CommandClass))
+    lists = (level.get(takes.value) for level in levels if isinstance(level, dict) for takes in Takes)
+    own = shared + sum(len(words.split()) for words in lists if isinstance(words, str))
+    subs = table.get("sub")
+    return own + sum(_options(sub, own) for sub in subs.values()) if isinstance(subs, dict) else own
 
 
 def _lines(text: str) -> Mapping[str, int]:

@@ -91,6 +91,9 @@ SPECIAL_READERS = frozenset(
     ]
 )
 
+MAX_PATTERNS = 64
+"""Patterns in one list of a tenant's: every operand of a command is held against them, and it may have thousands."""
+
 Table = Mapping[str, object]
 
 
@@ -257,7 +260,10 @@ class TableReader:
 
     def patterns(self, key: str) -> tuple[Pattern, ...]:
         """The patterns of one key, in their order."""
-        return tuple(self._pattern(line) for line in self._lines(key))
+        lines = self._lines(key)
+        if self._own and len(lines) > MAX_PATTERNS:
+            raise CatalogError(f"{self.where}.{key}: more than {MAX_PATTERNS} patterns")
+        return tuple(self._pattern(line) for line in lines)
 
     def _pattern(self, line: str) -> Pattern:
         word, _, text = line.partition(" ")

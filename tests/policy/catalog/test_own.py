@@ -180,6 +180,12 @@ def test_shipped_files_take_no_keys_of_a_tenants() -> None:
     [
         ("a." * 100_000 + "b = 1", "t.toml:1: more than 100 dots in a line"),
         ("[x]\n[" + "a." * 100_000 + "b]", "t.toml:2: more than 100 dots in a line"),
+        (f"[x]\noperands = {['read a*'] * 65}", "t.toml:1: [x].operands: more than 64 patterns"),
+        (
+            f"[x]\nflags = '{' '.join(f'-{i}' for i in range(9_000))}'\n"
+            + "\n".join(f"sub.s{i} = {{}}" for i in range(12)),
+            "t.toml: more than 100000 options",
+        ),
         ("x = " + "[" * 100_000, "t.toml: "),
         ("".join(f"[t{n}]\n" for n in range(25_000)) + "colour = 3", "t.toml:25000: [t24999]: unknown key 'colour'"),
     ],
