@@ -93,6 +93,8 @@ def _join(text: str) -> Source:
                 raise GateError("gate.continuation", "a line joined inside a double-quoted substitution")
             cuts.append(size)
         else:
+            if step == ")" == "".join(out[-1:]) and size in cuts[-1:]:
+                raise GateError("gate.continuation", "'))' over a joined line, which bash does not read as one")
             quote = _next_quote(step, quote)
             out.append(step)
             size += len(step.encode())

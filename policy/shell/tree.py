@@ -1,4 +1,4 @@
-"""Parse a command line and hold the tree against the bytes (guards G1 and G3 to G19).
+"""Parse a command line and hold the tree against the bytes (guards G1 and G3 to G20).
 
 The parser alone is not believed: a dozen shapes are known where it reports no error and hides a command that bash runs.
 A tree that leaves this module accounts for every byte; what it cannot account for is refused, what it does not know is
@@ -149,6 +149,9 @@ _ONE_SIDED = re.compile(rb"-(?!a|o)[A-Za-z]")
 _COMPARES = frozenset(b"-eq -ne -lt -le -gt -ge -nt -ot -ef -a -o".split())
 _SINGLE = frozenset({"[", "]", "=", "==", "!=", "!"})
 _DOUBLE = frozenset({"[[", "]]", "=", "==", "!=", "!", "=~", "<", ">", "&&", "||", "(", ")"})
+_BODIES = frozenset({"compound_statement", "do_group", "if_statement", "elif_clause", "else_clause"})
+_OPENS = frozenset({"{", "do", "then", "else"})
+_CLOSES = frozenset({"}", "done", "fi", "elif_clause", "else_clause"})
 _BODY_PARTS = frozenset({"heredoc_body", "heredoc_end"})
 _CASE_ENDS = frozenset({";;", ";&", ";;&"})
 _CODE = re.compile(rb"[$](?:[({\[])|`|[<>]\(")
@@ -201,7 +204,7 @@ def _parse(data: bytes) -> Node:
 
 @dataclass(slots=True, kw_only=True)
 class _Guard:
-    """One pass over the leaves in order: G4 to G7 and G9 to G19."""
+    """One pass over the leaves in order: G4 to G7 and G9 to G20."""
 
     data: bytes
     end: int = 0
@@ -312,6 +315,8 @@ class _Guard:
 
     def _shape(self, node: Node, kind: str, children: list[Node], parent: Node | None) -> None:
         self._spaces(kind, children)
+        if kind in _BODIES:
+            _must_hold_a_command(children)
         if kind == "command":
             self._command(children)
         elif kind in ("command_substitution", "subshell") and _DOUBLE_OPEN.match(self.data, node.start_byte):
@@ -441,6 +446,14 @@ def _check_test(data: bytes, node: Node, operators: frozenset[str]) -> None:
             raise GateError("guard.test", f"{child.type!r} inside brackets is not part of a test")
         if expression:
             _check_test(data, child, operators)
+
+
+def _must_hold_a_command(children: list[Node]) -> None:
+    """G20: bash takes no `{ }` and no `then fi`; the parser takes both."""
+    said = [child.type for child in children if child.type not in ("comment", "\n")]
+    for opens, after in itertools.pairwise([*said, ""]):
+        if opens in _OPENS and (not after or after in _CLOSES):
+            raise GateError("guard.empty", f"no command after {opens!r}")
 
 
 def _is_word(node: Node) -> bool:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from policy.classes import CommandClass
 from policy.shell import Classified, Refused, classify
 
 READS = [
+    "{ ls; }",
+    "if true; then\nls\nfi",
+    "while true; do # look\nls\ndone",
+    "case a in a) ;; esac; ls",
     "bash --version",
     "echo a | xargs",
     "unset -v FOO",
@@ -73,6 +79,17 @@ REFUSED = {
     'cat "$(cat <<E\na\nE\n)"': "guard.heredoc",
     "cat <<A <<B\na\nA\nb\nB": "parse.error",
     "cat <<E\na\nEE": "parse.error",
+    "{ }; ls": "guard.empty",
+    "{ # nothing\n}": "guard.empty",
+    "f() { }; ls": "guard.empty",
+    "if true; then fi": "guard.empty",
+    "if true; then ls; else fi": "guard.empty",
+    "if true; then ls; elif ls; then else ls; fi": "guard.empty",
+    "while true; do done": "guard.empty",
+    "for i in 1; do # nothing\ndone": "guard.empty",
+    "function f { > x ls; { }; }": "guard.empty",
+    "((x=1)\\\n); ls": "gate.continuation",
+    "((x=1)\\\n\\\n); ls": "gate.continuation",
 }
 
 
@@ -101,6 +118,15 @@ def test_what_is_not_understood_goes_up(line: str, rule: str) -> None:
     assert found.opaque
     assert found.command_class >= CommandClass.EXECUTE
     assert rule in [part.rule for part in found.parts if part.opaque]
+
+
+@pytest.mark.parametrize(
+    "line", [line for line, rule in REFUSED.items() if rule in ("guard.empty", "gate.continuation")]
+)
+def test_bash_takes_none_of_these_either(line: str) -> None:
+    """A body without a command is no bash: the list of what is refused holds no line that would have run."""
+    words = ["bash", "--norc", "--noprofile", "-n", "-c", line]
+    assert subprocess.run(words, capture_output=True, check=False, timeout=20).returncode != 0
 
 
 @pytest.mark.parametrize(("line", "rule"), REFUSED.items())
