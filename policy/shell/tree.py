@@ -15,7 +15,10 @@ import tree_sitter
 import tree_sitter_bash
 from tree_sitter import Node
 
+from policy.shell.brackets import TESTS, check_test
 from policy.shell.gate import GateError
+from policy.shell.heredocs import HereDocuments
+from policy.shell.kinds import KNOWN_KINDS, RESERVED
 
 MAX_NODES = 5_000
 MAX_NESTING = 64
@@ -24,98 +27,11 @@ MAX_STEPS = 400  # of the parser, about 100 operations each; a tree of MAX_NODES
 
 _LANGUAGE = tree_sitter.Language(tree_sitter_bash.language())
 
-# G3: what the walk knows how to read. A kind that a later grammar invents is not in it, so it fails up.
-_KNOWN_KINDS = frozenset(
-    [
-        "program",
-        "comment",
-        "command",
-        "command_name",
-        "word",
-        "number",
-        "string",
-        "string_content",
-        "raw_string",
-        "ansi_c_string",
-        "concatenation",
-        "simple_expansion",
-        "expansion",
-        "variable_name",
-        "special_variable_name",
-        "subscript",
-        "command_substitution",
-        "process_substitution",
-        "variable_assignment",
-        "variable_assignments",
-        "array",
-        "redirected_statement",
-        "file_redirect",
-        "file_descriptor",
-        "herestring_redirect",
-        "heredoc_redirect",
-        "heredoc_start",
-        "heredoc_body",
-        "heredoc_content",
-        "heredoc_end",
-        "list",
-        "pipeline",
-        "negated_command",
-        "subshell",
-        "compound_statement",
-        "do_group",
-        "if_statement",
-        "elif_clause",
-        "else_clause",
-        "while_statement",
-        "for_statement",
-        "c_style_for_statement",
-        "case_statement",
-        "case_item",
-        "extglob_pattern",
-        "function_definition",
-        "test_command",
-        "test_operator",
-        "binary_expression",
-        "unary_expression",
-        "parenthesized_expression",
-        "postfix_expression",
-        "ternary_expression",
-        "regex",
-        "arithmetic_expansion",
-        "declaration_command",
-        "unset_command",
-        "brace_expression",
-    ]
-)
 # Where two touching children would be two words to the parser and one to bash.
 _WORD_LISTS = frozenset({"command", "for_statement", "array", "declaration_command", "unset_command", "file_redirect"})
 _NOT_WORDS = frozenset({"file_redirect", "file_descriptor", "herestring_redirect", "heredoc_redirect", "do_group"})
 # Leaves whose inside is text to the parser: a gap or an odd token in them is not a dropped one.
 _QUOTED = frozenset({"raw_string", "ansi_c_string", "comment", "heredoc_body", "heredoc_start", "heredoc_end"})
-RESERVED = frozenset(
-    [
-        "!",
-        "{",
-        "}",
-        "if",
-        "then",
-        "elif",
-        "else",
-        "fi",
-        "do",
-        "done",
-        "case",
-        "esac",
-        "while",
-        "until",
-        "for",
-        "select",
-        "in",
-        "function",
-        "[[",
-        "]]",
-    ]
-)
 # What bash reads as a keyword only if it is a whole word, and the node that some of them must belong to.
 _KEYWORDS = RESERVED - {"[[", "]]", "!", "{", "}"}
 _KEYWORDS_OF = {"{": "compound_statement", "}": "compound_statement", "!": "negated_command"}
@@ -144,20 +60,12 @@ _SPECIAL = re.compile(rb"""(?!\A)[$]|[`\\"}]""")  # the first `$` is that of a s
 _DOUBLE_OPEN = re.compile(rb"[$]?\(\(")
 _NAME = re.compile(rb"[ \t\n]*\w+|\S")  # `"$ $(x)"`: to the parser the second `$` is the name of the first
 _ANSI = re.compile(rb"[$]'(?:[^'\\]|\\.)*'", re.DOTALL)
-_TESTS = frozenset({"binary_expression", "unary_expression", "parenthesized_expression"})
-_ONE_SIDED = re.compile(rb"-(?!a|o)[A-Za-z]")
-_COMPARES = frozenset(b"-eq -ne -lt -le -gt -ge -nt -ot -ef -a -o".split())
-_SINGLE = frozenset({"[", "]", "=", "==", "!=", "!"})
-_DOUBLE = frozenset({"[[", "]]", "=", "==", "!=", "!", "=~", "<", ">", "&&", "||", "(", ")"})
 _BODIES = frozenset({"compound_statement", "do_group", "if_statement", "elif_clause", "else_clause"})
 _OPENS = frozenset({"{", "do", "then", "else"})
 _CLOSES = frozenset({"}", "done", "fi", "elif_clause", "else_clause"})
-_BODY_PARTS = frozenset({"heredoc_body", "heredoc_end"})
 _CASE_ENDS = frozenset({";;", ";&", ";;&"})
 _CODE = re.compile(rb"[$](?:[({\[])|`|[<>]\(")
-_BODY_CODE = re.compile(rb"[$][({\[]|`")
 _PERHAPS_CODE = re.compile(rb"[$<>]")
-_DELIMITER = re.compile(rb"""(?P<quote>["']?)(?P<word>[A-Za-z_]\w*)(?P=quote)""")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +117,10 @@ class _Guard:
     data: bytes
     end: int = 0
     doubts: list[tuple[str, str]] = field(default_factory=list)
-    bodies: set[int] = field(default_factory=set)
+    heredocs: HereDocuments = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.heredocs = HereDocuments(data=self.data)
 
     def check(self, root: Node) -> None:
         self._visit(root, None, 0)
@@ -219,7 +130,7 @@ class _Guard:
         if depth > MAX_NESTING:
             raise GateError("parse.nesting", f"nested deeper than {MAX_NESTING}")
         kind = node.type
-        if node.is_named and kind not in _KNOWN_KINDS:
+        if node.is_named and kind not in KNOWN_KINDS:
             self.doubts.append(("guard.kind", f"the shape {kind!r} is not understood"))
         children = node.children
         if not children or kind in _QUOTED:
@@ -324,14 +235,15 @@ class _Guard:
             raise GateError("guard.arithmetic", "'((' that may be arithmetic or not")
         elif kind == "heredoc_redirect":
             self._on_one_line(children[:2])
-            self._heredoc(node, parent)
+            if self.heredocs.runs_code(node, parent):
+                self.doubts.append(("guard.heredoc", "a here-document that runs code while it is read"))
         elif kind == "file_redirect":
             self._redirect(children)
         elif kind == "array" and any(_OPEN_SUBSCRIPT.fullmatch(_text(self.data, child)) for child in children[1:-1]):
             raise GateError("guard.bracket", "a subscript without its end")
         elif kind == "test_command":
             double = children[0].type == "[["
-            _check_test(self.data, node, _DOUBLE if double else _SINGLE)
+            check_test(self.data, node, double=double)
             if not double:
                 self._test_on_one_line(node)
 
@@ -379,7 +291,7 @@ class _Guard:
     def _test_on_one_line(self, node: Node) -> None:
         self._on_one_line(node.children)
         for child in node.children:
-            if child.type in _TESTS:
+            if child.type in TESTS:
                 self._test_on_one_line(child)
 
     def _touching(self, children: list[Node]) -> None:
@@ -395,57 +307,6 @@ class _Guard:
                 raise GateError("guard.pattern", "a pattern outside of a test, where bash reads words and operators")
             if child.type == "command_name" and self.data[child.start_byte : child.end_byte].decode() in RESERVED:
                 raise GateError("guard.reserved", "a reserved word where a command should be")
-
-    def _heredoc(self, node: Node, parent: Node | None) -> None:
-        """G10: one here-document a line, its end where bash sees it, and its body free of code."""
-        start = next((child for child in node.children if child.type == "heredoc_start"), None)
-        end = next((child for child in node.children if child.type == "heredoc_end"), None)
-        delimiter = _DELIMITER.fullmatch(_text(self.data, start)) if start else None
-        if start is None or end is None or delimiter is None or _inside_substitution(parent):
-            raise GateError("guard.heredoc", "a here-document whose end cannot be told for certain")
-        line_end = self.data.find(b"\n", start.end_byte)
-        if any(child.end_byte > line_end for child in node.children if child.type not in _BODY_PARTS):
-            raise GateError("guard.heredoc", "a line that goes on where its here-document begins")
-        if line_end in self.bodies:
-            raise GateError("guard.heredoc", "two here-documents on one line")
-        self.bodies.add(line_end)
-        body = self._body(line_end + 1, delimiter["word"], end, tabs=node.children[0].type == "<<-")
-        if not delimiter["quote"] and _BODY_CODE.search(body):
-            self.doubts.append(("guard.heredoc", "a here-document that runs code while it is read"))
-
-    def _body(self, start: int, word: bytes, end: Node, *, tabs: bool) -> bytes:
-        position = start
-        while position <= len(self.data):
-            stop = self.data.find(b"\n", position)
-            stop = len(self.data) if stop < 0 else stop
-            line = self.data[position:stop]
-            if (line.lstrip(b"\t") if tabs else line) == word:
-                if not position <= end.start_byte <= end.end_byte <= stop or end.end_byte != stop:
-                    break
-                return self.data[start:position]
-            position = stop + 1
-        raise GateError("guard.heredoc", "a here-document that ends elsewhere than it seems")
-
-
-def _check_test(data: bytes, node: Node, operators: frozenset[str]) -> None:
-    """Guard `[ ]` and `[[ ]]`: the parser takes `[ x && reboot ]` for one test, where bash runs two commands."""
-    for child in node.children:
-        expression = child.type.endswith("_expression")
-        if expression and child.type not in _TESTS:
-            raise GateError("guard.test", "arithmetic where a test should be")
-        first = child.start_byte == node.start_byte
-        if first and node.type == "binary_expression" and _ONE_SIDED.fullmatch(child.text or b""):
-            raise GateError("guard.test", "a test of one operand between two")
-        if child.type in ("<", ">") and data[child.end_byte : child.end_byte + 1] == b"(":
-            raise GateError("guard.test", "a comparison or a substitution")
-        if operators is _DOUBLE and child.text in (b"-a", b"-o"):
-            raise GateError("guard.test", "'-a' and '-o' have no place in [[ ]]")
-        if child.type == "test_operator" and node.type == "binary_expression" and child.text not in _COMPARES:
-            raise GateError("guard.test", "a test of one operand between two")
-        if not child.is_named and child.type not in operators:
-            raise GateError("guard.test", f"{child.type!r} inside brackets is not part of a test")
-        if expression:
-            _check_test(data, child, operators)
 
 
 def _must_hold_a_command(children: list[Node]) -> None:
@@ -471,14 +332,6 @@ def _in_quoted_braces(node: Node | None) -> bool:
         if braces and node.type == "string":
             return True
         braces = braces or node.type == "expansion"
-        node = node.parent
-    return False
-
-
-def _inside_substitution(node: Node | None) -> bool:
-    while node is not None:
-        if node.type in ("command_substitution", "process_substitution", "string"):
-            return True
         node = node.parent
     return False
 
