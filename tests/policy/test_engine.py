@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any
 
+import cedarpy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from policy.cedar import schema_text
 from policy.classes import CommandClass, Tier
 from policy.engine import (
     AccessQuery,
@@ -24,6 +26,7 @@ from policy.engine import (
     PolicyError,
     PolicySet,
     Principal,
+    Query,
     Resource,
     shipped_policy,
 )
@@ -480,3 +483,26 @@ def test_an_answer_is_remembered_for_the_very_same_question_alone(different: Act
     assert isinstance(policies.decide(_action()), Permit)
     assert isinstance(policies.decide(different), Deny)
     assert isinstance(policies.decide(_action()), Permit)
+
+
+@pytest.mark.parametrize(
+    "query", [_action(WRITE), _access(), _approve(APPROVER)], ids=lambda query: type(query).__name__
+)
+def test_every_context_is_what_the_schema_says(query: Query, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I-16: the schema does not judge contexts while deciding, so each that is built is held to it here."""
+    asked: list[dict[str, object]] = []
+    real = cedarpy.is_authorized_batch
+
+    def judged(requests: list[Any], policies: cedarpy.PolicySet, entities: cedarpy.Entities, _: None) -> object:
+        asked.extend(requests)
+        return real(requests, policies, entities, cedarpy.Schema.from_str(schema_text()))
+
+    monkeypatch.setattr(cedarpy, "is_authorized_batch", judged)
+    SHIPPED._remembered.cache_clear()  # noqa: SLF001 - an answer from memory would ask nothing
+    before = SHIPPED.decide(query)
+    assert asked
+    assert not any("error" in reason for reason in before.reasons)
+    for request in asked:
+        broken = {**request, "context": "{}"}
+        (result,) = real([broken], cedarpy.PolicySet.from_str(PERMIT_ALL), [], cedarpy.Schema.from_str(schema_text()))
+        assert result.decision is not cedarpy.Decision.Allow, "the schema judges, or this test could not fail"

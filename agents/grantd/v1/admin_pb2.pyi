@@ -907,7 +907,7 @@ class Policy(_message.Message):
     """Who put it; empty = shipped."""
     @_builtins.property
     def sources(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """File name -> Cedar text."""
+        """File name -> text: Cedar (`*.cedar`), and programs of the tenant (`*.toml`)."""
 
     def __init__(
         self,
@@ -984,7 +984,7 @@ class PutPolicyRequest(_message.Message):
     """The version that this replaces: refused if another is in force."""
     @_builtins.property
     def sources(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """File name -> Cedar text; at most 256 KiB in all."""
+        """File name -> text: Cedar (`*.cedar`), and programs of the tenant (`*.toml`); at most 256 KiB in all."""
 
     @_builtins.property
     def step_ups(self) -> _containers.RepeatedCompositeFieldContainer[_options_pb2.StepUp]:
