@@ -1,4 +1,4 @@
-"""Parse a command line and hold the tree against the bytes (guards G1 and G3 to G20).
+"""Parse a command line and hold the tree against the bytes (guards G1 and G3 to G21).
 
 The parser alone is not believed: a dozen shapes are known where it reports no error and hides a command that bash runs.
 A tree that leaves this module accounts for every byte; what it cannot account for is refused, what it does not know is
@@ -15,6 +15,7 @@ import tree_sitter
 import tree_sitter_bash
 from tree_sitter import Node
 
+from policy.shell.bounds import BARE, no_word_after, one_word, takes_words
 from policy.shell.brackets import TESTS, check_test
 from policy.shell.gate import GateError
 from policy.shell.heredocs import HereDocuments
@@ -54,7 +55,7 @@ _ONE_LINE = frozenset(
 )
 _PLAIN_IN_BRACES = re.compile(rb"""(?:[^\\'"`]|\\[^}'"`\\$\n])*""")
 _PLAIN_PATTERN = re.compile(rb"""(?:[^\\'"`]|\\[^\n]|"[^"\\$`]*"|'[^']*')*""")
-_SEVERAL_WORDS = re.compile(rb"[][{} \t\n]*[ \t\n][][{} \t\n]*")
+_DESCRIPTOR = re.compile(rb"[0-9]+|\{[A-Za-z_][A-Za-z0-9_]*\}")
 _OPEN_SUBSCRIPT = re.compile(rb"\[(?![^][\\'\"]*\]).*", re.DOTALL)
 _SPECIAL = re.compile(rb"""(?!\A)[$]|[`\\"}]""")  # the first `$` is that of a string $'...'
 _DOUBLE_OPEN = re.compile(rb"[$]?\(\(")
@@ -112,7 +113,7 @@ def _parse(data: bytes) -> Node:
 
 @dataclass(slots=True, kw_only=True)
 class _Guard:
-    """One pass over the leaves in order: G4 to G7 and G9 to G20."""
+    """One pass over the leaves in order: G4 to G7 and G9 to G21."""
 
     data: bytes
     end: int = 0
@@ -163,8 +164,10 @@ class _Guard:
             self._token(node, kind, parent)
 
     def _text(self, text: bytes, kind: str, parent: Node | None) -> None:
-        if kind == "word" and _SEVERAL_WORDS.fullmatch(text):
-            raise GateError("guard.word", "several words that the parser takes for one")  # `x=} ]` runs the program `]`
+        if kind in BARE:
+            one_word(text, parent)
+        if kind == "file_descriptor" and not _DESCRIPTOR.fullmatch(text):
+            raise GateError("guard.redirect", "a word that the parser takes for a file descriptor")  # `-2>f` runs `-2`
         if kind in ("word", "string_content", "heredoc_content") and _unescaped_code(text, kind):
             raise GateError("guard.hidden", "a substitution that is not read as one")
         if kind in ("regex", "extglob_pattern"):
@@ -238,7 +241,7 @@ class _Guard:
             if self.heredocs.runs_code(node, parent):
                 self.doubts.append(("guard.heredoc", "a here-document that runs code while it is read"))
         elif kind == "file_redirect":
-            self._redirect(children)
+            self._redirect(children, parent)
         elif kind == "array" and any(_OPEN_SUBSCRIPT.fullmatch(_text(self.data, child)) for child in children[1:-1]):
             raise GateError("guard.bracket", "a subscript without its end")
         elif kind == "test_command":
@@ -261,10 +264,13 @@ class _Guard:
             self._on_one_line([child for child in children if child.type in ("(", ")")])
         elif kind == "c_style_for_statement":
             self._on_one_line([child for child in children if child.type in ("))", ";")][-2:])
-        elif kind == "case_statement" and children[2].type in ("&", ";"):
-            raise GateError("guard.case", "an operator where 'in' should be")
+        elif kind == "case_statement" and any(child.type in ("&", ";") for child in children):
+            raise GateError("guard.case", "an operator beside 'in'")
         elif kind == "case_item":
-            self._on_one_line(children[: [child.type for child in children].index(")") + 1])
+            head = children[: [child.type for child in children].index(")") + 1]
+            self._on_one_line(head)
+            if any(left.is_named and right.is_named for left, right in itertools.pairwise(head)):
+                raise GateError("guard.case", "two words in one pattern of a case")
 
     def _as_one_word(self, children: list[Node]) -> None:
         """G17: white space ends a word; to the parser `x=$ reboot` is one assignment, for bash one and a command."""
@@ -273,7 +279,9 @@ class _Guard:
                 continue
             raise GateError("guard.blank", "white space inside a word")
 
-    def _redirect(self, children: list[Node]) -> None:
+    def _redirect(self, children: list[Node], parent: Node | None) -> None:
+        if not takes_words(parent):
+            no_word_after(children)
         last = children[-1]
         if _text(self.data, last).isdigit() and self.data[last.end_byte : last.end_byte + 1] in (b"<", b">"):
             raise GateError("guard.redirect", "a redirect to a redirect")

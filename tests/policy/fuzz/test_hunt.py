@@ -43,6 +43,9 @@ HOLES = (
     b"[ x || zz-mark ]",
     b"mapfile i <<< 'a[$(zz-mark)]'; ((i))",
     b"x='a[$(zz-mark)]'; [[ x -eq 1 ]]",
+    b"echo x \n\\zz-mark",
+    b"ls >f \n\\touch m",
+    b"x=1 \n\\touch m",
 )
 
 

@@ -1,4 +1,4 @@
-"""Shapes in which a parser once hid a command that bash runs (guards G1 to G19)."""
+"""Shapes in which a parser once hid a command that bash runs (guards G1 to G21)."""
 
 from __future__ import annotations
 
@@ -146,6 +146,17 @@ REFUSED = [
     ("true |& ! true", "guard.reserved"),
     ("ls; x=} ]]\nls", "guard.word"),
     ("echo } ]] x", "guard.word"),
+    ("echo x \n\\rm x", "guard.word"),
+    ("x=1 \n\\rm x", "guard.word"),
+    ("ls >f \n\\rm x", "guard.word"),
+    ("for i in a \n\\b; do ls; done", "guard.word"),
+    ("case a in\n\\b) ls;; esac", "guard.word"),
+    ('cat ${i+:\\}zz"${R}"t "${a:-"}"}"', "guard.word"),
+    ("ls\n2>! &-2>&-", "guard.redirect"),
+    ("(ls) 2>&- x", "guard.redirect"),
+    ("f() { ls; }>&1 ls x", "guard.redirect"),
+    ("case a in& b) ls;; esac", "guard.case"),
+    ('case "a" in n ${1}) ls;; *) ls;; esac', "guard.case"),
     ("ls ;&> x", "guard.case"),
     ("cat <<\n'A'\na\nA", "guard.newline"),
     ("f(\n) { ls; }; f", "guard.newline"),
