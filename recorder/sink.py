@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from recorder.writer import Commitment, Outcome, PartCheckpoint, RecorderThread, Recording
 
+    Tap = Callable[[Event], None]
 
 _PIECE = 64 * 1024  # bytes of a byte stream in one event
 _STREAMS = frozenset({Kind.OUT, Kind.ERR, Kind.IN})
@@ -38,12 +39,14 @@ class RecordingSink:
         opened: the durable commitment to audit as `recording.opened` before the first byte is sent on.
         failed: set when the recorder can no longer keep anything: end the session within a second.
         checkpoints: commitments to audit as `recording.checkpoint`, or as `recording.closed` where `final`.
+        tap: told of each event once it is accepted, in the recording's order; may neither wait nor fail.
     """
 
     def __init__(self, rec: str, thread: RecorderThread, monotonic: Callable[[], float]) -> None:
         self.rec = rec
         self.failed = asyncio.Event()
         self.checkpoints: asyncio.Queue[PartCheckpoint] = asyncio.Queue()
+        self.tap: Tap | None = None
         self.opened: PartCheckpoint
         self._recording: Recording
         self._thread = thread
@@ -151,6 +154,8 @@ class RecordingSink:
         if self._watch is None:
             self._watch = self._loop.call_later(self._thread.limits.lag_s, self._look, False)  # noqa: FBT003
         self._thread.put(self._recording, event)
+        if self.tap is not None:
+            self.tap(event)
 
     def _look(self, again: bool) -> None:  # noqa: FBT001 - a loop callback takes no keywords
         """The lag bound of I-30: the oldest event that is not durable may not be older than `lag_s`."""

@@ -14,6 +14,8 @@ from typing import Protocol
 
 from broker.core.errors import Blame, Refusal, exhausted
 from broker.core.ids import GrantId, IdentityId, SessionId, TenantId
+from broker.service.feed import Feed
+from recorder.sink import RecordingSink
 
 
 class LiveSession:
@@ -29,6 +31,32 @@ class LiveSession:
         """Set when nothing of it runs any more: target connection gone, recording sealed."""
         self.recorder_lag: Callable[[], float] = float
         """Age in seconds of its oldest recorded byte that is not durable yet."""
+        self.feed = Feed()
+        """What it records, for those who watch it."""
+        self._opened = asyncio.Event()
+        self._sink: RecordingSink | None = None
+
+    def recorded_by(self, sink: RecordingSink) -> None:
+        """Ties it to its recording, before the first event.
+
+        The one call by which a session of any kind (a command, a shell, a file transfer) is tapped: whatever `sink`
+        accepts from now on is what its watchers see, in that order, and nothing else is.
+        """
+        self.recorder_lag = sink.lag_s
+        sink.tap = self.feed.take
+        self._sink = sink
+        self._opened.set()
+
+    async def recording(self) -> RecordingSink | None:
+        """Its recording, once that is open; None where the session ended before."""
+        await self._opened.wait()
+        return self._sink
+
+    def over(self) -> None:
+        """Nothing of it runs any more; called once by the registry."""
+        self.feed.end()
+        self._opened.set()
+        self.closed.set()
 
     def cut(self, reason: str) -> None:
         """Ends it: `reason` is a fixed word such as `expired`."""
@@ -74,6 +102,10 @@ class LiveSessions(Protocol):
         """Counts it in while the context is open; sets `closed` at the end. Refuses over a limit (I-22, I-60)."""
         ...
 
+    def get(self, tenant: TenantId, session: SessionId) -> LiveSession | None:
+        """A session of the tenant that runs here."""
+        ...
+
     def count(self, tenant: TenantId | None = None) -> int: ...
     def recorder_lag(self) -> float:
         """The worst of all sessions, in seconds."""
@@ -113,7 +145,11 @@ class LiveRegistry:
             yield live
         finally:
             del self._live[live.session]
-            live.closed.set()
+            live.over()
+
+    def get(self, tenant: TenantId, session: SessionId) -> LiveSession | None:
+        live = self._live.get(session)
+        return live if live is not None and live.tenant == tenant else None
 
     def count(self, tenant: TenantId | None = None) -> int:
         return sum(1 for live in self._live.values() if tenant in (None, live.tenant))

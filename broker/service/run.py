@@ -90,7 +90,7 @@ class RunService:
         try:
             with self._world.live.enter(live, per_grant=limits.sessions_per_grant, in_all=limits.sessions_per_process):
                 sink = await self._open(ticket)
-                live.recorder_lag = sink.lag_s
+                live.recorded_by(sink)
                 try:
                     ended = await self._attempt(ticket, live, sink, inlet, outlet)
                 finally:

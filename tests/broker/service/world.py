@@ -73,7 +73,7 @@ from broker.signer.keys import CaKeys, load_keys, make_keys
 from broker.signer.sign import sign_ssh, sign_x509
 from policy.classes import CommandClass, Tier
 from recorder.codes import BY_NAME
-from recorder.grec import Kind
+from recorder.grec import Event, Kind
 from recorder.reader import RecordingReader
 from recorder.sink import RecordingSink
 from recorder.store.files import FileRecordingStore, Unfinished
@@ -195,7 +195,13 @@ class WatchedSink(RecordingSink):
 
     def __init__(self, inner: RecordingSink, journal: list[tuple[str, bytes]]) -> None:  # the real one is inside
         self._inner, self._journal = inner, journal
+        inner.tap = self._tapped
+        self.tap = None
         self.rec, self.failed, self.checkpoints = inner.rec, inner.failed, inner.checkpoints
+
+    def _tapped(self, event: Event) -> None:
+        if self.tap is not None:
+            self.tap(event)
 
     async def event(self, kind: Kind, chan: int, data: bytes, *, t_us: int | None = None) -> None:
         await self._inner.event(kind, chan, data, t_us=t_us)
