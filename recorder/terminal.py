@@ -16,6 +16,7 @@ ESC = "\x1b"
 _SINGLE = frozenset("\b\t\n\v\f\r\x0e\x0f")  # what moves the cursor or shifts the character set
 _ESCAPES = frozenset("78DEM")  # save, restore, index, next line, reverse index
 _CHARSETS = re.compile(r"[()][0AB]")
+_RUN = re.compile(r"[ -~\b\t\n\v\f\r\x0e\x0f]+")  # most of what comes; passed on in one piece
 _INTERMEDIATES = frozenset(" !\"#$%&'()*+,-./")
 _STRINGS = frozenset("]PX^_")  # OSC, DCS, SOS, PM, APC
 _C1_STRINGS = frozenset("\x90\x98\x9d\x9e\x9f")
@@ -49,7 +50,12 @@ class TerminalFilter:
 
     def feed(self, data: bytes) -> str:
         """What of this may reach a terminal."""
-        return "".join(map(self._next, self._decoder.feed(data)))
+        text, at, passed = self._decoder.feed(data), 0, list[str]()
+        while at < len(text):
+            run = _RUN.match(text, at) if self._in is _In.TEXT else None
+            passed.append(run[0] if run else self._next(text[at]))
+            at = run.end() if run else at + 1
+        return "".join(passed)
 
     def end(self) -> str:
         """Puts the terminal back as it was: colours, character set, margins, cursor, main screen."""
