@@ -29,3 +29,7 @@ class RecordingInvalid(Invalid):
 
 class RecorderFailed(Exception):
     """The recorder can no longer promise that accepted bytes are kept (I-30): cut the session, refuse new ones."""
+
+
+class ExportTooLong(Exception):
+    """A recording that this form of export cannot hold; another form can."""

@@ -21,6 +21,7 @@ MARKED: Final = {
     "postgres": ("postgres", "initdb"),
     "sshd": ("sshd", "ssh", "ssh-keygen"),
     "terminal": ("tmux",),
+    "browser": ("chromium-headless-shell",),
 }
 
 # No deadline: the machine is shared, and a slow example is not a wrong one.

@@ -20,6 +20,7 @@ PRIVATE_ROOT: Final = REPOSITORY / ".cache" / "debs" / "root"
 
 # peer, as GRANTD_REQUIRE names it -> the programs it stands for
 PEERS: Final = {
+    "chromium": ("chromium-headless-shell",),
     "postgres": ("postgres", "initdb"),
     "sshd": ("sshd", "ssh", "ssh-keygen", "ssh-agent"),
     "systemd": ("systemd-analyze",),
@@ -90,7 +91,9 @@ def required() -> frozenset[str]:
 def _places() -> tuple[Path, ...]:
     on_path = [Path(entry) for entry in os.get_exec_path() if entry]
     well_known = [Path("/usr/sbin"), Path("/sbin"), Path("/usr/local/sbin"), *_postgres_folders(Path("/"))]
-    unpacked = [PRIVATE_ROOT / "usr/bin", PRIVATE_ROOT / "usr/sbin", *_postgres_folders(PRIVATE_ROOT)]
+    # Debian's wrapper of the browser names the place of an installed one, so its folder goes before usr/bin
+    folders = ("usr/lib/chromium", "usr/bin", "usr/sbin")
+    unpacked = [*(PRIVATE_ROOT / folder for folder in folders), *_postgres_folders(PRIVATE_ROOT)]
     return (*on_path, *well_known, *unpacked)
 
 

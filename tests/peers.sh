@@ -11,7 +11,7 @@ root="$cache/root"
 # the same places, in the same order, as tests/peers.py
 find_program() {
   for place in $(printf '%s' "$PATH" | tr ':' ' ') /usr/sbin /sbin /usr/local/sbin /usr/lib/postgresql/*/bin \
-    "$root/usr/bin" "$root/usr/sbin" "$root"/usr/lib/postgresql/*/bin; do
+    "$root/usr/lib/chromium" "$root/usr/bin" "$root/usr/sbin" "$root"/usr/lib/postgresql/*/bin; do
     if [ -x "$place/$1" ] && [ ! -d "$place/$1" ]; then
       printf '%s\n' "$place/$1"
       return 0
@@ -26,11 +26,12 @@ package_of() {
     ssh | ssh-keygen | ssh-agent) echo openssh-client ;;
     postgres | initdb) echo postgresql ;;
     tmux) echo tmux ;;
+    chromium-headless-shell) echo chromium-headless-shell ;;
   esac
 }
 
 missing_programs() {
-  for program in sshd ssh ssh-keygen ssh-agent postgres initdb tmux; do
+  for program in sshd ssh ssh-keygen ssh-agent postgres initdb tmux chromium-headless-shell; do
     find_program "$program" >/dev/null || printf '%s ' "$program"
   done
 }

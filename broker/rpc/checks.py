@@ -131,6 +131,7 @@ _CSR = raw(4_096, least=1)
 _NAME = text(64)
 _TEAMS = many(64, _NAME)
 _CLASSES, _TIERS, _VERDICTS, _ACTION_STATES, _STDIN_MODES, _CREDENTIALS = 5, 3, 2, 11, 3, 2
+_FORMS = 4
 _STEP_UPS = many(4, a_message)
 _PAGE_SIZE = number(MAX_PAGE)
 _REVEALED = {"session_id": an_id("session"), "reason": _REASON}
@@ -183,6 +184,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
         "TerminateSessionRequest": _REVEALED,
         "PlayRecordingRequest": _REVEALED,
         "FetchRecordingRequest": _REVEALED,
+        "ExportRecordingRequest": _REVEALED | {"form": a_choice(_FORMS), "with_input": judged},
         # audit
         "ListEventsRequest": {"from_seq": judged, "page_size": number(MAX_EVENTS), "reason": _REASON},
         "GetCheckpointRequest": {},

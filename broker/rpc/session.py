@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from broker.core.errors import exhausted
 from broker.core.ids import SessionId
 from broker.rpc.call import Call
 from broker.rpc.convert.session import event_out, session_out
 from broker.rpc.threads import walked
 from broker.service.session import SessionService
 from grantd.v1 import session_pb2 as pb
+from recorder.errors import ExportTooLong
+from recorder.export.forms import Form, exported
 
 PIECE_BYTES = 256 * 1024
 _PAGE = 50
 _EVENTS_AT_ONCE = 256
+_FORMS = {
+    pb.EXPORT_FORM_CAST_V2: Form.CAST_V2,
+    pb.EXPORT_FORM_CAST_V3: Form.CAST_V3,
+    pb.EXPORT_FORM_HTML: Form.HTML,
+    pb.EXPORT_FORM_TEXT: Form.TEXT,
+}
 
 
 class SessionServicer:
@@ -53,3 +62,20 @@ class SessionServicer:
         reader = await self._session.fetch(call.caller, SessionId(request.session_id), request.reason)
         async for part, piece in walked(reader.pieces(PIECE_BYTES), at_once=1):
             yield pb.FetchRecordingResponse(part=part, data=piece)
+
+    async def ExportRecording(
+        self, request: pb.ExportRecordingRequest, call: Call
+    ) -> AsyncIterator[pb.ExportRecordingResponse]:
+        form = _FORMS[request.form]
+        reader, about = await self._session.export(
+            call.caller, SessionId(request.session_id), request.reason, form=form, with_input=request.with_input
+        )
+        pieces = exported(form, reader.events(), about, with_input=request.with_input)
+        try:
+            async for piece in walked(pieces, at_once=1):
+                yield pb.ExportRecordingResponse(data=piece)
+        except ExportTooLong as error:
+            raise exhausted(
+                "recording_too_long", "this recording is too long for a file that a browser can play",
+                "export it as an asciicast",
+            ) from error  # fmt: skip

@@ -15,6 +15,8 @@ from broker.service.live import Scope
 from broker.service.paging import Page, eyes, seen_page
 from broker.service.ports import RecordingKey, Session, SessionState, Tx
 from broker.service.world import World
+from recorder.export.about import About
+from recorder.export.forms import Form
 from recorder.reader import RecordingReader
 
 _PAGE = 50
@@ -66,21 +68,47 @@ class SessionService:
 
     async def play(self, caller: Caller, session_id: SessionId, reason: str) -> RecordingReader:
         """A reader with the key: the audit row that names the caller is durable before it is handed out."""
-        session, key = await self._reading(caller, session_id, reason, name="recording.viewed")
-        return await self._reader(session, key)
+        view, key = await self._reading(caller, session_id, reason, name="recording.viewed")
+        return await self._reader(view.session, key)
 
     async def fetch(self, caller: Caller, session_id: SessionId, reason: str) -> RecordingReader:
         """A reader without the key: the sealed parts, for keeping and for offline checks."""
-        session, _ = await self._reading(caller, session_id, reason, name="recording.exported")
-        return await self._reader(session, None)
+        view, _ = await self._reading(caller, session_id, reason, name="recording.exported", form="sealed")
+        return await self._reader(view.session, None)
+
+    async def export(
+        self, caller: Caller, session_id: SessionId, reason: str, *, form: Form, with_input: bool
+    ) -> tuple[RecordingReader, About]:
+        """A reader with the key, and what a copy in this form must say of itself; the log names the caller first."""
+        view, key = await self._reading(
+            caller, session_id, reason, name="recording.exported", form=form, with_input=int(with_input)
+        )
+        return await self._reader(view.session, key), self._about(caller, view)
+
+    def _about(self, caller: Caller, view: SessionView) -> About:
+        session = view.session
+        return About(
+            session=session.id,
+            recording=session.recording,
+            title=view.command.decode("utf-8", "surrogateescape") or session.kind,
+            who=f"{view.identity_name} ({session.identity})",
+            login=session.login,
+            target=view.target_name,
+            opened_at=session.opened_at,
+            state=session.recording_state,
+            leaves=session.recording_leaves,
+            root=session.recording_root,
+            exporter=f"{caller.name} ({caller.identity})",
+            exported_at=self._world.clock.now(),
+        )
 
     async def _reading(
-        self, caller: Caller, session_id: SessionId, reason: str, *, name: str
-    ) -> tuple[Session, RecordingKey]:
+        self, caller: Caller, session_id: SessionId, reason: str, *, name: str, **facts: str | int
+    ) -> tuple[SessionView, RecordingKey]:
         checked_text("reason", reason, MAX_REASON_BYTES)
         now = self._world.clock.now()
 
-        def unit(tx: Tx) -> tuple[Session, RecordingKey]:
+        def unit(tx: Tx) -> tuple[SessionView, RecordingKey]:
             session = _seen(tx, caller, session_id)
             key = tx.keys.recording_key(session.recording)
             if key is None:
@@ -89,11 +117,11 @@ class SessionService:
                 tenant=caller.tenant,
                 name=name,
                 actor=caller.identity,
-                facts={"session": session.id, "rec": session.recording, "grant": session.grant_id},
+                facts={"session": session.id, "rec": session.recording, "grant": session.grant_id, **facts},
                 personal=story.personal(caller.identity, reason=reason),
             )
             tx.audit.append(event, now)
-            return session, key
+            return _view(tx, session), key
 
         return await self._world.store.run(caller.tenant, unit)
 

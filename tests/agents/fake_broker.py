@@ -621,6 +621,14 @@ class _Session(session_pb2_grpc.SessionServiceServicer):
         for part, data in ((0, b"one"), (0, b"two"), (1, b"three")):
             yield session_pb2.FetchRecordingResponse(part=part, data=data)
 
+    def ExportRecording(
+        self, request: session_pb2.ExportRecordingRequest, context: Context
+    ) -> Iterator[session_pb2.ExportRecordingResponse]:
+        yield session_pb2.ExportRecordingResponse(data=f"{request.form} {request.with_input} ".encode())
+        if request.reason == "break":
+            refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "recording_too_long", "too long", way_out="--cast")
+        yield session_pb2.ExportRecordingResponse(data=request.reason.encode())
+
 
 class _Audit(audit_pb2_grpc.AuditServiceServicer):
     def __init__(self, broker: FakeBroker) -> None:

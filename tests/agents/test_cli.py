@@ -432,6 +432,22 @@ def test_fetching_a_recording(home: Path, tmp_path: Path) -> None:
     assert grantctl(home, "sessions", "fetch", "se_1", cwd=tmp_path).returncode == 2
 
 
+def test_exporting_a_recording(home: Path, tmp_path: Path) -> None:
+    """Each form by its flag, one file that is never overwritten; what breaks off leaves none."""
+    ran = grantctl(home, "sessions", "export", "se_1", "--cast", "v3", "--with-input", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "se_1.cast").read_bytes() == b"2 True "
+    assert (tmp_path / "se_1.cast").stat().st_mode & 0o777 == 0o600
+    assert grantctl(home, "sessions", "export", "se_1", "--text", "--reason", "why").stdout == b"4 False why"
+    assert grantctl(home, "sessions", "export", "se_1", "--cast", "v2", "--out", "-").stdout == b"1 False "
+    broken = grantctl(home, "sessions", "export", "se_1", "--html", "--reason", "break", cwd=tmp_path)
+    assert broken.returncode == 1
+    assert b"too long" in broken.stderr
+    assert {path.name for path in tmp_path.iterdir()} & {"se_1.html", "se_1.cast"} == {"se_1.cast"}
+    for wrong in ((), ("--html", "--text"), ("--html", "--with-input"), ("--cast", "v3")):
+        assert grantctl(home, "sessions", "export", "se_1", *wrong, cwd=tmp_path).returncode == 2
+
+
 def test_exporting_a_bundle(broker: FakeBroker, home: Path, tmp_path: Path) -> None:
     """Files below the directory, in pieces."""
     pieces = [("log/checkpoint", b"a"), ("log/checkpoint", b"b"), ("entries", b"c")]

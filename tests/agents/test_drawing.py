@@ -16,7 +16,7 @@ PIECES = st.sampled_from(
 
 @given(st.lists(st.binary(max_size=40) | PIECES, max_size=12))
 def test_both_filters_agree(pieces: list[bytes]) -> None:
-    """Any bytes in any pieces: the same text, the same count, the same restoring end. tests/recorder says what it is."""
+    """Any bytes in any pieces: the same text, the same count, the same end."""
     ours, exports = TerminalFilter(), terminal.TerminalFilter()
     assert list(map(ours.feed, pieces)) == list(map(exports.feed, pieces))
     assert (ours.held_back, ours.end()) == (exports.held_back, exports.end())

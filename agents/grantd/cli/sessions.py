@@ -1,21 +1,18 @@
-"""`grantctl sessions`: who did what where; play it back, fetch the sealed file, cut a session."""
+"""`grantctl sessions`: who did what where; play it back, cut a session."""
 
 from __future__ import annotations
 
 import itertools
-import os
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Final
 
 import click
 
 from grantd.cli.exits import Exit
+from grantd.cli.keeping import export, fetch
 from grantd.cli.shell import Shell, facts, moment, span
 from grantd.cli.visible import exact, one_line, readable
-from grantd.errors import Invalid
 from grantd.v1 import session_pb2
 from grantd.v1.session_pb2 import PlayRecordingResponse, Session
 
@@ -27,6 +24,10 @@ _KIND_COLOURS: Final = {"err": "red", "in": "cyan"}
 @click.group()
 def sessions() -> None:
     """Uses of grants, always recorded."""
+
+
+sessions.add_command(fetch)
+sessions.add_command(export)
 
 
 @sessions.command("list")
@@ -77,28 +78,6 @@ def play(shell: Shell, session_id: str, reason: str) -> int:
     for (kind, _), group in itertools.groupby(events, lambda event: (event.kind, event.channel)):
         for line in _played(kind, list(group)):
             click.echo(line)
-    return Exit.OK
-
-
-@sessions.command("fetch")
-@click.argument("session_id", metavar="SESSION")
-@click.option("--reason", default="", help="why you fetch it; kept in the audit log")
-@click.option("--out", type=click.Path(path_type=Path), help="file to make [SESSION.grec; - is stdout]")
-@click.pass_obj
-def fetch(shell: Shell, session_id: str, reason: str, out: Path | None) -> int:
-    """Fetch the sealed recording; `grantd verify FILE` checks it without keys. Further parts get a number."""
-    client = shell.client
-    request = session_pb2.FetchRecordingRequest(session_id=session_id, reason=reason)
-    pieces = client.stream(client.sessions.FetchRecording, request)
-    if out == Path("-"):
-        for piece in pieces:
-            sys.stdout.buffer.write(piece.data)
-        return Exit.OK
-    base = out or Path(f"{_plain(session_id)}.grec")
-    for part, group in itertools.groupby(pieces, lambda piece: piece.part):
-        path = base if part == 0 else base.with_name(f"{base.stem}.{part}{base.suffix}")
-        _write(path, (piece.data for piece in group))
-        shell.say(f"wrote {path}; check it with: grantd verify {path}")
     return Exit.OK
 
 
@@ -159,19 +138,3 @@ def _played(kind: int, group: list[PlayRecordingResponse]) -> list[str]:
     return [f"{at} {label:>4} {click.style(line, fg=_KIND_COLOURS.get(label))}" for line in lines] or [
         f"{at} {label:>4}"
     ]
-
-
-def _write(path: Path, chunks: Iterator[bytes]) -> None:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    except OSError as wrong:
-        raise Invalid("bad_file", f"{path} cannot be made: {wrong.strerror}", "choose another with --out") from wrong
-    with os.fdopen(descriptor, "wb") as file:
-        for chunk in chunks:
-            file.write(chunk)
-
-
-def _plain(session_id: str) -> str:
-    if not session_id.replace("_", "").isalnum():
-        raise Invalid("bad_session", "that is not a session id")
-    return session_id

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,6 +19,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ExportForm:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExportFormEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportForm.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXPORT_FORM_UNSPECIFIED: _ExportForm.ValueType  # 0
+    """Refused."""
+    EXPORT_FORM_CAST_V2: _ExportForm.ValueType  # 1
+    """asciicast, version 2."""
+    EXPORT_FORM_CAST_V3: _ExportForm.ValueType  # 2
+    """asciicast, version 3: says how the command exited, too."""
+    EXPORT_FORM_HTML: _ExportForm.ValueType  # 3
+    """One HTML file that plays offline, with the commands and their verdicts beside the screen."""
+    EXPORT_FORM_TEXT: _ExportForm.ValueType  # 4
+    """Lines of text with times and streams, every unprintable character made visible."""
+
+class ExportForm(_ExportForm, metaclass=_ExportFormEnumTypeWrapper):
+    """What an exported recording is made for."""
+
+EXPORT_FORM_UNSPECIFIED: ExportForm.ValueType  # 0
+"""Refused."""
+EXPORT_FORM_CAST_V2: ExportForm.ValueType  # 1
+"""asciicast, version 2."""
+EXPORT_FORM_CAST_V3: ExportForm.ValueType  # 2
+"""asciicast, version 3: says how the command exited, too."""
+EXPORT_FORM_HTML: ExportForm.ValueType  # 3
+"""One HTML file that plays offline, with the commands and their verdicts beside the screen."""
+EXPORT_FORM_TEXT: ExportForm.ValueType  # 4
+"""Lines of text with times and streams, every unprintable character made visible."""
+Global___ExportForm: _TypeAlias = ExportForm  # noqa: Y015
 
 @_typing.final
 class Session(_message.Message):
@@ -378,3 +411,59 @@ class FetchRecordingResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FetchRecordingResponse: _TypeAlias = FetchRecordingResponse  # noqa: Y015
+
+@_typing.final
+class ExportRecordingRequest(_message.Message):
+    """Names a recording to export."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    FORM_FIELD_NUMBER: _builtins.int
+    WITH_INPUT_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Session id."""
+    reason: _builtins.str
+    """Why; at most 512 bytes, kept in the audit log."""
+    form: Global___ExportForm.ValueType
+    """As what."""
+    with_input: _builtins.bool
+    """Recorded keystrokes too, in asciicasts; they may hold secrets that were typed."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        form: Global___ExportForm.ValueType = ...,
+        with_input: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["form", b"form", "reason", b"reason", "session_id", b"session_id", "with_input", b"with_input"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportRecordingRequest: _TypeAlias = ExportRecordingRequest  # noqa: Y015
+
+@_typing.final
+class ExportRecordingResponse(_message.Message):
+    """A piece of the file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """At most 256 KiB."""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportRecordingResponse: _TypeAlias = ExportRecordingResponse  # noqa: Y015

@@ -60,6 +60,11 @@ class SessionServiceStub(object):
                 request_serializer=grantd_dot_v1_dot_session__pb2.FetchRecordingRequest.SerializeToString,
                 response_deserializer=grantd_dot_v1_dot_session__pb2.FetchRecordingResponse.FromString,
                 _registered_method=True)
+        self.ExportRecording = channel.unary_stream(
+                '/grantd.v1.SessionService/ExportRecording',
+                request_serializer=grantd_dot_v1_dot_session__pb2.ExportRecordingRequest.SerializeToString,
+                response_deserializer=grantd_dot_v1_dot_session__pb2.ExportRecordingResponse.FromString,
+                _registered_method=True)
 
 
 class SessionServiceServicer(object):
@@ -101,6 +106,14 @@ class SessionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportRecording(self, request, context):
+        """A recording as a file that other programs show. Unsealed: it bears who took it and the root it claims. An audit
+        row names the reader first. Whatever could act on a terminal is left out; the exact bytes are in FetchRecording.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SessionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +141,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.FetchRecording,
                     request_deserializer=grantd_dot_v1_dot_session__pb2.FetchRecordingRequest.FromString,
                     response_serializer=grantd_dot_v1_dot_session__pb2.FetchRecordingResponse.SerializeToString,
+            ),
+            'ExportRecording': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportRecording,
+                    request_deserializer=grantd_dot_v1_dot_session__pb2.ExportRecordingRequest.FromString,
+                    response_serializer=grantd_dot_v1_dot_session__pb2.ExportRecordingResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -266,6 +284,33 @@ class SessionService(object):
             '/grantd.v1.SessionService/FetchRecording',
             grantd_dot_v1_dot_session__pb2.FetchRecordingRequest.SerializeToString,
             grantd_dot_v1_dot_session__pb2.FetchRecordingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportRecording(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/grantd.v1.SessionService/ExportRecording',
+            grantd_dot_v1_dot_session__pb2.ExportRecordingRequest.SerializeToString,
+            grantd_dot_v1_dot_session__pb2.ExportRecordingResponse.FromString,
             options,
             channel_credentials,
             insecure,

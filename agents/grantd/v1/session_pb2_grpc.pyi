@@ -43,6 +43,10 @@ class SessionServiceStub:
     """The events of a finished session, decrypted, in order; an audit row names the reader first."""
     FetchRecording: _grpc.UnaryStreamMultiCallable[_session_pb2.FetchRecordingRequest, _session_pb2.FetchRecordingResponse]
     """The sealed file itself, for keeping and for offline checks; no key is needed to verify it."""
+    ExportRecording: _grpc.UnaryStreamMultiCallable[_session_pb2.ExportRecordingRequest, _session_pb2.ExportRecordingResponse]
+    """A recording as a file that other programs show. Unsealed: it bears who took it and the root it claims. An audit
+    row names the reader first. Whatever could act on a terminal is left out; the exact bytes are in FetchRecording.
+    """
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
@@ -59,6 +63,10 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """The events of a finished session, decrypted, in order; an audit row names the reader first."""
     FetchRecording: _aio.UnaryStreamMultiCallable[_session_pb2.FetchRecordingRequest, _session_pb2.FetchRecordingResponse]  # type: ignore[assignment]
     """The sealed file itself, for keeping and for offline checks; no key is needed to verify it."""
+    ExportRecording: _aio.UnaryStreamMultiCallable[_session_pb2.ExportRecordingRequest, _session_pb2.ExportRecordingResponse]  # type: ignore[assignment]
+    """A recording as a file that other programs show. Unsealed: it bears who took it and the root it claims. An audit
+    row names the reader first. Whatever could act on a terminal is left out; the exact bytes are in FetchRecording.
+    """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     """For operators. Reading a recording names the reader in the audit log."""
@@ -102,5 +110,15 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_session_pb2.FetchRecordingResponse], _abc.AsyncIterator[_session_pb2.FetchRecordingResponse]]:
         """The sealed file itself, for keeping and for offline checks; no key is needed to verify it."""
+
+    @_abc_1.abstractmethod
+    def ExportRecording(
+        self,
+        request: _session_pb2.ExportRecordingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_session_pb2.ExportRecordingResponse], _abc.AsyncIterator[_session_pb2.ExportRecordingResponse]]:
+        """A recording as a file that other programs show. Unsealed: it bears who took it and the root it claims. An audit
+        row names the reader first. Whatever could act on a terminal is left out; the exact bytes are in FetchRecording.
+        """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

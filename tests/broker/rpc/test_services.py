@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import hashlib
+import json
 import os
 import secrets
 from dataclasses import replace
@@ -218,8 +219,19 @@ async def test_a_recording_is_played_and_fetched_by_name_and_reason(house: House
         pieces = [piece async for piece in stub.FetchRecording(fetch)]
         assert {piece.part for piece in pieces} == {0}
         assert max(len(piece.data) for piece in pieces) <= 256 * 1024
+        form = session_pb2.EXPORT_FORM_CAST_V3
+        export = session_pb2.ExportRecordingRequest(session_id=session, reason="show", form=form)
+        cast = b"".join([piece.data async for piece in stub.ExportRecording(export)])
+        lines = [json.loads(line) for line in cast.decode().splitlines()]
+        assert "".join(text for _, code, text in lines[1:] if code == "o").replace("\r", "").encode() == seen.out
+        assert f"({house.people['manager'].row.id})" in lines[0]["grantd"]["exported by"]
+        export.form = session_pb2.EXPORT_FORM_HTML
+        assert b"".join([piece.data async for piece in stub.ExportRecording(export)]).startswith(b"<!DOCTYPE html>")
+        export.form = session_pb2.EXPORT_FORM_UNSPECIFIED
+        assert await refusal_of(anext(aiter(stub.ExportRecording(export)))) == ("INVALID_ARGUMENT", "bad_field")
         await stub.TerminateSession(session_pb2.TerminateSessionRequest(session_id=session, reason="late"))
     names = await house.events()
+    assert names.count("recording.exported") == 3
     assert names.index("recording.viewed") > names.index("session.closed")
     assert "recording.exported" in names
 
