@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 _REMEMBERED = 1_024
-"""Answers kept for a set of policies. The clock is in the question, to the second."""
+"""Answers kept for a set of policies. The clock is in the question, to the second, where a policy looks at it."""
 
 
 @cache
@@ -104,6 +104,10 @@ class PolicySet:
                 return self._approve(query)
             case _:
                 assert_never(query)
+
+    def forget(self) -> None:
+        """Forgets its answers; the next question of each kind costs what the first did."""
+        self._remembered.cache_clear()
 
     def _access(self, query: AccessQuery) -> Decision:
         if query.ttl <= timedelta(0):
@@ -190,6 +194,7 @@ class PolicySet:
         who = {"type": principal.kind.capitalize(), "id": f"{principal.tenant}/{principal.id}"}
         what = {"type": "Target", "id": f"{target.tenant}/{target.id}"}
         entities = [_principal_entity(who, principal), _target_entity(what, target)]
+        context = self._narrowed.of_context(actions, who["type"], context)
         try:
             return self._remembered(
                 (who["type"], who["id"]), what["id"], tuple(actions), json.dumps(context), json.dumps(entities)

@@ -34,9 +34,15 @@ class Narrowed:
             for kind in PRINCIPALS
         }
         self._by_id = {rule.id: rule for rule in rules}
+        self._names_read = lru_cache(maxsize=None)(self._read_by)
         self._of_pair = lru_cache(maxsize=_PAIRS_KEPT)(self._ids_of_pair)
         self._of_head = lru_cache(maxsize=None)(self._ids_of_head)
         self._compiled = lru_cache(maxsize=_SETS_KEPT)(self._compile)
+
+    def of_context(self, actions: Sequence[str], kind: str, context: Mapping[str, object]) -> Mapping[str, object]:
+        """What of a context any policy of these heads can see: questions that differ in the rest are one question."""
+        names = self._names_read(tuple(actions), kind)
+        return context if names is None else {name: value for name, value in context.items() if name in names}
 
     def of(self, actions: Sequence[str], kind: str, entities: str) -> Iterator[tuple[Sequence[str], Compiled]]:
         """What to ask, and which of the actions of it: several small sets are one question to Cedar.
@@ -51,6 +57,11 @@ class Narrowed:
             ids = self._of_head(action, kind) if few else self._of_pair(action, kind, entities)
             yield (action,), self._compiled(ids)
 
+    def _read_by(self, actions: Sequence[str], kind: str) -> frozenset[str] | None:
+        rules = [rule for action in actions for rule in self._heads[action, kind]]
+        read = [names_of_context(condition["body"]) for rule in rules for condition in rule.parsed["conditions"]]
+        return None if None in read else frozenset().union(*(names for names in read if names is not None))
+
     def _ids_of_head(self, action: str, kind: str) -> frozenset[str]:
         return frozenset(rule.id for rule in self._heads[action, kind])
 
@@ -61,6 +72,23 @@ class Narrowed:
 
     def _compile(self, ids: frozenset[str]) -> Compiled:
         return Compiled({name: self._by_id[name].parsed for name in sorted(ids)})
+
+
+def names_of_context(expression: object) -> frozenset[str] | None:
+    """The attributes of `context` that an expression reads or asks for; None where it may read all of them."""
+    match expression:
+        case {"Var": "context"}:
+            return None
+        case {".": {"left": {"Var": "context"}, "attr": str(name)}}:
+            return frozenset({name})
+        case {"has": {"left": {"Var": "context"}, "attr": str(name)}}:
+            return frozenset({name})
+        case Mapping() | list():
+            parts = expression.values() if isinstance(expression, Mapping) else expression
+            found = [names_of_context(part) for part in parts]
+            return None if None in found else frozenset().union(*(names for names in found if names is not None))
+        case _:
+            return frozenset()
 
 
 def may_apply(rule: Rule, facts: Facts) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from itertools import product
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policy.cedar import Answer, CedarError, Compiled, parse
-from policy.narrowing import WORTH, Narrowed, may_apply
+from policy.narrowing import WORTH, Narrowed, may_apply, names_of_context
 from policy.reading import ACTIONS, Rule, read
 
 HEADS = (
@@ -34,13 +35,16 @@ CONDITIONS = (
     '!(resource.name == "web2") || resource.tier == "trusted"',
     'context.login == "deploy"',
     "context.level <= 2",
+    "context has verified && !context.verified",
+    'context.now < datetime("2026-11-23T00:00:00Z")',
+    'if context.egress then context.flags.isEmpty() else ["a", context.login].contains("deploy")',
     FAILS,
 )
 UNSETTLED = "principal.tenant == resource.tenant"
 BARE = 'principal.teams.contains(Team::"t/ops")'
 
 
-def _context() -> str:
+def _context() -> dict[str, object]:
     common = {"now": {"__extn": {"fn": "datetime", "arg": "2026-11-22T03:00:00Z"}}}
     run = {
         "login": "deploy",
@@ -53,7 +57,7 @@ def _context() -> str:
         "outlives": False,
         "weekday": 7,
     }
-    return json.dumps(common | run)
+    return common | run
 
 
 def _entities(kind: str, name: str, *, teams: list[str], tags: dict[str, str]) -> str:
@@ -82,22 +86,26 @@ def _rules(draw: st.DrawFn) -> list[Rule]:
     return list(read({"x.cedar": "\n".join(texts)}).rules)
 
 
-def _ask(compiled: Compiled, kind: str, name: str, action: str, entities: str) -> Answer:
-    (answer,) = compiled.ask((kind, f"t/{name}"), (action,), "t/web1", _context(), entities)
+def _ask(
+    compiled: Compiled, kind: str, name: str, action: str, entities: str, context: Mapping[str, object] | None = None
+) -> Answer:
+    seen = json.dumps(_context() if context is None else context)
+    (answer,) = compiled.ask((kind, f"t/{name}"), (action,), "t/web1", seen, entities)
     return answer
 
 
 def _one(narrowed: Narrowed, kind: str, name: str, action: str, entities: str) -> Answer:
     ((some, compiled),) = narrowed.of((action,), kind, entities)
     assert some == (action,)
-    return _ask(compiled, kind, name, action, entities)
+    return _ask(compiled, kind, name, action, entities, narrowed.of_context((action,), kind, _context()))
 
 
 def _both(narrowed: Narrowed, kind: str, name: str, entities: str) -> list[Answer]:
     """With and without a person, in one question where the sets are small."""
     asked = narrowed.of(("run", "run_unattended"), kind, entities)
     who = (kind, f"t/{name}")
-    return [one for some, compiled in asked for one in compiled.ask(who, some, "t/web1", _context(), entities)]
+    seen = json.dumps(narrowed.of_context(("run", "run_unattended"), kind, _context()))
+    return [one for some, compiled in asked for one in compiled.ask(who, some, "t/web1", seen, entities)]
 
 
 @pytest.mark.timeout(300)  # of many examples under load
@@ -120,6 +128,23 @@ def test_narrowing_changes_no_answer(
     assert _ask(Compiled({rule.id: rule.parsed for rule in left}), kind, name, action, entities) == whole
     assert _one(Narrowed(rules), kind, name, action, entities) == whole
     assert _both(Narrowed(rules), kind, name, entities)[action == "run_unattended"] == whole
+
+
+@pytest.mark.parametrize(
+    ("condition", "names"),
+    [
+        ("true", set()),
+        ("context.level <= 2", {"level"}),
+        ('context has now && context.now < datetime("2026-11-23T00:00:00Z")', {"now"}),
+        ('[context.login, "a"].contains(context.login) || context.flags.isEmpty()', {"login", "flags"}),
+        ("if context.egress then context.opaque else context.verified", {"egress", "opaque", "verified"}),
+        ("context == {} || context.level <= 2", None),
+    ],
+)
+def test_a_policy_sees_of_the_context_what_it_names(condition: str, names: set[str] | None) -> None:
+    """I-16: what is left out of a question is what no policy could have looked at; a whole context is kept whole."""
+    (policy,) = parse(f'@id("x") permit (principal, action, resource) when {{ {condition} }};')
+    assert names_of_context(policy["conditions"][0]["body"]) == names
 
 
 @pytest.mark.parametrize(
