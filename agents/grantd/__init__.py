@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         Unavailable,
         Unreachable,
     )
-    from grantd.execution import Changed, EndsSoon, Event, Finished, Stderr, Stdout
+    from grantd.execution import Changed, EndsSoon, Event, Finished, Stderr, Stdout, Told
     from grantd.profile import Profile
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "Stderr",
     "Stdout",
     "StillPending",
+    "Told",
     "Unavailable",
     "Unreachable",
 ]
@@ -76,6 +77,7 @@ _HOMES = {
     "Stderr": "grantd.execution",
     "Stdout": "grantd.execution",
     "StillPending": "grantd.errors",
+    "Told": "grantd.execution",
     "Unavailable": "grantd.errors",
     "Unreachable": "grantd.errors",
 }

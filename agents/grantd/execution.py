@@ -60,13 +60,20 @@ class EndsSoon:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """A line from the broker for the person, such as why an operator ended the command. Escape it before display."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """Last: how it ended, which may be before it ran (denied, expired, cancelled)."""
 
     action: action_pb2.Action
 
 
-Event: TypeAlias = Changed | Stdout | Stderr | EndsSoon | Finished
+Event: TypeAlias = Changed | Stdout | Stderr | EndsSoon | Told | Finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +177,8 @@ class Conversation:
                 return Stderr(response.stderr)
             case "warning":
                 return EndsSoon(response.warning.left.ToTimedelta())
+            case "notice":
+                return Told(response.notice.text)
             case "finished":
                 self._action, self._finished = response.finished, True
                 return Finished(response.finished)

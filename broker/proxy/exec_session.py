@@ -130,6 +130,10 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         """As Outlet."""
         await self._say(f"access ends in {int(left.total_seconds())} s")
 
+    async def tell(self, line: str) -> None:
+        """As Outlet."""
+        await self._say(line)
+
     async def _send(self, data: bytes, datatype: asyncssh.DataType) -> None:
         """Writes, then waits until neither window nor socket nor an unfinished key exchange holds the bytes back."""
         if self._gone:

@@ -41,6 +41,9 @@ class Mouth:
     async def warn(self, left: timedelta) -> None:
         self.say(pb.ExecuteResponse(warning=pb.EndWarning(left=duration(left))))
 
+    async def tell(self, line: str) -> None:
+        self.say(pb.ExecuteResponse(notice=pb.Notice(text=line)))
+
     def say(self, message: pb.ExecuteResponse) -> None:
         """Queues one message; there are few of them, so it never waits."""
         self._waiting.append(message)

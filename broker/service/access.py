@@ -166,7 +166,7 @@ class AccessService:
         """
         checked_text("reason", reason, MAX_REASON_BYTES)
         grant = await self._world.store.read(caller.tenant, lambda tx: _endable(tx, caller, grant_id))
-        cut = await self._ending.end(grant.tenant, grant.id, EndReason.REVOKED, by=caller.identity)
+        cut = await self._ending.end(grant.tenant, grant.id, EndReason.REVOKED, by=caller.identity, words=reason)
         if self._ending.is_ended(grant.id):
             raise StoreFault("the end of a grant could not be written")
         return await self._world.store.read(caller.tenant, lambda tx: tx.grants.get(grant_id)) or grant, cut

@@ -55,15 +55,17 @@ class Ending:
         """Whether an end of this grant waits to be written: it counts already."""
         return grant in self._unwritten
 
-    async def end(self, tenant: TenantId, grant_id: GrantId, reason: EndReason, *, by: str) -> int:
+    async def end(self, tenant: TenantId, grant_id: GrantId, reason: EndReason, *, by: str, words: str = "") -> int:
         """Ends one grant: nothing new starts, sessions are cut within a second, the end is written and finished.
+
+        `words` are an operator's, for the person in a session.
 
         Returns:
             How many sessions were cut. A store that fails does not stop the cut: the end is written as soon as it can
             be.
         """
         self._unwritten[grant_id] = (tenant, reason, by)
-        cut = await self._cut(Scope(tenant=tenant, grant=grant_id), reason)
+        cut = await self._cut(Scope(tenant=tenant, grant=grant_id), reason, words)
         try:
             await self._write(tenant, grant_id, reason, by)
         except StoreFault as fault:
@@ -120,9 +122,9 @@ class Ending:
             await self.finish(tenant, GrantId(effect.subject))
         return len(effects)
 
-    async def freeze_cut(self, tenant: TenantId) -> int:
+    async def freeze_cut(self, tenant: TenantId, words: str = "") -> int:
         """Cuts everything that runs in a tenant, without the store."""
-        return (await self._cut(Scope(tenant=tenant), EndReason.FROZEN)).sessions
+        return (await self._cut(Scope(tenant=tenant), EndReason.FROZEN, words)).sessions
 
     async def cut_sessions(self, tenant: TenantId, identity: IdentityId) -> int:
         """Cuts everything that one identity runs, without the store."""
@@ -141,9 +143,9 @@ class Ending:
             tx.requests.put(cancelled)
             tx.audit.append(story.of_request("access.cancelled", cancelled, actor=by), now)
 
-    async def _cut(self, scope: Scope, reason: str) -> Cut:
+    async def _cut(self, scope: Scope, reason: str, words: str = "") -> Cut:
         started = self._world.clock.monotonic()
-        cut = await self._world.live.cut(scope, reason, within=CUT_WITHIN)
+        cut = await self._world.live.cut(scope, reason, within=CUT_WITHIN, words=words)
         if cut.sessions:
             self._world.meter.observe("revocation_duration_seconds", self._world.clock.monotonic() - started)
         if cut.late:

@@ -44,7 +44,7 @@ class FreezeService:
         checked_text("reason", reason, MAX_REASON_BYTES)
         tenant = caller.tenant
         self._world.live.close(tenant)
-        cut = await self._ending.freeze_cut(tenant)
+        cut = await self._ending.freeze_cut(tenant, reason)
         self._unwritten[tenant] = (caller, reason)
         try:
             await self._write(tenant)

@@ -27,6 +27,8 @@ class LiveSession:
     def __init__(self, *, tenant: TenantId, session: SessionId, grant: GrantId, identity: IdentityId) -> None:
         self.tenant, self.session, self.grant, self.identity = tenant, session, grant, identity
         self._reason: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.words = ""
+        """What whoever cut it said to the person in it; unescaped."""
         self.closed = asyncio.Event()
         """Set when nothing of it runs any more: target connection gone, recording sealed."""
         self.recorder_lag: Callable[[], float] = float
@@ -58,9 +60,10 @@ class LiveSession:
         self._opened.set()
         self.closed.set()
 
-    def cut(self, reason: str) -> None:
-        """Ends it: `reason` is a fixed word such as `expired`."""
+    def cut(self, reason: str, words: str = "") -> None:
+        """Ends it: `reason` is a fixed word such as `expired`; `words` are a person's."""
         if not self._reason.done():
+            self.words = words
             self._reason.set_result(reason)
 
     async def until_cut(self) -> str:
@@ -120,8 +123,11 @@ class LiveSessions(Protocol):
         """Raises Refusal `frozen` while a tenant is closed."""
         ...
 
-    async def cut(self, scope: Scope, reason: str, *, within: float) -> Cut:
-        """Cuts every session of the scope and waits at most `within` seconds for all of them to be closed."""
+    async def cut(self, scope: Scope, reason: str, *, within: float, words: str = "") -> Cut:
+        """Cuts every session of the scope and waits at most `within` seconds for all of them to be closed.
+
+        `words` are an operator's, for the person in the session.
+        """
         ...
 
 
@@ -169,10 +175,10 @@ class LiveRegistry:
                 "frozen", "access is frozen", blame=Blame.UNAVAILABLE, way_out="an operator must lift the freeze"
             )
 
-    async def cut(self, scope: Scope, reason: str, *, within: float) -> Cut:
+    async def cut(self, scope: Scope, reason: str, *, within: float, words: str = "") -> Cut:
         hit = [live for live in self._live.values() if scope.covers(live)]
         for live in hit:
-            live.cut(reason)
+            live.cut(reason, words)
         waits = [asyncio.ensure_future(live.closed.wait()) for live in hit]  # noqa: TID251  awaited or cancelled below
         try:
             if waits:

@@ -19,11 +19,13 @@ from broker.service.live import LiveSession
 from broker.service.ports import Chunk, ExecPlan, Stream, TargetProcess, Targets
 from broker.service.shield import to_the_end
 from broker.service.start import Ticket
+from recorder.escape import visible
 from recorder.grec import Kind
 from recorder.sink import RecordingSink
 
 WARN_AT = (60.0, 10.0)
 """Seconds before the end at which the caller is warned."""
+_TOLD_WITHIN_S = 0.3
 _CHANNEL = 0
 _KIND = {Stream.OUT: Kind.OUT, Stream.ERR: Kind.ERR}
 
@@ -34,6 +36,9 @@ class Outlet(Protocol):
     async def out(self, data: bytes) -> None: ...
     async def err(self, data: bytes) -> None: ...
     async def warn(self, left: timedelta) -> None: ...
+    async def tell(self, line: str) -> None:
+        """A line for the person, from the broker: fixed phrases, with whatever others wrote escaped in them."""
+        ...
 
 
 class Inlet(Protocol):
@@ -68,6 +73,14 @@ async def guard(live: LiveSession, sink: RecordingSink, outlet: Outlet, left: fl
                 group.create_task(_warn(outlet, before))
         await asyncio.sleep(max(0.0, end - loop.time()))
         raise CutShort("expired")
+
+
+async def say_why(live: LiveSession, outlet: Outlet) -> None:
+    """What whoever cut the session said; a caller that does not read does not hold up its end."""
+    if live.words:
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(_TOLD_WITHIN_S):
+                await outlet.tell(f"an operator ended this: {visible(live.words)}")
 
 
 async def _warn(outlet: Outlet, left: float) -> None:

@@ -23,7 +23,7 @@ from broker.service import lookup, story
 from broker.service.closing import CALLER_GONE, Closing, Ended, cut
 from broker.service.live import LiveSession
 from broker.service.ports import Credential, ExecPlan, Session, Tx
-from broker.service.pump import CutShort, Inlet, Outlet, Pump, guard
+from broker.service.pump import CutShort, Inlet, Outlet, Pump, guard, say_why
 from broker.service.shield import settled, to_the_end
 from broker.service.start import Start, Ticket
 from broker.service.wake import heard
@@ -95,6 +95,7 @@ class RunService:
                     ended = await self._attempt(ticket, live, sink, inlet, outlet)
                 finally:
                     commitment = await to_the_end(_seal(sink, ended))
+            await say_why(live, outlet)
         except asyncio.CancelledError as error:
             cancelled = error
         except Exception as failure:

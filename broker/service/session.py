@@ -55,7 +55,9 @@ class SessionService:
         view = await self.get(caller, session_id)
         if view.session.state is not SessionState.OPEN:
             return view
-        await self._world.live.cut(Scope(tenant=caller.tenant, session=session_id), "terminated", within=1.0)
+        await self._world.live.cut(
+            Scope(tenant=caller.tenant, session=session_id), "terminated", within=1.0, words=reason
+        )
         event = AuditEvent(
             tenant=caller.tenant,
             name="session.cut",

@@ -28,9 +28,9 @@ from grantd import (
 )
 from grantd.client import Client
 from grantd.enrolment import Join, enrol
-from grantd.execution import Changed, EndsSoon, Finished, Stderr, Stdout
+from grantd.execution import Changed, EndsSoon, Finished, Stderr, Stdout, Told
 from grantd.v1 import access_pb2, action_pb2
-from grantd.v1.action_pb2 import Action, ActionState, EndWarning, ExecuteRequest, ExecuteResponse
+from grantd.v1.action_pb2 import Action, ActionState, EndWarning, ExecuteRequest, ExecuteResponse, Notice
 from tests.agents.conftest import Person, join_of
 from tests.agents.fake_broker import Context, FakeBroker, refuse
 
@@ -177,12 +177,13 @@ def test_a_command_that_runs_at_once(client: Client, broker: FakeBroker) -> None
         warning = EndWarning()
         warning.left.FromTimedelta(timedelta(seconds=10))
         yield ExecuteResponse(warning=warning)
+        yield ExecuteResponse(notice=Notice(text="held"))
         yield ExecuteResponse(stdout=b"put")
         yield finished(3)
 
     broker.execute = script
     events = list(client.execute("gr_1", "make -k"))
-    assert [type(event) for event in events] == [Changed, Stdout, Stderr, EndsSoon, Stdout, Finished]
+    assert [type(event) for event in events] == [Changed, Stdout, Stderr, EndsSoon, Told, Stdout, Finished]
     result = client.run("gr_1", b"make -k")
     assert (result.stdout, result.stderr, result.exit_status) == (b"output", b"err", 3)
 

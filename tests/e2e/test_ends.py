@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from grantd import GrantdError
-from grantd.execution import EndsSoon
+from grantd.execution import EndsSoon, Told
 from grantd.v1.access_pb2 import GrantState
 from grantd.v1.action_pb2 import ActionState
 from grantd.v1.admin_pb2 import UnfreezeRequest
@@ -192,6 +192,7 @@ def test_a_killed_session_leaves_the_others_alone(house: House, tmp_path: Path) 
     assert killed.status == 0, killed.err
     wait_until(lambda: not _runs(marks[0]), 2)
     assert first.finished().state == ActionState.ACTION_STATE_CUT
+    assert Told("an operator ended this: odd") in [event for _, event in first.events]
     assert second.is_going()
     assert _runs(marks[1])
     house.client("builder").revoke(grant, "done")

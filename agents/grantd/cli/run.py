@@ -20,9 +20,9 @@ from grantd.cli.shell import DURATION, Shell, as_json, class_badge, now, span
 from grantd.cli.visible import Output, one_line
 from grantd.client import Client
 from grantd.errors import Invalid, NotFound
-from grantd.execution import MAX_STDIN_BYTES, Changed, EndsSoon, Event, Finished, Stderr, Stdout
+from grantd.execution import MAX_STDIN_BYTES, Changed, EndsSoon, Event, Finished, Stderr, Stdout, Told
 from grantd.v1.access_pb2 import Grant, GrantState
-from grantd.v1.action_pb2 import Action, ActionState, EndWarning, ExecuteResponse
+from grantd.v1.action_pb2 import Action, ActionState, EndWarning, ExecuteResponse, Notice
 
 _USABLE: Final = (GrantState.GRANT_STATE_ACTIVE, GrantState.GRANT_STATE_APPROVED)
 # why the broker ended a command
@@ -32,7 +32,10 @@ _CUT: Final = {
     "frozen": "access is frozen",
     "output_limit": "it wrote more than the broker records of one command",
     "recorder_failed": "the recorder cannot record; nothing runs unrecorded",
+    "identity_removed": "you were suspended",
     "revoked": "the access was revoked",
+    "terminated": "an operator ended it",
+    "unwatched": "nobody watched it",
 }
 # why a command that was started has no exit status, in the broker's words (docs/errors.md)
 _NO_RESULT: Final = {
@@ -146,10 +149,16 @@ def _wire(event: Event) -> ExecuteResponse:
             return ExecuteResponse(stderr=data)
         case EndsSoon(left):
             return ExecuteResponse(warning=EndWarning(left=asking.duration(left)))
+        case Told(text):
+            return ExecuteResponse(notice=Notice(text=text))
         case Finished(action):
             return ExecuteResponse(finished=action)
         case _:
             assert_never(event)
+
+
+def _words(event: EndsSoon | Told) -> str:
+    return one_line(event.text) if isinstance(event, Told) else f"the access ends in {span(event.left)}"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -193,8 +202,8 @@ class _Watch:
                     self._write(sys.stdout.buffer, data)
                 case Stderr(data):
                     self._write(sys.stderr.buffer, data)
-                case EndsSoon(left):
-                    self.shell.say(f"grantctl: the access ends in {span(left)}")
+                case EndsSoon() | Told():
+                    self.shell.say(f"grantctl: {_words(event)}")
                 case Finished(action):
                     self._finish(action)
                 case _:

@@ -505,6 +505,7 @@ class ExecuteResponse(_message.Message):
     STDERR_FIELD_NUMBER: _builtins.int
     WARNING_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
+    NOTICE_FIELD_NUMBER: _builtins.int
     stdout: _builtins.bytes
     """Bytes of stdout, at most 64 KiB."""
     stderr: _builtins.bytes
@@ -521,6 +522,10 @@ class ExecuteResponse(_message.Message):
     def finished(self) -> Global___Action:
         """Last: how it ended. The recording is sealed and the audit row durable."""
 
+    @_builtins.property
+    def notice(self) -> Global___Notice:
+        """A line for the person."""
+
     def __init__(
         self,
         *,
@@ -529,16 +534,39 @@ class ExecuteResponse(_message.Message):
         stderr: _builtins.bytes = ...,
         warning: Global___EndWarning | None = ...,
         finished: Global___Action | None = ...,
+        notice: Global___Notice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "event", b"event", "finished", b"finished", "stderr", b"stderr", "stdout", b"stdout", "warning", b"warning"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "event", b"event", "finished", b"finished", "notice", b"notice", "stderr", b"stderr", "stdout", b"stdout", "warning", b"warning"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "event", b"event", "finished", b"finished", "stderr", b"stderr", "stdout", b"stdout", "warning", b"warning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "event", b"event", "finished", b"finished", "notice", b"notice", "stderr", b"stderr", "stdout", b"stdout", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["action", "stdout", "stderr", "warning", "finished"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["action", "stdout", "stderr", "warning", "finished", "notice"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___ExecuteResponse: _TypeAlias = ExecuteResponse  # noqa: Y015
+
+@_typing.final
+class Notice(_message.Message):
+    """What the broker tells whoever runs a command, beside the command's own output."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """One line; pieces that others wrote are escaped in it."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Notice: _TypeAlias = Notice  # noqa: Y015
 
 @_typing.final
 class EndWarning(_message.Message):

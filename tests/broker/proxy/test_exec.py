@@ -285,9 +285,10 @@ async def test_a_grant_that_ends_ends_its_command_and_its_connection(
         running = group.create_task(client.run("sleep 60"))
         assert await trusted.house_runs(1)
         owner = trusted.house.people["owner"].row.id
-        await trusted.house.cases.ending.end(TENANT, shown.grant, EndReason.REVOKED, by=owner)
+        await trusted.house.cases.ending.end(TENANT, shown.grant, EndReason.REVOKED, by=owner, words="an \x07incident")
     assert running.result().exit_status == 126
-    assert "grantd: ended: revoked" in str(running.result().stderr)
+    said = str(running.result().stderr)
+    assert "grantd: an operator ended this: an \\x07incident\r\ngrantd: ended: revoked\r\n" in said
     async with asyncio.timeout(3):
         await client.wait_closed()
     assert trusted.refusals() == ["grant_over"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -301,6 +302,52 @@ async def test_a_running_command_can_be_taken_back(house: House) -> None:
     ended = await house.cases.waiting.cancel(agent.caller, mine.action.id)
     assert ended.state is ActionState.CUT
     assert await house.store.inner.read(TENANT, lambda tx: tx.sessions.open(None)) == []
+
+
+async def test_who_cuts_a_session_says_why_to_the_person_in_it(house: House) -> None:
+    """Escaped (I-11), for a session, a grant and a freeze; a caller that takes no words does not delay the end."""
+    agent, manager = await house.add("deployer"), await house.add("manager", Role.MANAGER)
+    cut: dict[str, Callable[[Ticket], Awaitable[object]]] = {
+        "killed": lambda ticket: house.cases.session.terminate(manager.caller, ticket.session.id, "odd \x1b[2J"),
+        "revoked": lambda ticket: house.cases.access.revoke(manager.caller, ticket.grant.id, "an incident"),
+        "expired": lambda ticket: house.world.live.cut(
+            Scope(tenant=TENANT, grant=ticket.grant.id), "expired", within=1
+        ),
+        "frozen": lambda _: house.cases.freeze.freeze(manager.caller, "all stop"),
+    }
+    told = {}
+    for name, act in cut.items():
+        ticket, terminal = await house.started(agent, await house.granted(agent), HANG), house.terminal()
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(house.run(ticket, terminal))
+            await until(lambda: bool(house.targets.running))
+            await act(ticket)
+            await running
+        told[name] = terminal.told
+    assert told == {
+        "killed": ["an operator ended this: odd \\x1b[2J"],
+        "revoked": ["an operator ended this: an incident"],
+        "expired": [],
+        "frozen": ["an operator ended this: all stop"],
+    }
+
+
+async def test_who_takes_no_words_does_not_delay_the_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I-02: cut within a second all the same."""
+
+    async def deaf(_: str) -> None:
+        await asyncio.Event().wait()
+
+    agent, manager = await house.add("deployer"), await house.add("manager", Role.MANAGER)
+    ticket, terminal = await house.started(agent, await house.granted(agent), HANG), house.terminal()
+    monkeypatch.setattr(terminal, "tell", deaf)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(house.run(ticket, terminal))
+        await until(lambda: bool(house.targets.running))
+        began = time.monotonic()
+        await house.cases.session.terminate(manager.caller, ticket.session.id, "odd")
+        await running
+        assert time.monotonic() - began < 1.0
 
 
 async def test_a_session_that_nobody_may_see(house: House) -> None:

@@ -259,6 +259,7 @@ class Terminal:
     def __init__(self, journal: list[tuple[str, bytes]], typed: Sequence[bytes] = ()) -> None:
         self.out_bytes = self.err_bytes = b""
         self.warned: list[float] = []
+        self.told: list[str] = []
         self.gone = False
         self._journal, self._typed = journal, iter([*typed, b""])
         self.failure: Exception | None = None
@@ -273,6 +274,9 @@ class Terminal:
 
     async def warn(self, left: timedelta) -> None:
         self.warned.append(left.total_seconds())
+
+    async def tell(self, line: str) -> None:
+        self.told.append(line)
 
     async def read(self) -> bytes:
         if self.gone:
