@@ -87,7 +87,7 @@ def _join(text: str) -> Source:
     size = index = 0
     quote = ""
     while index < len(text):
-        step = _token(text, index, quote)
+        step = token(text, index, quote)
         if step == _CONTINUATION and quote in ("", '"'):
             if quote and any(mark in text for mark in ("$(", "${", "`")):
                 raise GateError("gate.continuation", "a line joined inside a double-quoted substitution")
@@ -95,14 +95,14 @@ def _join(text: str) -> Source:
         else:
             if step == ")" == "".join(out[-1:]) and size in cuts[-1:]:
                 raise GateError("gate.continuation", "'))' over a joined line, which bash does not read as one")
-            quote = _next_quote(step, quote)
+            quote = next_quote(step, quote)
             out.append(step)
             size += len(step.encode())
         index += len(step)
     return Source(data="".join(out).encode(), cuts=tuple(cuts))
 
 
-def _token(text: str, index: int, quote: str) -> str:
+def token(text: str, index: int, quote: str) -> str:
     """The characters that bash reads as one here: an escape pair, an opening `$'`, or a single character."""
     pair = text[index : index + 2]
     if pair[0] == "\\" and quote != "'":
@@ -112,7 +112,7 @@ def _token(text: str, index: int, quote: str) -> str:
     return pair[0]
 
 
-def _next_quote(step: str, quote: str) -> str:
+def next_quote(step: str, quote: str) -> str:
     """The quoting after `step`: "" outside, or the character that opened it ("$'" for an ANSI-C string)."""
     if not quote:
         return step if step in ("'", '"', "$'") else ""

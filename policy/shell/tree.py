@@ -84,7 +84,7 @@ def parse(data: bytes) -> Tree:
     Raises:
         GateError: it is not valid shell, or a guard found a byte that the tree does not explain.
     """
-    root = _parse(data)
+    root = raw_tree(data)
     if root.has_error:
         raise GateError("parse.error", "not a complete shell command")
     if root.descendant_count > MAX_NODES:
@@ -94,7 +94,7 @@ def parse(data: bytes) -> Tree:
     return Tree(root=root, data=data, doubts=tuple(dict.fromkeys(guard.doubts)))
 
 
-def _parse(data: bytes) -> Node:
+def raw_tree(data: bytes) -> Node:
     """Parse within MAX_STEPS: text full of errors can cost the parser quadratic time."""
     steps = 0
 
