@@ -60,6 +60,17 @@ class Closing:
         self._world.bell.ring(action.tenant, action.id, session.id)
         return action
 
+    async def write_session(self, session: Session, ended: Ended, commitment: Commitment | None) -> Session:
+        """The end of a session that is no single action, durable. Raises StoreFault as `write`."""
+        closed = _closed(session, ended, commitment, self._world.clock.now())
+
+        def unit(tx: Tx) -> None:
+            _put_session(tx, closed, sealed=commitment is not None, now=self._world.clock.now())
+
+        await self._persist(closed, unit)
+        self._world.bell.ring(closed.tenant, closed.id)
+        return closed
+
     async def abandon(self, ticket: Ticket) -> Action:
         """A command that was started for a caller who left in that very moment: nothing of it ran."""
         return await self.write(ticket, cut(CALLER_GONE), None)
@@ -90,20 +101,21 @@ def cut(reason: str) -> Ended:
 
 
 def _put(tx: Tx, action: Action, session: Session, *, sealed: bool, now: datetime) -> None:
+    tx.actions.put(action)
+    _put_session(tx, session, sealed=sealed, now=now)
+    tx.audit.append(story.of_action(f"action.{action.state}", action, actor=""), now)
+
+
+def _put_session(tx: Tx, session: Session, *, sealed: bool, now: datetime) -> None:
     if not sealed and (noted := tx.sessions.get(session.id)) is not None:
         # what its recording had committed to before it failed stays
         session = replace(session, recording_leaves=noted.recording_leaves, recording_root=noted.recording_root)
-    tx.actions.put(action)
     tx.sessions.put(session)
-    events = [
-        story.of_session("recording.closed" if sealed else "recording.failed", session, actor=""),
-        story.of_session(f"session.{session.state}", session, actor=""),
-        story.of_action(f"action.{action.state}", action, actor=""),
-    ]
+    names = ["recording.closed" if sealed else "recording.failed", f"session.{session.state}"]
     if session.end_reason == _KEY_CHANGED:
-        events.insert(2, story.of_session("target.key_mismatched", session, actor=""))
-    for event in events:
-        tx.audit.append(event, now)
+        names.append("target.key_mismatched")
+    for name in names:
+        tx.audit.append(story.of_session(name, session, actor=""), now)
 
 
 def _closed(session: Session, ended: Ended, commitment: Commitment | None, now: datetime) -> Session:

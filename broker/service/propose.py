@@ -7,7 +7,7 @@ decision (I-23).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
@@ -45,7 +45,7 @@ from broker.service.wake import PENDING
 from broker.service.world import World
 from policy.classes import CommandClass, stricter
 from policy.engine import Decision, Deny, NeedsApproval, Permit
-from policy.shell import Classified, Refused
+from policy.shell import Classified, Refused, Verdict
 
 _METHOD = "Execute"
 
@@ -100,6 +100,14 @@ class ProposeService:
         """
         seen = classify(self._world.policies.last_seen(caller.tenant), line)
         return isinstance(seen, Classified) and _reads(seen)
+
+    def seen(self, caller: Caller, line: bytes) -> Verdict:
+        """What the classifier says of a line that is not proposed yet, by the rules last seen: a hint, no decision."""
+        return classify(self._world.policies.last_seen(caller.tenant), line)
+
+    def programs(self, caller: Caller) -> Iterable[str]:
+        """Names of the programs that the catalogue knows, for completion."""
+        return self._world.policies.last_seen(caller.tenant).catalogue.entries
 
     async def preview(self, caller: Caller, grant_id: GrantId, command: CommandInput) -> Forecast:
         """What would happen; writes nothing, starts no TTL."""

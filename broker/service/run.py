@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import structlog
 
@@ -22,8 +21,9 @@ from broker.core.ids import ActionId, CredentialId
 from broker.service import lookup, story
 from broker.service.closing import CALLER_GONE, Closing, Ended, cut
 from broker.service.live import LiveSession
-from broker.service.ports import Credential, ExecPlan, Session, Tx
+from broker.service.ports import Credential, ExecPlan, Tx
 from broker.service.pump import CutShort, Inlet, Outlet, Pump, guard, say_why
+from broker.service.sealing import failed_to_run, first, note_checkpoints, seal
 from broker.service.shield import settled, to_the_end
 from broker.service.start import Start, Ticket
 from broker.service.wake import heard
@@ -31,7 +31,6 @@ from broker.service.world import World
 from recorder.errors import RecorderFailed
 from recorder.sink import RecordingSink
 from recorder.track import Commitment
-from recorder.track import Outcome as RecordedOutcome
 
 log = structlog.get_logger()
 
@@ -94,12 +93,12 @@ class RunService:
                 try:
                     ended = await self._attempt(ticket, live, sink, inlet, outlet)
                 finally:
-                    commitment = await to_the_end(_seal(sink, ended))
+                    commitment = await to_the_end(seal(sink, ended))
             await say_why(live, outlet)
         except asyncio.CancelledError as error:
             cancelled = error
         except Exception as failure:
-            ended = _failed_to_run(failure)
+            ended = failed_to_run(failure)
             defect = not isinstance(failure, (RecorderFailed, Refusal, Fault))
             log.warning(
                 "session.failed",
@@ -129,18 +128,18 @@ class RunService:
             async with asyncio.TaskGroup() as group:
                 guards = [
                     group.create_task(guard(live, sink, outlet, left)),
-                    group.create_task(self._note_checkpoints(ticket.session, sink)),
+                    group.create_task(note_checkpoints(self._world, ticket.session, sink)),
                 ]
                 outcome = await pump.run(self._world.targets, self._plan(ticket))
                 for task in guards:
                     task.cancel()
         except* (CutShort, RecorderFailed, Refusal, Fault) as several:
-            short = _first(several)
+            short = first(several)
         if isinstance(short, CutShort):
             return cut(short.reason)
         if short is not None:
             log.warning("session.failed", session_id=ticket.session.id, cause=repr(short))
-            return _failed_to_run(short)
+            return failed_to_run(short)
         return cut(CALLER_GONE) if outcome is None else Ended(outcome=outcome, cut=False)
 
     def _plan(self, ticket: Ticket) -> ExecPlan:
@@ -183,50 +182,7 @@ class RunService:
 
         await self._world.store.run(ticket.action.tenant, unit)
 
-    async def _note_checkpoints(self, session: Session, sink: RecordingSink) -> None:
-        """Every 60 s of a long session: what its recording has committed to, durable in the log."""
-        while True:
-            checkpoint = await sink.checkpoints.get()
-            if checkpoint.final:
-                continue
-            noted = replace(session, recording_leaves=checkpoint.leaves, recording_root=checkpoint.root)
-
-            def unit(tx: Tx, noted: Session = noted) -> None:
-                tx.sessions.put(noted)
-                tx.audit.append(story.of_session("recording.checkpoint", noted, actor=""), self._world.clock.now())
-
-            await self._world.store.run(session.tenant, unit)
-
     def _tell(self, action: Action, seconds: float) -> None:
         meter = self._world.meter
         meter.count("executions", command_class=action.command_class.word, state=action.state)
         meter.observe("execution_duration_seconds", seconds, command_class=action.command_class.word)
-
-
-def _failed_to_run(failure: Exception) -> Ended:
-    reason = getattr(failure, "code", "") or (
-        "recorder_failed" if isinstance(failure, RecorderFailed) else "broker_error"
-    )
-    return Ended(outcome=Outcome(exit_status=None, signal="", reason=reason), cut=reason == "recorder_failed")
-
-
-def _first(group: BaseExceptionGroup[Exception]) -> Exception:
-    """The first leaf: guards and pump raise one at a time, the rest are its echoes."""
-    found = group.exceptions[0]
-    return _first(found) if isinstance(found, BaseExceptionGroup) else found
-
-
-async def _seal(sink: RecordingSink, ended: Ended) -> Commitment | None:
-    """The commitment, or None where the recorder failed: the recording then reads as truncated, never as finished."""
-    outcome = ended.outcome
-    try:
-        return await sink.close(
-            RecordedOutcome(
-                reason=outcome.reason or ("cut" if ended.cut else "exit"),
-                status=outcome.exit_status,
-                signal=outcome.signal or None,
-            )
-        )
-    except RecorderFailed as failure:
-        log.error("recording.failed", recording=sink.rec, cause=str(failure))  # noqa: TRY400
-        return None

@@ -28,6 +28,7 @@ from broker.service.refused import RefusedService
 from broker.service.rules import RulesService
 from broker.service.run import RunService
 from broker.service.session import SessionService
+from broker.service.shell import ShellService
 from broker.service.simulate import SimulateService
 from broker.service.start import Start
 from broker.service.validate import ValidateService
@@ -43,6 +44,7 @@ class UseCases:
     approval: ApprovalService
     propose: ProposeService
     run: RunService
+    shell: ShellService
     issue: IssueService
     session: SessionService
     audit: AuditService
@@ -75,6 +77,7 @@ class UseCases:
             approval=ApprovalService(world),
             propose=ProposeService(world, start, ending, closing),
             run=RunService(world, start, closing),
+            shell=ShellService(world, ending, closing),
             issue=IssueService(world, ending),
             session=SessionService(world),
             audit=AuditService(world, log),
