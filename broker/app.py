@@ -44,6 +44,7 @@ from broker.config import Settings
 from broker.core.clock import Instant
 from broker.core.ids import SYSTEM_TENANT, TenantId
 from broker.core.secret import Secret
+from broker.fastpath import changed
 from broker.jobs.expiry import Expiry
 from broker.jobs.gauges import Gauges
 from broker.jobs.renewal import Renewal
@@ -58,7 +59,7 @@ from broker.service.ends import Ends
 from broker.service.leases import Leases
 from broker.service.live import LiveRegistry, Scope
 from broker.service.policies import Policies
-from broker.service.ports import Tx
+from broker.service.ports import Meter, Tx
 from broker.service.use_cases import UseCases
 from broker.service.wake import Bell
 from broker.service.world import Limits, Places, World
@@ -79,6 +80,7 @@ class House:
     def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
         self.settings, self._stack = settings, stack
         self.clock, self.entropy, self.meter = SystemClock(), SystemEntropy(), PrometheusMeter()
+        self.fast_path = _fast_path(settings, self.meter)
         self.health = LogHealth(clock=self.clock, meter=self.meter)
         self.keyring = Keyring()
         self.gateway: GatewayIdentity
@@ -177,7 +179,7 @@ class House:
         for recorder in recorders:
             recorder.start()
             self._stack.callback(recorder.close)
-        targets = SshTargets(signer=self.signer, clock=self.clock, entropy=self.entropy)
+        targets = SshTargets(signer=self.signer, clock=self.clock, entropy=self.entropy, fast_path=self.fast_path)
         self._stack.push_async_callback(targets.close)
         floor = settings.recordings.floor_mib << 20
         issuer = f"{settings.audit.domain}/{settings.audit.cluster}"
@@ -243,6 +245,7 @@ class House:
             clock=self.clock,
             entropy=self.entropy,
             meter=self.meter,
+            fast_path=self.fast_path,
         )
         await door.start(settings.ssh.host, settings.ssh.port)
         self._stack.push_async_callback(door.stop)
@@ -309,6 +312,16 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             for job in jobs:
                 job.cancel()
     log.info("broker.stopped")
+
+
+def _fast_path(settings: Settings, meter: Meter) -> bool:
+    """As configured, unless asyncssh is not the one that the quick way was written against."""
+    unknown = changed() if settings.ssh.fast_path else ()
+    if unknown:
+        log.warning("ssh.fast_path_off", cause="asyncssh changed", names=unknown)
+    taken = settings.ssh.fast_path and not unknown
+    meter.gauge("ssh_fast_path", int(taken))
+    return taken
 
 
 def _limits(settings: Settings) -> Limits:

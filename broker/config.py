@@ -76,6 +76,8 @@ class SshDoor(Address):
 
     names: Names = ()
     """Further names that clients use for it: they go into its host certificate."""
+    fast_path: bool = True
+    """Whether packets go around the slow parts of asyncssh, on both legs; off where a fault is looked for."""
 
 
 class StoreSettings(BaseModel):

@@ -62,6 +62,7 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
         "audit_broken_logs": ("Logs that do not continue their last signed head: they refuse grants.", ()),
         "recorder_lag_seconds": ("Age of the oldest recorded event that is not durable yet.", ()),
         "build_info": ("Version of the broker.", ("version",)),
+        "ssh_fast_path": ("1 where SSH packets go the quick way, 0 where asyncssh's own.", ()),
     }
 )
 

@@ -16,6 +16,7 @@ from asyncssh.packet import SSHPacket, UInt32
 
 from broker.core.action import checked_env
 from broker.core.errors import Refusal
+from broker.fastpath import FastChannel
 from broker.proxy import limits
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ _UNNOTED: Final = frozenset({"window-change", "keepalive@openssh.com", "eow@open
 _ENDED: Final = frozenset({"close_pending", "closed"})
 
 
-class GatewayChannel(asyncssh.SSHServerChannel[bytes]):
+class GatewayChannel(FastChannel, asyncssh.SSHServerChannel[bytes]):
     """A session channel with every door shut but one."""
 
     def __init__(self, connection: GatewayConnection, session: ExecSession) -> None:

@@ -28,6 +28,7 @@ from cryptography.exceptions import InvalidSignature
 
 from broker.core.errors import Fault, Refusal
 from broker.core.sshwire import WireError
+from broker.fastpath import FastConnection
 from broker.proxy import limits
 from broker.proxy.certificate import certificate_of, is_ours, must_be_signed, shown
 from broker.proxy.channel import GatewayChannel
@@ -62,12 +63,12 @@ _KEEPALIVE: Final = b"keepalive@openssh.com"
 _NO_MORE_SESSIONS: Final = b"no-more-sessions@openssh.com"
 
 
-class GatewayConnection(SSHServerConnection):
+class GatewayConnection(FastConnection, SSHServerConnection):
     """An SSH server connection that admits exactly one grant."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, options: SSHServerConnectionOptions, *, door: SshDoor) -> None:
         super().__init__(loop, options)
-        self.door = door
+        self.door, self.fast = door, door.fast_path
         self.admission: Admission | None = None
         self.idle_since: float | None = None
         """When it last ran a command or was admitted, by the loop's clock; None before, and while one runs."""

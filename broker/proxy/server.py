@@ -53,6 +53,7 @@ class SshDoor:
         host_key: Ed25519 private key, OpenSSH PEM.
         host_certificate: its certificate blob.
         ingress_ca: blob of the one CA whose user certificates are looked at.
+        fast_path: whether packets go the quicker way; its owner has asked `fastpath.changed()`.
     """
 
     def __init__(
@@ -65,8 +66,10 @@ class SshDoor:
         clock: Clock,
         entropy: Entropy,
         meter: Meter,
+        fast_path: bool = True,
     ) -> None:
         self.use_cases, self.ingress_ca, self.meter = use_cases, ingress_ca, meter
+        self.fast_path = fast_path
         self._host_key, self._host_certificate = host_key, host_certificate
         self._clock, self._entropy = clock, entropy
         self._sources: Counter[str] = Counter()

@@ -32,6 +32,8 @@ PLANTS: Final = (
     Plant(contract="layers", file="broker/jobs/__init__.py", line="import broker.adapters.store"),
     Plant(contract="layers", file="broker/core/__init__.py", line="import broker.service.ports"),
     Plant(contract="layers", file="policy/__init__.py", line="import broker.core"),
+    Plant(contract="layers", file="broker/fastpath/__init__.py", line="import broker.core"),
+    Plant(contract="fastpath", file="broker/service/__init__.py", line="import broker.fastpath"),
     Plant(contract="signer", file="broker/signer/__init__.py", line="import broker.service.ports"),
     Plant(contract="adapters", file="broker/adapters/__init__.py", line="import broker.service"),
     Plant(contract="apart", file="recorder/__init__.py", line="import policy"),

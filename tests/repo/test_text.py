@@ -88,8 +88,9 @@ def test_decisions_have_their_headings(decision: Path) -> None:
 
 
 def test_decisions_have_numbers_of_their_own() -> None:
-    """0001, 0002 and so on without a gap or a double."""
-    assert [path.name[:4] for path in DECISIONS] == [f"{number:04}" for number in range(1, len(DECISIONS) + 1)]
+    """No number twice. One may be missing: decisions on their way at the same time take theirs when they begin."""
+    numbers = [path.name[:4] for path in DECISIONS]
+    assert sorted(set(numbers)) == numbers
 
 
 def declared() -> set[str]:

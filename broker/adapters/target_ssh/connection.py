@@ -16,6 +16,7 @@ from asyncssh.constants import MSG_CHANNEL_OPEN, MSG_IGNORE, OPEN_ADMINISTRATIVE
 from asyncssh.packet import SSHPacket
 
 from broker.adapters.target_ssh.faults import fault, fault_of
+from broker.fastpath import FastConnection
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -55,7 +56,7 @@ _SIGNATURES: Final = (
 )
 
 
-class Connection(asyncssh.SSHClientConnection):
+class Connection(FastConnection, asyncssh.SSHClientConnection):
     """asyncssh's client connection with the ceilings of I-26 and I-27, and without Nagle's and delayed ACKs' waits.
 
     The overridden methods are private to asyncssh; pyproject.toml pins the minor version, test_connection holds them.
@@ -68,8 +69,10 @@ class Connection(asyncssh.SSHClientConnection):
         *,
         wait: str,
         keypair: asyncssh.SSHKeyPair | None,
+        fast_path: bool,
     ) -> None:
         super().__init__(loop, options, wait=wait)
+        self.fast = fast_path
         self._keypair = keypair
         self.on_lost: Callable[[], object] = _nothing
         """Called once when the connection is gone."""
@@ -189,19 +192,26 @@ async def dial(host: str, port: int) -> socket.socket:
 
 
 async def log_in(
-    sock: socket.socket, *, host: str, port: int, login: str, host_key: str, keypair: asyncssh.SSHKeyPair
+    sock: socket.socket,
+    *,
+    host: str,
+    port: int,
+    login: str,
+    host_key: str,
+    keypair: asyncssh.SSHKeyPair,
+    fast_path: bool = True,
 ) -> Connection:
     """The SSH handshake over a connected socket, which is the connection's from here on. Raises TargetFault."""
     pinned = asyncssh.import_public_key(host_key)
     options = _options(host=host, port=port, login=login, known_hosts=([pinned], [], []))
-    return await _handshake(sock, options, wait="auth", keypair=keypair)
+    return await _handshake(sock, options, wait="auth", keypair=keypair, fast_path=fast_path)
 
 
 async def shown_host_key(host: str, port: int) -> asyncssh.SSHKey:
     """The Ed25519 key that the address proves to own right now; nobody logs in. Raises TargetFault."""
     sock = await dial(host, port)
     options = _options(host=host, port=port, login="grantd", known_hosts=None, host_key_algs=("ssh-ed25519",))
-    connection = await _handshake(sock, options, wait="kex", keypair=None)
+    connection = await _handshake(sock, options, wait="kex", keypair=None, fast_path=False)
     key = connection.get_server_host_key()
     connection.abort()
     if key is None:
@@ -250,6 +260,7 @@ async def _handshake(
     *,
     wait: str,
     keypair: asyncssh.SSHKeyPair | None,
+    fast_path: bool,
 ) -> Connection:
     loop = asyncio.get_running_loop()
     connection: Connection | None = None
@@ -257,7 +268,7 @@ async def _handshake(
         async with asyncio.timeout(LOGIN_SECONDS):
             options = await made
             options.waiter = loop.create_future()
-            connection = Connection(loop, options, wait=wait, keypair=keypair)
+            connection = Connection(loop, options, wait=wait, keypair=keypair, fast_path=fast_path)
             await loop.create_connection(lambda: connection, sock=sock)
             await options.waiter
     except BaseException as error:

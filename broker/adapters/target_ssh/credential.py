@@ -21,6 +21,7 @@ async def connect(
     spec: Callable[[str], CertSpec],
     proof: Proof,
     announce: Callable[[int], Awaitable[None]],
+    fast_path: bool = True,
 ) -> Connection:
     """A connection logged in with a certificate made for it: TCP, announce, sign, SSH, in this order.
 
@@ -41,7 +42,13 @@ async def connect(
         sock.close()
         raise
     return await log_in(
-        sock, host=target.host, port=target.port, login=login, host_key=target.host_key, keypair=keypair
+        sock,
+        host=target.host,
+        port=target.port,
+        login=login,
+        host_key=target.host_key,
+        keypair=keypair,
+        fast_path=fast_path,
     )
 
 

@@ -18,6 +18,7 @@ from broker.adapters.target_ssh.faults import fault
 from broker.adapters.target_ssh.inbox import Inbox, MarkFilter
 from broker.core.action import Outcome
 from broker.core.wrapper import mark_of, marked_group
+from broker.fastpath import FastChannel
 from broker.service.ports import Chunk, Stream
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _SIGNALS: Final = frozenset(
 _CUT: Final = Outcome(exit_status=None, signal="", reason="cut")
 
 
-class Channel(asyncssh.SSHClientChannel[bytes]):
+class Channel(FastChannel, asyncssh.SSHClientChannel[bytes]):
     """A session channel that may be opened ahead of its command, and whose window follows the reader."""
 
     def __init__(self, connection: Connection, process: RemoteProcess) -> None:

@@ -47,12 +47,17 @@ class _Lease:
 
 
 class SshTargets:
-    """Targets over SSH. One object a process; `close` before the loop ends."""
+    """Targets over SSH. One object a process; `close` before the loop ends.
 
-    def __init__(self, *, signer: Signer, clock: Clock, entropy: Entropy) -> None:
+    Args:
+        fast_path: whether packets go the quicker way; whoever says so has asked `fastpath.changed()`.
+    """
+
+    def __init__(self, *, signer: Signer, clock: Clock, entropy: Entropy, fast_path: bool = True) -> None:
         self._signer = signer
         self._clock = clock
         self._entropy = entropy
+        self._fast_path = fast_path
         self._leases: dict[_Key, _Lease] = {}
         self._sealed: dict[Connection, tuple[TenantId, GrantId]] = {}
         # asyncssh logs what peers say of themselves: versions, reasons, banners (I-27)
@@ -176,6 +181,7 @@ class SshTargets:
             ),
             proof=plan.proof,
             announce=plan.announce,
+            fast_path=self._fast_path,
         )
 
 

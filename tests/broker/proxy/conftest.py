@@ -11,7 +11,7 @@ from tests.broker.proxy.world import Gate, gate
 
 
 @pytest.fixture
-async def front(tmp_path: Path) -> AsyncIterator[Gate]:
-    """An open door."""
-    async with gate(tmp_path) as made:
+async def front(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Gate]:
+    """An open door; a test that matters on both packet paths asks for `BOTH_PATHS`."""
+    async with gate(tmp_path, fast_path=getattr(request, "param", True)) as made:
         yield made

@@ -1,4 +1,4 @@
-"""A door in a process of its own, whose memory is its own: `python -m tests.broker.proxy.served FOLDER LIMITS`.
+"""A door in a process of its own, whose memory is its own: `python -m tests.broker.proxy.served FOLDER LIMITS PATH`.
 
 Prints one line of JSON once it listens, and serves until its stdin ends.
 """
@@ -14,9 +14,9 @@ from broker.proxy import limits
 from tests.broker.proxy.world import gate
 
 
-async def main(folder: Path) -> None:
+async def main(folder: Path, *, fast_path: bool) -> None:
     """Serves."""
-    async with gate(folder) as front:
+    async with gate(folder, fast_path=fast_path) as front:
         await front.trust()
         passes = [await front.admit(flags=frozenset({"stream_stdin"})) for _ in range(1)]
         told = [
@@ -30,4 +30,4 @@ async def main(folder: Path) -> None:
 if __name__ == "__main__":
     for name, value in json.loads(sys.argv[2]).items():
         setattr(limits, name, value)
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main(Path(sys.argv[1]), fast_path=sys.argv[3] == "fast"))

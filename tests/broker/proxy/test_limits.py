@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from broker.proxy import limits
 from tests.broker.proxy.forge import plain
-from tests.broker.proxy.world import NO, Gate, Pass, until
+from tests.broker.proxy.world import BOTH_PATHS, NO, Gate, Pass, until
 
 
 @pytest.fixture
@@ -101,6 +101,7 @@ async def test_who_does_not_log_in_is_cut(front: Gate, monkeypatch: pytest.Monke
     await until(lambda: not front.door._sources and not front.door._connections)  # noqa: SLF001
 
 
+@BOTH_PATHS
 async def test_little_is_taken_from_who_is_not_known(front: Gate) -> None:
     """F29: a flood before the login ends the connection."""
     client = await front.raw()
@@ -167,6 +168,7 @@ async def test_connections_of_one_grant(front: Gate, mine: Pass, monkeypatch: py
     assert await late.log_in(mine) == MSG_USERAUTH_SUCCESS
 
 
+@BOTH_PATHS
 async def test_a_key_exchange_ends_in_time(front: Gate, mine: Pass, monkeypatch: pytest.MonkeyPatch) -> None:
     """I-26: begun and never ended; one that ends is not held against anybody."""
     assert limits.REKEY_S == 30.0
@@ -198,6 +200,7 @@ async def test_idle_connections_end(front: Gate, mine: Pass, monkeypatch: pytest
     busy.abort()
 
 
+@BOTH_PATHS
 async def test_who_does_not_listen_is_not_listened_to(front: Gate, mine: Pass) -> None:
     """F29: answers do not pile up for a client that only asks; once it reads, it has them all."""
     client = await front.entered(mine)
@@ -219,6 +222,7 @@ async def test_who_does_not_listen_is_not_listened_to(front: Gate, mine: Pass) -
     client.abort()
 
 
+@BOTH_PATHS
 async def test_a_client_that_is_gone_without_a_word_is_noticed(
     front: Gate, mine: Pass, monkeypatch: pytest.MonkeyPatch
 ) -> None:

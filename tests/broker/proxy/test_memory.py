@@ -52,12 +52,12 @@ class Served:
         return most
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One process for all, with a quick clock for key exchanges."""
+@pytest.fixture(scope="module", params=["fast", "stock"])
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One process for all, with a quick clock for key exchanges; the ceilings hold on both packet paths."""
     command = [sys.executable, "-m", "tests.broker.proxy.served", str(tmp_path_factory.mktemp("served"))]
     with subprocess.Popen(
-        [*command, json.dumps({"REKEY_S": REKEY_S})], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [*command, json.dumps({"REKEY_S": REKEY_S}), request.param], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         told: dict[str, Any] = {}

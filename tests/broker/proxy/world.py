@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import asyncssh
+import pytest
 from asyncssh.constants import MSG_SERVICE_ACCEPT, MSG_USERAUTH_REQUEST, MSG_USERAUTH_SUCCESS
 from asyncssh.packet import Boolean, Byte, SSHPacket, SSHPacketHandler, String, UInt32
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -30,6 +31,8 @@ from tests.broker.rpc.agent import granted, identified
 from tests.broker.rpc.world import TENANT, House, opened
 
 PATIENCE = 10.0
+BOTH_PATHS = pytest.mark.parametrize("front", [True, False], ids=["fast", "stock"], indirect=True)
+"""For what has to hold however packets go."""
 NO = Boolean(False)  # noqa: FBT003  asyncssh's own signature
 YES = Boolean(True)  # noqa: FBT003
 
@@ -147,7 +150,7 @@ async def until(holds: object, *, within: float = PATIENCE) -> None:
 
 
 @asynccontextmanager
-async def gate(folder: Path) -> AsyncIterator[Gate]:
+async def gate(folder: Path, *, fast_path: bool = True) -> AsyncIterator[Gate]:
     """An open door."""
     async with AsyncExitStack() as stack:
         house = await stack.enter_async_context(opened(folder))
@@ -158,6 +161,7 @@ async def gate(folder: Path) -> AsyncIterator[Gate]:
         door = SshDoor(
             use_cases=house.cases, host_key=identity.host_key, host_certificate=identity.host_certificate,
             ingress_ca=identity.ingress_ca, clock=world.clock, entropy=world.entropy, meter=world.meter,
+            fast_path=fast_path,
         )  # fmt: skip
         port = await door.start("0.0.0.0", 0)  # noqa: S104  sources of 127.0.0.0/8, in the tests' own network
         stack.push_async_callback(door.stop)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import resource
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -30,6 +31,12 @@ from tests.broker.adapters.target_ssh.world import (
 
 CANARY = "CANARY\x1b]0;owned\x07"
 Handler = Callable[[asyncssh.SSHServerProcess[bytes]], Awaitable[None]]
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["fast", "stock"])
+def _both_paths(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each ceiling holds however packets go."""
+    monkeypatch.setattr(SshTargets.__init__, "__kwdefaults__", {"fast_path": request.param})
 
 
 class Anybody(asyncssh.SSHServer):
@@ -163,16 +170,19 @@ async def test_a_flood_of_requests_unread_answers_stays_bounded(monkeypatch: pyt
         deaf(conn)
         with contextlib.suppress(Exception):
             while True:
-                for _ in range(2000):
+                for _ in range(500):
                     conn.send_packet(MSG_GLOBAL_REQUEST, String("x@example"), Boolean(value=True))
                 await asyncio.sleep(0)
                 if conn.is_closed() or conn._transport is None:  # noqa: SLF001
                     return
 
     async with evil(handler) as made:
+        process = await made.targets.start(made.plan("x", sealed=True))
+        (ours,) = made.targets._sealed  # noqa: SLF001
+        ours.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         with pytest.raises(TargetFault):
             async with asyncio.timeout(30):
-                await made.run("x", sealed=True)
+                await drained(process)
     assert peak() - before < 128 * 1024 * 1024
 
 

@@ -170,7 +170,7 @@ def target_for(**changes: object) -> Target:
 
 
 @asynccontextmanager
-async def world(start: StartSshd, *, config: str = "") -> AsyncIterator[World]:
+async def world(start: StartSshd, *, config: str = "", fast_path: bool = True) -> AsyncIterator[World]:
     """An sshd that trusts the egress CA of a new signer, with the adapter before it."""
     signer = InProcessSigner()
     target_id = TargetId(new_id("target"))
@@ -187,7 +187,7 @@ async def world(start: StartSshd, *, config: str = "") -> AsyncIterator[World]:
         host_key=sshd.host_key,
         logins=(Login(name=login, read_login=""),),
     )
-    targets = SshTargets(signer=signer, clock=MachineClock(), entropy=MachineEntropy())
+    targets = SshTargets(signer=signer, clock=MachineClock(), entropy=MachineEntropy(), fast_path=fast_path)
     try:
         yield World(sshd=sshd, login=login, signer=signer, targets=targets, target=target)
     finally:
