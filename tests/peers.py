@@ -18,11 +18,13 @@ import pytest
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 PRIVATE_ROOT: Final = REPOSITORY / ".cache" / "debs" / "root"
 
+OPENSSH: Final = "usr/lib/openssh"
+"""Where Debian keeps OpenSSH's helpers, such as sftp-server."""
 # peer, as GRANTD_REQUIRE names it -> the programs it stands for
 PEERS: Final = {
     "chromium": ("chromium-headless-shell",),
     "postgres": ("postgres", "initdb"),
-    "sshd": ("sshd", "ssh", "ssh-keygen", "ssh-agent"),
+    "sshd": ("sshd", "ssh", "ssh-keygen", "ssh-agent", "sftp", "scp", "sftp-server"),
     "systemd": ("systemd-analyze",),
     "tmux": ("tmux",),
 }
@@ -91,8 +93,9 @@ def required() -> frozenset[str]:
 def _places() -> tuple[Path, ...]:
     on_path = [Path(entry) for entry in os.get_exec_path() if entry]
     well_known = [Path("/usr/sbin"), Path("/sbin"), Path("/usr/local/sbin"), *_postgres_folders(Path("/"))]
+    well_known.append(Path("/") / OPENSSH)
     # Debian's wrapper of the browser names the place of an installed one, so its folder goes before usr/bin
-    folders = ("usr/lib/chromium", "usr/bin", "usr/sbin")
+    folders = ("usr/lib/chromium", "usr/bin", "usr/sbin", OPENSSH)
     unpacked = [*(PRIVATE_ROOT / folder for folder in folders), *_postgres_folders(PRIVATE_ROOT)]
     return (*on_path, *well_known, *unpacked)
 

@@ -11,7 +11,8 @@ root="$cache/root"
 # the same places, in the same order, as tests/peers.py
 find_program() {
   for place in $(printf '%s' "$PATH" | tr ':' ' ') /usr/sbin /sbin /usr/local/sbin /usr/lib/postgresql/*/bin \
-    "$root/usr/lib/chromium" "$root/usr/bin" "$root/usr/sbin" "$root"/usr/lib/postgresql/*/bin; do
+    /usr/lib/openssh "$root/usr/lib/chromium" "$root/usr/bin" "$root/usr/sbin" "$root/usr/lib/openssh" \
+    "$root"/usr/lib/postgresql/*/bin; do
     if [ -x "$place/$1" ] && [ ! -d "$place/$1" ]; then
       printf '%s\n' "$place/$1"
       return 0
@@ -23,7 +24,8 @@ find_program() {
 package_of() {
   case $1 in
     sshd) echo openssh-server ;;
-    ssh | ssh-keygen | ssh-agent) echo openssh-client ;;
+    ssh | ssh-keygen | ssh-agent | sftp | scp) echo openssh-client ;;
+    sftp-server) echo openssh-sftp-server ;;
     postgres | initdb) echo postgresql ;;
     tmux) echo tmux ;;
     chromium-headless-shell) echo chromium-headless-shell ;;
@@ -31,7 +33,7 @@ package_of() {
 }
 
 missing_programs() {
-  for program in sshd ssh ssh-keygen ssh-agent postgres initdb tmux chromium-headless-shell; do
+  for program in sshd ssh ssh-keygen ssh-agent sftp scp sftp-server postgres initdb tmux chromium-headless-shell; do
     find_program "$program" >/dev/null || printf '%s ' "$program"
   done
 }

@@ -219,7 +219,7 @@ def _spawn(files: SshdFiles) -> subprocess.Popen[bytes]:
                 "--mount",
                 "sh",
                 "-c",
-                f"{_PRIVATE_RUN}{_private_user(files)}exec {shlex.join(command)}",
+                f"{_PRIVATE_RUN}{_private_user(files)}{_private_sftp()}exec {shlex.join(command)}",
             ]
         else:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
@@ -245,6 +245,14 @@ def _private_user(files: SshdFiles) -> str:
     passwd.write_text(Path("/etc/passwd").read_text() + line)
     passwd.chmod(0o644)
     return f"mount --bind {shlex.quote(str(passwd))} /etc/passwd && "
+
+
+def _private_sftp() -> str:
+    """Shell text that puts an unpacked sftp-server where targets have it; empty where the machine has one."""
+    found = peers.find("sftp-server")
+    if found is None or not found.is_relative_to(peers.PRIVATE_ROOT):
+        return ""
+    return f"mount --bind {shlex.quote(str(found.parent))} /usr/libexec && "
 
 
 @functools.cache

@@ -29,7 +29,6 @@ _FEATURES: Final = MappingProxyType(
         "x11-req": "x11",
         "auth-agent-req@openssh.com": "agent",
         "shell": "shell",
-        "subsystem": "subsystem",
         "signal": "signal",
         "break": "break",
     }
@@ -70,6 +69,8 @@ class GatewayChannel(FastChannel, asyncssh.SSHServerChannel[bytes]):
     def _answer(self, name: str, packet: SSHPacket) -> bool:
         if name == "exec":
             return self._exec_asked_for(packet)
+        if name == "subsystem":
+            return self._subsystem_asked_for(packet)
         if name == "env":
             return self._environment_asked_for(packet)
         if name not in _UNNOTED:
@@ -103,6 +104,18 @@ class GatewayChannel(FastChannel, asyncssh.SSHServerChannel[bytes]):
             return False
         self._session_started = True
         self._exec.command_requested(command, self._environment)
+        return True
+
+    def _subsystem_asked_for(self, packet: SSHPacket) -> bool:
+        """Only sftp, and only where the grant has it (I-28)."""
+        name = packet.get_string()
+        packet.check_end()
+        sessions = self._gateway.file_sessions() if name == b"sftp" else None
+        if sessions is None or self._session_started:
+            self._gateway.refuse("subsystem")
+            return False
+        self._session_started = True
+        self._exec.files_requested(sessions)
         return True
 
     # ---- stdin -------------------------------------------------------------------------------------------------------

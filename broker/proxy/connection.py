@@ -27,6 +27,7 @@ from asyncssh.packet import SSHPacket
 from cryptography.exceptions import InvalidSignature
 
 from broker.core.errors import Fault, Refusal
+from broker.core.sftp import Sessions, sessions_of
 from broker.core.sshwire import WireError
 from broker.fastpath import FastConnection
 from broker.proxy import limits
@@ -266,6 +267,10 @@ class GatewayConnection(FastConnection, SSHServerConnection):
     def session_closed(self) -> None:
         """A session's channel is gone: another may be opened."""
         self._sessions_open -= 1
+
+    def file_sessions(self) -> Sessions | None:
+        """The file sessions that its grant allows."""
+        return sessions_of(self.admission.grant.flags) if self.admission is not None else None
 
     def command_runs(self) -> None:
         """From here on it is busy."""

@@ -6,7 +6,7 @@ What people read stands on stderr, each line behind `grantd: `. Exit status 126 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -18,14 +18,17 @@ from broker.core.action import Action, ActionState, StdinMode
 from broker.core.errors import Fault, Refusal
 from broker.core.records import code_of
 from broker.proxy import limits
+from broker.proxy.sftp.session import FileSession
 from broker.service.gateway import Admission
 from broker.service.propose import CommandInput
 from broker.service.shield import to_the_end
 
 if TYPE_CHECKING:
+    from broker.core.sftp import Sessions
     from broker.proxy.channel import GatewayChannel
     from broker.proxy.connection import GatewayConnection
     from broker.service.start import Ticket
+    from broker.service.transfer import Conversation
     from broker.service.use_cases import UseCases
 
 log = structlog.get_logger()
@@ -59,7 +62,12 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
     def command_requested(self, command: bytes, environment: Mapping[str, str]) -> None:
         """Starts deciding the one command; the target hears nothing of it yet (I-23)."""
         self._connection.command_runs()
-        self._task = self._connection.door.spawn(self._serve(command, environment))
+        self._task = self._connection.door.spawn(self._serve(lambda: self._decide_and_run(command, environment)))
+
+    def files_requested(self, sessions: Sessions) -> None:
+        """Starts deciding a file session; the target hears nothing of it yet (I-23)."""
+        self._connection.command_runs()
+        self._task = self._connection.door.spawn(self._serve(lambda: self._decide_and_transfer(sessions)))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: what runs is cut, what waits is taken back."""
@@ -128,11 +136,11 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
 
     async def warn(self, left: timedelta) -> None:
         """As Outlet."""
-        await self._say(f"access ends in {int(left.total_seconds())} s")
+        await self.tell(f"access ends in {int(left.total_seconds())} s")
 
     async def tell(self, line: str) -> None:
         """As Outlet."""
-        await self._say(line)
+        await self.err(f"grantd: {line}\r\n".encode())
 
     async def _send(self, data: bytes, datatype: asyncssh.DataType) -> None:
         """Writes, then waits until neither window nor socket nor an unfinished key exchange holds the bytes back."""
@@ -146,13 +154,10 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         except TimeoutError:
             raise ConnectionError("the client takes no output") from None
 
-    async def _say(self, line: str) -> None:
-        await self.err(f"grantd: {line}\r\n".encode())
-
     # ---- the command -------------------------------------------------------------------------------------------------
-    async def _serve(self, command: bytes, environment: Mapping[str, str]) -> None:
+    async def _serve(self, work: Callable[[], Awaitable[int]]) -> None:
         try:
-            status = await self._answered(command, environment)
+            status = await self._answered(work)
         except ConnectionError:
             return
         else:
@@ -162,29 +167,49 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
             self._channel.abort()
             self._connection.command_ended()
 
-    async def _answered(self, command: bytes, environment: Mapping[str, str]) -> int:
+    async def _answered(self, work: Callable[[], Awaitable[int]]) -> int:
         """The exit status; whatever kept the command from running is told in words."""
         try:
-            return await self._decide_and_run(command, environment)
+            return await work()
         except Refusal as refusal:
-            await self._say(refusal.message + (f"; {refusal.way_out}" if refusal.way_out else ""))
+            await self.tell(refusal.message + (f"; {refusal.way_out}" if refusal.way_out else ""))
         except Fault as fault:
             log.warning("gateway.exec_failed", cause=fault.what)
-            await self._say("the broker could not do this")
+            await self.tell("the broker could not do this")
         return NOT_RUN
 
     async def _decide_and_run(self, command: bytes, environment: Mapping[str, str]) -> int:
-        """Not interrupted while the store writes: a command that was started is known here, and cut (F06)."""
         use_cases = self._connection.door.use_cases
-        caller, grant = self._admission.caller, self._admission.grant
-        given = self._given(use_cases, command, environment)
-        key = self._connection.door.token()
-        proposal = await use_cases.propose.propose(caller, grant.id, given, idempotency_key=key, reason="", door="ssh")
-        ticket = proposal.ticket or await self._when_allowed(use_cases, proposal.action)
+        ticket = await self._decided(self._given(use_cases, command, environment))
         if ticket is None:
             return NOT_RUN
         with self._interrupted_by_its_end():
             return _exit(self._channel, await use_cases.run.run(ticket, self, self))
+
+    async def _decided(self, given: CommandInput) -> Ticket | None:
+        """Not interrupted while the store writes: a command that was started is known here, and cut (F06)."""
+        use_cases = self._connection.door.use_cases
+        caller, grant = self._admission.caller, self._admission.grant
+        key = self._connection.door.token()
+        proposal = await use_cases.propose.propose(caller, grant.id, given, idempotency_key=key, reason="", door="ssh")
+        return proposal.ticket or await self._when_allowed(use_cases, proposal.action)
+
+    # ---- files -------------------------------------------------------------------------------------------------------
+    async def _decide_and_transfer(self, sessions: Sessions) -> int:
+        ticket = await self.ticket(sessions.reading)
+        if ticket is None:
+            return NOT_RUN
+        with self._interrupted_by_its_end():
+            return _exit(self._channel, await self.transfer(ticket, FileSession(self, writing=sessions.writing)))
+
+    async def ticket(self, command: bytes) -> Ticket | None:
+        """As FileSession's Client."""
+        streams = CommandInput(line=command, cwd="", env={}, stdin_mode=StdinMode.STREAM, stdin=b"", pty=False)
+        return await self._decided(streams)
+
+    async def transfer(self, ticket: Ticket, conversation: Conversation) -> Action:
+        """As FileSession's Client."""
+        return await self._connection.door.use_cases.run.transfer(ticket, conversation)
 
     def _given(self, use_cases: UseCases, command: bytes, environment: Mapping[str, str]) -> CommandInput:
         """A read may have stdin; above read only where the grant streams it: the door cannot know it beforehand."""
@@ -205,29 +230,29 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         last = action
         try:
             with self._interrupted_by_its_end():
-                await self._say(f"waiting for a person to allow this ({code_of(action.digest())})")
+                await self.tell(f"waiting for a person to allow this ({code_of(action.digest())})")
                 async for now in use_cases.run.until_decided(caller, action.id):
                     last = now
                 if last.state is ActionState.ALLOWED:
-                    await self._say("allowed")
+                    await self.tell("allowed")
         except (asyncio.CancelledError, ConnectionError):
             await to_the_end(use_cases.waiting.cancel(caller, action.id))
             raise
         if last.state is not ActionState.ALLOWED:
-            await self._say(f"{last.state}: {last.note}" if last.note.isprintable() else str(last.state))
+            await self.tell(f"{last.state}: {last.note}" if last.note.isprintable() else str(last.state))
             return None
         return await use_cases.run.start(caller, action.id, door="ssh")
 
     @contextmanager
     def _interrupted_by_its_end(self) -> Iterator[None]:
         """Where the client's leaving cancels this task, also if it left a moment ago."""
-        self._interruptible = True
+        before, self._interruptible = self._interruptible, True
         if self._gone and self._task is not None:
             self._task.cancel()
         try:
             yield
         finally:
-            self._interruptible = False
+            self._interruptible = before
 
     def _tell_no_stdin(self) -> None:
         if not self._told_no_stdin:

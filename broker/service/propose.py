@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import assert_never
 
 from broker.core import action as actions
-from broker.core import ids, records
+from broker.core import ids, records, sftp
 from broker.core.action import (
     APPROVAL_FOR,
     MAX_DECLARED_STDIN_BYTES,
@@ -285,6 +285,7 @@ class _Draft:
 
     def _decide(self, tx: Tx, action: Action, grant: Grant, target: Target, decision: Decision) -> Proposal:
         now, actor = self.instant.wall, self.caller.identity
+        _must_be_granted(action, grant)
         self._stdin_may_stream(action, grant)
         match decision:
             case Permit():
@@ -349,8 +350,15 @@ class _Draft:
             streams
             and (action.opaque or action.command_class > CommandClass.READ)
             and "stream_stdin" not in grant.flags
+            and not sftp.is_session(action.command)
         ):
             raise _needs_flag()
+
+
+def _must_be_granted(action: Action, grant: Grant) -> None:
+    """A file session is off unless the grant has it (I-28)."""
+    if sftp.is_session(action.command) and not sftp.is_granted(action.command, grant.flags):
+        raise forbidden("sftp_not_granted", "the grant does not allow file transfer", "ask for a grant with sftp")
 
 
 def _reads(seen: Classified) -> bool:

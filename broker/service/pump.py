@@ -13,7 +13,7 @@ import json
 from datetime import timedelta
 from typing import Protocol
 
-from broker.core.action import Outcome
+from broker.core.action import Action, Outcome
 from broker.core.errors import TargetFault
 from broker.service.live import LiveSession
 from broker.service.ports import Chunk, ExecPlan, Stream, TargetProcess, Targets
@@ -30,15 +30,20 @@ _CHANNEL = 0
 _KIND = {Stream.OUT: Kind.OUT, Stream.ERR: Kind.ERR}
 
 
-class Outlet(Protocol):
-    """Where a door wants the bytes. Awaiting is the back-pressure; ConnectionError means the caller is gone."""
+class Warned(Protocol):
+    """Who is told that the end is near, and why it came."""
 
-    async def out(self, data: bytes) -> None: ...
-    async def err(self, data: bytes) -> None: ...
     async def warn(self, left: timedelta) -> None: ...
     async def tell(self, line: str) -> None:
         """A line for the person, from the broker: fixed phrases, with whatever others wrote escaped in them."""
         ...
+
+
+class Outlet(Warned, Protocol):
+    """Where a door wants the bytes. Awaiting is the back-pressure; ConnectionError means the caller is gone."""
+
+    async def out(self, data: bytes) -> None: ...
+    async def err(self, data: bytes) -> None: ...
 
 
 class Inlet(Protocol):
@@ -57,7 +62,7 @@ class CutShort(Exception):
         self.reason = reason
 
 
-async def guard(live: LiveSession, sink: RecordingSink, outlet: Outlet, left: float) -> None:
+async def guard(live: LiveSession, sink: RecordingSink, outlet: Warned, left: float) -> None:
     """Raises CutShort at the deadline, on a cut from outside, or as soon as the recorder fails.
 
     Warns before the deadline.
@@ -75,7 +80,7 @@ async def guard(live: LiveSession, sink: RecordingSink, outlet: Outlet, left: fl
         raise CutShort("expired")
 
 
-async def say_why(live: LiveSession, outlet: Outlet) -> None:
+async def say_why(live: LiveSession, outlet: Warned) -> None:
     """What whoever cut the session said; a caller that does not read does not hold up its end."""
     if live.words:
         with contextlib.suppress(TimeoutError, ConnectionError):
@@ -83,7 +88,7 @@ async def say_why(live: LiveSession, outlet: Outlet) -> None:
                 await outlet.tell(f"an operator ended this: {visible(live.words)}")
 
 
-async def _warn(outlet: Outlet, left: float) -> None:
+async def _warn(outlet: Warned, left: float) -> None:
     """A caller that does not read its warning does not hold up the deadline."""
     with contextlib.suppress(TimeoutError, ConnectionError):
         async with asyncio.timeout(left):
@@ -112,7 +117,7 @@ class Pump:
         However this is left, the command is ended on the target.
         """
         await self._sink.event(Kind.EXEC, _CHANNEL, _exec_payload(plan))
-        await self._sink.marker(*self._decision())
+        await self._sink.marker(*decision_of(self._ticket.action))
         try:
             process = await targets.start(plan)
         except TargetFault as fault:
@@ -121,13 +126,8 @@ class Pump:
             outcome = await self._converse(process, plan)
         finally:
             await to_the_end(process.cut())
-        await self._sink.event(Kind.EXIT, _CHANNEL, _exit_payload(outcome))
+        await self._sink.event(Kind.EXIT, _CHANNEL, exit_payload(outcome))
         return outcome
-
-    def _decision(self) -> tuple[str, str, str]:
-        action = self._ticket.action
-        how = f"approved ({action.quorum})" if action.quorum else "unattended"
-        return f"{action.command_class.word}: {how}", "SE2002I", action.id
 
     async def _converse(self, process: TargetProcess, plan: ExecPlan) -> Outcome:
         if not plan.wants_stdin:
@@ -175,7 +175,14 @@ def _exec_payload(plan: ExecPlan) -> bytes:
     return json.dumps(value, sort_keys=True, ensure_ascii=False).encode()
 
 
-def _exit_payload(outcome: Outcome) -> bytes:
+def decision_of(action: Action) -> tuple[str, str, str]:
+    """Label, code and audit id of the marker that opens a recording."""
+    how = f"approved ({action.quorum})" if action.quorum else "unattended"
+    return f"{action.command_class.word}: {how}", "SE2002I", action.id
+
+
+def exit_payload(outcome: Outcome) -> bytes:
+    """The payload of EXIT."""
     value: dict[str, str | int] = {"reason": outcome.reason} if outcome.reason else {}
     if outcome.exit_status is not None:
         value["status"] = outcome.exit_status

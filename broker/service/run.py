@@ -9,11 +9,13 @@ reaper or the wrapper on the target is a fourth that needs nobody here. Which by
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from typing import TypeAlias
 
 import structlog
 
-from broker.core import ids
+from broker.core import ids, sftp
 from broker.core.action import Action, ActionState, Outcome
 from broker.core.errors import Fault, Refusal, not_found
 from broker.core.identity import Caller
@@ -22,10 +24,11 @@ from broker.service import lookup, story
 from broker.service.closing import CALLER_GONE, Closing, Ended, cut
 from broker.service.live import LiveSession
 from broker.service.ports import Credential, ExecPlan, Tx
-from broker.service.pump import CutShort, Inlet, Outlet, Pump, guard, say_why
+from broker.service.pump import CutShort, Inlet, Outlet, Pump, Warned, guard, say_why
 from broker.service.sealing import failed_to_run, first, note_checkpoints, seal
 from broker.service.shield import settled, to_the_end
 from broker.service.start import Start, Ticket
+from broker.service.transfer import Conversation, Transfer
 from broker.service.wake import heard
 from broker.service.world import World
 from recorder.errors import RecorderFailed
@@ -33,6 +36,8 @@ from recorder.sink import RecordingSink
 from recorder.track import Commitment
 
 log = structlog.get_logger()
+Move: TypeAlias = Callable[[RecordingSink], Awaitable[Outcome]]
+"""What moves the bytes of a session, given its recording."""
 
 
 class RunService:
@@ -80,6 +85,24 @@ class RunService:
 
         Cancelling it cuts the command on the target, and still seals and writes before the cancellation goes on.
         """
+        room = self._world.limits.max_output_bytes
+
+        def move(sink: RecordingSink) -> Awaitable[Outcome]:
+            return Pump(ticket, sink, inlet, outlet, max_output=room).run(self._world.targets, self._plan(ticket))
+
+        return await self._session(ticket, outlet, move)
+
+    async def transfer(self, ticket: Ticket, conversation: Conversation) -> Action:
+        """As `run`, for an action that is a file session: the door speaks with the target's SFTP server by itself."""
+        room = self._world.limits.max_output_bytes
+        plan = replace(self._plan(ticket), command=sftp.program(ticket.action.command), sealed=True, wants_stdin=True)
+
+        def move(sink: RecordingSink) -> Awaitable[Outcome]:
+            return Transfer(ticket, sink, conversation, max_notes=room).run(self._world.targets, plan)
+
+        return await self._session(ticket, conversation, move)
+
+    async def _session(self, ticket: Ticket, warned: Warned, move: Move) -> Action:
         session, limits = ticket.session, self._world.limits
         live = LiveSession(tenant=session.tenant, session=session.id, grant=session.grant_id, identity=session.identity)
         started = self._world.clock.monotonic()
@@ -91,10 +114,10 @@ class RunService:
                 sink = await self._open(ticket)
                 live.recorded_by(sink)
                 try:
-                    ended = await self._attempt(ticket, live, sink, inlet, outlet)
+                    ended = await self._attempt(ticket, live, sink, warned, move)
                 finally:
                     commitment = await to_the_end(seal(sink, ended))
-            await say_why(live, outlet)
+            await say_why(live, warned)
         except asyncio.CancelledError as error:
             cancelled = error
         except Exception as failure:
@@ -117,20 +140,19 @@ class RunService:
         return await self._world.recordings.create(ticket.meta)
 
     async def _attempt(
-        self, ticket: Ticket, live: LiveSession, sink: RecordingSink, inlet: Inlet, outlet: Outlet
+        self, ticket: Ticket, live: LiveSession, sink: RecordingSink, warned: Warned, move: Move
     ) -> Ended:
-        """The command under its guards. A guard that fires cancels the pump, which ends the command on the target."""
-        pump = Pump(ticket, sink, inlet, outlet, max_output=self._world.limits.max_output_bytes)
+        """The command under its guards. A guard that fires cancels what moves, which ends it on the target."""
         left = ticket.seconds_left - (self._world.clock.monotonic() - ticket.instant.mono)
         outcome: Outcome | None = None
         short: Exception | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 guards = [
-                    group.create_task(guard(live, sink, outlet, left)),
+                    group.create_task(guard(live, sink, warned, left)),
                     group.create_task(note_checkpoints(self._world, ticket.session, sink)),
                 ]
-                outcome = await pump.run(self._world.targets, self._plan(ticket))
+                outcome = await move(sink)
                 for task in guards:
                     task.cancel()
         except* (CutShort, RecorderFailed, Refusal, Fault) as several:

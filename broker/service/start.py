@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from broker.core import action as actions
-from broker.core import ids
+from broker.core import ids, sftp
 from broker.core.action import Action, ActionEvent, ActionState
 from broker.core.approval import Approval, Subject, Verdict, is_enough, must_be_fresh
 from broker.core.clock import Instant
@@ -178,7 +178,7 @@ def _opened(action: Action, session: SessionId, opened: PartCheckpoint, *, door:
         identity=action.identity,
         target_id=action.target_id,
         login=action.login,
-        kind="exec",
+        kind="sftp" if sftp.is_session(action.command) else "exec",
         door=door,
         recording=RecordingId(opened.rec),
         state=SessionState.OPEN,

@@ -30,7 +30,7 @@ from grantd.cli.signing import find
 from grantd.cli.sshfiles import SshFiles, write
 from grantd.enrolment import Join, enrol
 from grantd.execution import Changed, Event, Finished, Stderr, Stdout
-from grantd.v1 import admin_pb2, approval_pb2, audit_pb2, options_pb2, session_pb2
+from grantd.v1 import access_pb2, admin_pb2, approval_pb2, audit_pb2, options_pb2, session_pb2
 from grantd.v1.action_pb2 import Action, ActionState
 from tests.peers_sshd import Sshd
 from tests.processes import descendants
@@ -274,10 +274,14 @@ class House:
         self, target: str = FREE, *, ttl: float = 300, ceiling: str = "install", who: str = "builder",
         flags: tuple[str, ...] = (),
     ) -> str:  # fmt: skip
-        """A lease; its TTL runs from first use."""
-        asked = self.client(who).request_access(
+        """A lease; its TTL runs from first use. A person decides where it has flags."""
+        client = self.client(who)
+        asked = client.request_access(
             target, self.sshd.login, ceiling=ceiling, ttl=timedelta(seconds=ttl), reason="a test", flags=flags
         )
+        if flags:
+            self.decide(asked.id)
+            asked = client.call(client.access.GetRequest, access_pb2.GetRequestRequest(request_id=asked.id)).request
         return asking.require_grant(asked)
 
     def run(self, grant: str, line: bytes | str, who: str = "builder", **more: Any) -> Running:  # noqa: ANN401  execute's
@@ -292,7 +296,8 @@ class House:
         """Signs a decision as a person's own tool would: the record is rebuilt from the fields that were shown."""
         client = self.client(who)
         item = client.call(client.approvals.GetPending, approval_pb2.GetPendingRequest(id=item_id)).item
-        record = records.action_record(item.action)
+        asks = item.WhichOneof("record") == "access"
+        record = records.access_record(item.access) if asks else records.action_record(item.action)
         signed = record if yes else records.denial_record(record)
         request = approval_pb2.DecideRequest(
             id=item_id,

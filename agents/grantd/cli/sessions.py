@@ -17,7 +17,7 @@ from grantd.v1 import session_pb2
 from grantd.v1.session_pb2 import PlayRecordingResponse, Session
 
 _KINDS: Final = {1: "out", 2: "err", 3: "in"}
-_TOLD: Final = {4: "size", 5: "exec", 6: "exit", 9: "mark"}
+_TOLD: Final = {4: "size", 5: "exec", 6: "exit", 7: "sftp", 9: "mark"}
 _KIND_COLOURS: Final = {"err": "red", "in": "cyan"}
 
 

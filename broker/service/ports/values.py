@@ -43,7 +43,7 @@ class Session:
     target_id: TargetId
     login: str
     kind: str
-    """`exec`; later `shell`, `raw_shell`, `sftp`."""
+    """`exec` or `sftp`; later `shell`, `raw_shell`."""
     door: str
     """`grpc` or `ssh`."""
     recording: RecordingId

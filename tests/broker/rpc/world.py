@@ -64,6 +64,7 @@ from broker.signer.sign import sign_ssh, sign_x509
 from policy.classes import Tier
 from recorder.store.files import FileRecordingStore
 from recorder.writer import RecorderThread
+from tests import peers
 from tests.broker.adapters.store.fixtures import NOW, sqlite_database
 
 TENANT: Final = TenantId("t1")
@@ -141,6 +142,13 @@ class LocalProcess:
         await self._process.wait()
 
 
+def placed(command: bytes) -> str:
+    """The command, with OpenSSH's helpers where this machine has them."""
+    usual, server = f"/{peers.OPENSSH}", peers.find("sftp-server")
+    unpacked = server is not None and server.is_relative_to(peers.PRIVATE_ROOT)
+    return command.decode().replace(usual, str(server.parent) if server and unpacked else usual)
+
+
 @dataclass(slots=True)
 class LocalTargets:
     """ports.Targets: `bash -c` on this machine."""
@@ -151,7 +159,7 @@ class LocalTargets:
         self.plans.append(plan)
         pipe = asyncio.subprocess.PIPE
         made = await asyncio.create_subprocess_exec(
-            "bash", "--norc", "-c", plan.command.decode(),
+            "bash", "--norc", "-c", placed(plan.command),
             stdin=pipe if plan.wants_stdin else asyncio.subprocess.DEVNULL,
             stdout=pipe, stderr=pipe, start_new_session=True,
         )  # fmt: skip

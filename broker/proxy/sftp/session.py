@@ -1,0 +1,434 @@
+"""One client's file session: every request is read, classed, noted and only then sent, every answer read and noted.
+
+It begins on a target's server that can only read. The first operation above that asks the gate for the one that writes
+(I-18); until it is answered the client waits, and where the answer is no the session goes on reading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Protocol
+
+from broker.core import sftp
+from broker.core.action import Action
+from broker.core.errors import Refusal
+from broker.core.sftp import EXTENSIONS, Field, Op, Reply, Status
+from broker.proxy.sftp import packets as wire
+from broker.proxy.sftp.files import OpenFile
+from broker.proxy.sftp.notes import note_of
+from broker.proxy.sftp.packets import Answer, Malformed, Request, Splitter, Unsupported
+from broker.proxy.sftp.upstream import Upstream, not_sftp
+from broker.service.shield import to_the_end
+from broker.service.start import Ticket
+from broker.service.transfer import Conversation, Link
+from policy.classes import CommandClass
+from recorder.errors import RecorderFailed
+
+MAX_PENDING: Final = 512
+"""Requests without an answer, before the client is no longer read."""
+MAX_FILES: Final = 128
+ANSWERS_WITHIN_S: Final = 5.0
+"""For what is still asked when the client has said everything."""
+_LENGTH: Final = struct.Struct(">I")
+_SILENT: Final = frozenset({Op.READ, Op.WRITE, Op.READDIR})
+"""Operations that are counted, and noted as one with their file."""
+
+
+class Client(Protocol):
+    """Whoever asks, and the gate that it asks through."""
+
+    async def read(self) -> bytes:
+        """As Inlet."""
+        ...
+
+    async def out(self, data: bytes) -> None:
+        """As Outlet."""
+        ...
+
+    async def tell(self, line: str) -> None:
+        """As Outlet."""
+        ...
+
+    async def warn(self, left: timedelta) -> None:
+        """As Outlet."""
+        ...
+
+    async def ticket(self, command: bytes) -> Ticket | None:
+        """Decides a file session, a person's time long; None or Refusal where it may not run."""
+        ...
+
+    async def transfer(self, ticket: Ticket, conversation: Conversation) -> Action:
+        """As RunService."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class _Pending:
+    """A request that was sent and not answered."""
+
+    request: Request
+    upstream: Upstream
+    file: OpenFile | None
+
+
+class _Over(Exception):
+    """The session ends: a server did."""
+
+
+class FileSession:
+    """The conversation with the server that reads; holds the one with the server that writes."""
+
+    def __init__(self, client: Client, *, writing: bytes) -> None:
+        self._client, self._command = client, writing
+        self._splitter = Splitter()
+        self._pending: dict[int, _Pending] = {}
+        self._files: dict[bytes, OpenFile] = {}
+        self._numbers = 0
+        self._roomy = asyncio.Event()
+        self._leaving = asyncio.Event()
+        self._reader: Upstream
+        self._writer: asyncio.Future[Upstream | None] | None = None
+        self._group: asyncio.TaskGroup
+
+    # ---- Conversation ------------------------------------------------------------------------------------------------
+    async def converse(self, link: Link) -> None:
+        """As Conversation."""
+        self._reader = Upstream(link)
+        try:
+            await self._converse()
+        except ExceptionGroup as several:
+            await self._ended_by(_first(several))
+        except Malformed as malformed:
+            await self._ended_by(malformed)
+        finally:
+            await to_the_end(self._note_what_is_open())
+
+    async def warn(self, left: timedelta) -> None:
+        """As Conversation."""
+        await self._client.warn(left)
+
+    async def tell(self, line: str) -> None:
+        """As Conversation."""
+        await self._client.tell(line)
+
+    async def _ended_by(self, problem: Exception) -> None:
+        match problem:
+            case _Over():
+                return
+            case Malformed():
+                await self._client.tell("this is not SFTP as it is spoken here")
+            case _:
+                raise problem from None
+
+    async def _converse(self) -> None:
+        offers = await _asked(self._reader)
+        if offers is None:
+            return
+        waiting = await self._greeted(offers)
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            answering = group.create_task(self._answer_all(self._reader))
+            await self._serve(waiting)
+            await self._last_answers()
+            self._leaving.set()
+            answering.cancel()
+
+    async def _greeted(self, offers: Mapping[bytes, bytes]) -> list[bytes]:
+        """Both versions are known; what the client sent behind its own."""
+        packets: list[bytes] = []
+        while not packets:
+            data = await self._client.read()
+            if not data:
+                return []
+            packets = self._splitter.feed(data)
+        if wire.client_version(packets[0]) < sftp.VERSION:
+            raise Malformed("an old version")
+        await self._client.out(wire.version(_offered(offers)))
+        return packets[1:]
+
+    # ---- what the client asks ----------------------------------------------------------------------------------------
+    async def _serve(self, waiting: list[bytes]) -> None:
+        while True:
+            for packet in waiting:
+                await self._ask(wire.request_of(packet))
+            await self._flush()
+            data = await self._client.read()
+            if not data:
+                return
+            waiting = self._splitter.feed(data)
+
+    async def _ask(self, request: Request | Unsupported) -> None:
+        if request.id in self._pending:
+            raise Malformed("two requests with one id")
+        if isinstance(request, Unsupported):
+            await self._note({"op": request.name, "result": "unsupported"})
+            await self._client.out(wire.status(request.id, Status.OP_UNSUPPORTED))
+        elif request.shape.word == "limits":
+            await self._client.out(wire.limits(request.id, MAX_FILES))
+        elif Field.HANDLE in request.shape.fields:
+            await self._ask_of_file(request)
+        elif request.op in (Op.OPEN, Op.OPENDIR) and self._full():
+            await self._refuse(request, Status.FAILURE, "too_many_files")
+        elif request.command_class is CommandClass.READ:
+            await self._send(request, self._reader, None)
+        else:
+            writer = await self._writing()
+            if writer is None:
+                await self._refuse(request, Status.PERMISSION_DENIED, "denied")
+            else:
+                await self._send(request, writer, None)
+
+    async def _ask_of_file(self, request: Request) -> None:
+        """A file stays with the server that opened it; one that only reads is asked for nothing above that."""
+        file = self._files.get(request.handle)
+        if file is None:
+            await self._refuse(request, Status.FAILURE, "no_such_handle")
+        elif request.command_class > CommandClass.READ and not file.writing:
+            await self._refuse(request, Status.PERMISSION_DENIED, "denied", file)
+        else:
+            if request.op is Op.CLOSE:
+                del self._files[request.handle]
+            upstream = await self._writing() if file.writing else self._reader
+            if upstream is None:  # it was opened there, so it is there
+                raise _Over
+            await self._send(request, upstream, file)
+
+    async def _send(self, request: Request, upstream: Upstream, file: OpenFile | None) -> None:
+        """Notes what may change something, and queues it."""
+        while len(self._pending) >= MAX_PENDING:
+            await self._flush()
+            self._roomy.clear()
+            await self._roomy.wait()
+        if request.op is Op.WRITE and file is not None:
+            file.written.take(request.offset, request.data())
+            if file.due():
+                await upstream.link.note(file.progress())
+        elif request.command_class > CommandClass.READ:
+            await upstream.link.note(note_of(request, file))
+        upstream.queue(request.packet if file is None else request.with_handle(file.handle))
+        request.packet = b""  # its data is not kept until the answer
+        self._pending[request.id] = _Pending(request=request, upstream=upstream, file=file)
+
+    async def _refuse(self, request: Request, code: Status, result: str, file: OpenFile | None = None) -> None:
+        await self._note(note_of(request, file, result=result))
+        await self._client.out(wire.status(request.id, code))
+
+    async def _note(self, event: Mapping[str, object]) -> None:
+        await self._reader.link.note(event)
+
+    def _full(self) -> bool:
+        opening = sum(1 for each in self._pending.values() if each.request.op in (Op.OPEN, Op.OPENDIR))
+        return len(self._files) + opening >= MAX_FILES
+
+    async def _flush(self) -> None:
+        await self._reader.flush()
+        if self._writer is not None and self._writer.done() and (writer := self._writer.result()) is not None:
+            await writer.flush()
+
+    # ---- the server that writes --------------------------------------------------------------------------------------
+    async def _writing(self) -> Upstream | None:
+        """It, asked for once a session; None where it may not run."""
+        if self._writer is None:
+            await self._flush()
+            self._writer = asyncio.get_running_loop().create_future()
+            self._group.create_task(self._open_writing(self._writer))
+        return await asyncio.shield(self._writer)
+
+    async def _open_writing(self, writer: asyncio.Future[Upstream | None]) -> None:
+        try:
+            # nothing may come between the ticket and its run, or the action would never end
+            ticket = await self._client.ticket(self._command)
+            if ticket is not None:
+                await self._client.transfer(ticket, _Writing(self, writer))
+        except Refusal as refusal:
+            await self._client.tell(refusal.message + (f"; {refusal.way_out}" if refusal.way_out else ""))
+        if not writer.done():
+            writer.set_result(None)
+        elif not self._leaving.is_set():
+            raise _Over
+
+    async def writing(self, link: Link, writer: asyncio.Future[Upstream | None]) -> None:
+        """The conversation with it, to the end of the session."""
+        upstream = Upstream(link)
+        try:
+            if await _asked(upstream) is None:
+                return
+            writer.set_result(upstream)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._until_left(group.create_task(self._answer_all(upstream))))
+        except ExceptionGroup as several:
+            problem = _first(several)
+            if not isinstance(problem, _Over):
+                raise problem from None
+
+    async def _until_left(self, answering: asyncio.Task[None]) -> None:
+        await self._leaving.wait()
+        answering.cancel()
+
+    # ---- what a server answers ---------------------------------------------------------------------------------------
+    async def _answer_all(self, upstream: Upstream) -> None:
+        while packets := await upstream.packets():
+            told: list[bytes] = []
+            for packet in packets:
+                try:
+                    told += await self._answer(upstream, wire.answer_of(packet))
+                except Malformed:
+                    raise not_sftp() from None
+            await self._client.out(b"".join(told))
+            self._roomy.set()
+        raise _Over
+
+    async def _answer(self, upstream: Upstream, answer: Answer) -> tuple[bytes, ...]:
+        """What the client is told; noted before."""
+        pending = self._pending.pop(answer.id, None)
+        if pending is None or pending.upstream is not upstream:
+            raise Malformed("an answer to nothing that was asked")
+        request, file = pending.request, pending.file
+        if answer.kind is Reply.STATUS:
+            code = answer.status()
+            if code is Status.OK and request.shape.answers:
+                raise Malformed("it went well, and nothing came of it")
+            await self._ended(pending, code)
+            return (wire.status(request.id, code),)
+        if answer.kind not in request.shape.answers:
+            raise Malformed("an answer to another question")
+        if answer.kind is Reply.HANDLE:
+            return (await self._opened(upstream, request, answer.handle()),)
+        await self._passed(upstream, request, file, answer)
+        if request.op not in _SILENT:
+            await upstream.link.note(note_of(request, file, result="ok"))
+        return _LENGTH.pack(len(answer.packet)), answer.packet
+
+    async def _passed(self, upstream: Upstream, request: Request, file: OpenFile | None, answer: Answer) -> None:
+        """An answer that the client gets as it came, if it is well made."""
+        match answer.kind:
+            case Reply.DATA if file is not None:
+                await self._take(upstream, request, file, answer.data())
+            case Reply.NAME:
+                _check_names(request, file, answer.names())
+            case Reply.ATTRS:
+                self._sized(request, file, answer.attrs())
+            case _:
+                pass
+
+    async def _take(self, upstream: Upstream, request: Request, file: OpenFile, data: memoryview) -> None:
+        if not 0 < len(data) <= request.length:
+            raise Malformed("more than was asked for")
+        file.read.take(request.offset, data)
+        if file.due():
+            await upstream.link.note(file.progress())
+
+    async def _opened(self, upstream: Upstream, request: Request, handle: bytes) -> bytes:
+        self._numbers += 1
+        own = _LENGTH.pack(self._numbers)
+        self._files[own] = file = OpenFile(
+            handle=handle,
+            path=request.path,
+            flags=request.flags,
+            writing=upstream is not self._reader,
+            folder=request.op is Op.OPENDIR,
+            number=self._numbers,
+        )
+        await upstream.link.note(note_of(request, file, result="ok"))
+        return wire.handle(request.id, own)
+
+    def _sized(self, request: Request, file: OpenFile | None, attrs: Mapping[str, int]) -> None:
+        if file is not None and request.op is Op.FSTAT:
+            file.size = attrs.get("size")
+
+    async def _ended(self, pending: _Pending, code: Status) -> None:
+        """A STATUS: the whole answer of most operations."""
+        request, file, link = pending.request, pending.file, pending.upstream.link
+        result = code.name.lower()
+        if request.op is Op.CLOSE and file is not None:
+            for note in file.summary((file.failed or code).name.lower()):
+                await link.note(note)
+        elif request.op is Op.READ and file is not None and code is Status.EOF:
+            file.ended = file.ended or request.offset <= file.read.next
+        elif request.op in _SILENT and file is not None and code in (Status.OK, Status.EOF):
+            return
+        else:
+            if file is not None and code is not Status.OK and request.op in _SILENT:
+                file.failed = file.failed or code
+            await link.note(note_of(request, file, result=result))
+
+    # ---- the end -----------------------------------------------------------------------------------------------------
+    async def _last_answers(self) -> None:
+        try:
+            async with asyncio.timeout(ANSWERS_WITHIN_S):
+                while self._pending:
+                    self._roomy.clear()
+                    await self._roomy.wait()
+        except TimeoutError:
+            return
+
+    async def _note_what_is_open(self) -> None:
+        """Files that nobody closed, so that what went through them is known."""
+        try:
+            for file in self._files.values():
+                for note in file.summary("not_closed"):
+                    await self._note(note)
+        except RecorderFailed:
+            return
+
+
+class _Writing:
+    """The conversation with the server that writes; its session tells everything."""
+
+    def __init__(self, session: FileSession, writer: asyncio.Future[Upstream | None]) -> None:
+        self._session, self._writer = session, writer
+
+    async def converse(self, link: Link) -> None:
+        """As Conversation."""
+        await self._session.writing(link, self._writer)
+
+    async def warn(self, left: timedelta) -> None:
+        """The other conversation warns: both end together."""
+
+    async def tell(self, line: str) -> None:
+        """As Conversation."""
+        await self._session.tell(line)
+
+
+async def _asked(upstream: Upstream) -> Mapping[bytes, bytes] | None:
+    try:
+        return await upstream.greeted()
+    except Malformed:
+        raise not_sftp() from None
+
+
+def _offered(offers: Mapping[bytes, bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """What the client is offered: what the server offers and we know, and what the one that writes will have."""
+    yield from ((name, value) for name, value in offers.items() if name in EXTENSIONS)
+    if sftp.OFFERS_IT in offers:
+        yield from ((name, sftp.VERSIONS[name]) for name in sftp.OFFERED_ANYWAY if name not in offers)
+
+
+def _check_names(request: Request, file: OpenFile | None, names: list[bytes]) -> None:
+    """One name for a path, and for a folder names of its entries alone: a server that names `../x` is hostile (F30)."""
+    if request.op is not Op.READDIR:
+        if len(names) != 1:
+            raise Malformed("not one name")
+        return
+    if any(not name or b"/" in name or b"\0" in name for name in names):
+        raise Malformed("an entry's name is a path")
+    if file is not None:
+        file.entries += len(names)
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> Exception:
+    """The first leaf that is no mere echo of the end."""
+    leaves = list(_leaves(group))
+    return next((leaf for leaf in leaves if not isinstance(leaf, _Over)), leaves[0])
+
+
+def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
+    for each in group.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            yield from _leaves(each)
+        else:
+            yield each
