@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from tree_sitter import Node
 
@@ -14,6 +15,9 @@ _ALL_IS_TEXT = frozenset({"string", "expansion"})
 _SEVERAL_WORDS = re.compile(rb"[][{} \t\n]*[ \t\n][][{} \t\n]*")
 _WORD_ENDS = re.compile(rb"(?:[^\\ \t\n;&|<>]|\\.)*[ \t\n;&|<>]", re.DOTALL)
 _ESCAPES_WHAT_FOLLOWS = re.compile(rb"(?:[^\\]|\\.)*\\", re.DOTALL)
+_CLOSING_BRACE = re.compile(rb"(?:[^\\}]|\\.)*\}", re.DOTALL)
+_OPEN_SUBSCRIPT = re.compile(rb"\[(?![^][\\'\"]*\]).*", re.DOTALL)
+_BRACES = frozenset({"expansion"})
 
 
 def one_word(text: bytes, parent: Node | None) -> None:
@@ -21,6 +25,9 @@ def one_word(text: bytes, parent: Node | None) -> None:
     # `x=} ]` runs the program `]`; to the parser `echo a <newline>\reboot` is one command
     if _SEVERAL_WORDS.fullmatch(text) or (_WORD_ENDS.match(text) and not _inside(parent, _ALL_IS_TEXT)):
         raise GateError("guard.word", "several words that the parser takes for one")
+    if _CLOSING_BRACE.match(text) and _inside(parent, _BRACES):
+        # `${x:-(a }` ends there, whatever follows
+        raise GateError("guard.word", "a '}' that ends more than it seems to")
     if _ESCAPES_WHAT_FOLLOWS.fullmatch(text):
         raise GateError("guard.word", "a backslash at the end of a word")  # `${x:-\}` does not end there
 
@@ -32,6 +39,20 @@ def _inside(node: Node | None, kinds: frozenset[str]) -> bool:
             return True
         node = node.parent
     return False
+
+
+def check_array(elements: Sequence[bytes], parent: Node | None) -> None:
+    """A list in brackets is one after `name=` alone, and there not inside of `[[ ]]`."""
+    if parent is None or parent.type != "variable_assignment" or _inside_a_test(parent):
+        raise GateError("guard.array", "a list in brackets where bash reads none")
+    if any(map(_OPEN_SUBSCRIPT.fullmatch, elements)):
+        raise GateError("guard.bracket", "a subscript without its end")
+
+
+def _inside_a_test(node: Node | None) -> bool:
+    while node is not None and node.type != "test_command":
+        node = node.parent
+    return node is not None
 
 
 def no_word_after(redirect: list[Node]) -> None:

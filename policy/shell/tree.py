@@ -15,7 +15,7 @@ import tree_sitter
 import tree_sitter_bash
 from tree_sitter import Node
 
-from policy.shell.bounds import BARE, no_word_after, one_word, takes_words
+from policy.shell.bounds import BARE, check_array, no_word_after, one_word, takes_words
 from policy.shell.brackets import TESTS, check_test
 from policy.shell.gate import GateError
 from policy.shell.heredocs import HereDocuments
@@ -53,10 +53,9 @@ _ONE_LINE = frozenset(
         "concatenation",
     ]
 )
-_PLAIN_IN_BRACES = re.compile(rb"""(?:[^\\'"`]|\\[^}'"`\\$\n])*""")
+_PLAIN_IN_BRACES = re.compile(rb"""(?:[^\\'"`}]|\\[^}'"`\\$\n])*""")
 _PLAIN_PATTERN = re.compile(rb"""(?:[^\\'"`]|\\[^\n]|"[^"\\$`]*"|'[^']*')*""")
 _DESCRIPTOR = re.compile(rb"[0-9]+|\{[A-Za-z_][A-Za-z0-9_]*\}")
-_OPEN_SUBSCRIPT = re.compile(rb"\[(?![^][\\'\"]*\]).*", re.DOTALL)
 _SPECIAL = re.compile(rb"""(?!\A)[$]|[`\\"}]""")  # the first `$` is that of a string $'...'
 _DOUBLE_OPEN = re.compile(rb"[$]?\(\(")
 _NAME = re.compile(rb"[ \t\n]*\w+|\S")  # `"$ $(x)"`: to the parser the second `$` is the name of the first
@@ -242,8 +241,8 @@ class _Guard:
                 self.doubts.append(("guard.heredoc", "a here-document that runs code while it is read"))
         elif kind == "file_redirect":
             self._redirect(children, parent)
-        elif kind == "array" and any(_OPEN_SUBSCRIPT.fullmatch(_text(self.data, child)) for child in children[1:-1]):
-            raise GateError("guard.bracket", "a subscript without its end")
+        elif kind == "array":
+            check_array([_text(self.data, child) for child in children[1:-1]], parent)
         elif kind == "test_command":
             double = children[0].type == "[["
             check_test(self.data, node, double=double)

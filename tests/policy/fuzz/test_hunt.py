@@ -46,6 +46,7 @@ HOLES = (
     b"echo x \n\\zz-mark",
     b"ls >f \n\\touch m",
     b"x=1 \n\\touch m",
+    b"ls ${x:-(a }\nzz-mark\n)}",
 )
 
 
