@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from broker.core.errors import Fault, Refusal, invalid
+from broker.core.terminal import Signal
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_TEXT_BYTES = 100_000
@@ -103,17 +104,40 @@ trap '' HUP INT QUIT ALRM TERM PIPE USR1 USR2 TSTP TTIN TTOU
 exec 9<> <(:)
 """
 
-# $1 centiseconds, $2 working directory or empty, $3 the command.
+# children: k becomes the processes that sshd started for this connection. A kernel may lack the file: then every
+# process is asked for its parent.
+_CHILDREN = r"""
+children() { local p s; k=(); read -ra k </proc/$PPID/task/$PPID/children
+  [ ${#k[@]} != 0 ] || for p in /proc/[0-9]*; do
+    s=; read -r -d '' s <$p/stat; s=(${s##*) }); [ "${s[1]}" != $PPID ] || k+=(${p#/proc/})
+  done; }
+"""
+
+# $1 what was asked for, $2 centiseconds, $3 working directory or empty, $4 the command.
+# - `grantd-signal NAME` is no second run: it signals what this connection runs already (what stands in front of a
+#   terminal), which sshd itself refuses beside a force-command. Anything else asked for is the command.
 # - the command takes over this very process (exec), so sshd itself sees its exit status or signal;
 # - the watcher has a process group of its own (set -m), ignores what can be ignored, and holds none of the command's
 #   streams, or the channel would never close;
 # - it leaves when the group is empty, and ends the group when sshd is gone or the time is over: TERM, 40 ms, KILL;
 #   however else it ends, it takes the group with it.
+# - with a terminal a shell gives every job a group of its own, so that the whole session ends, looked up process by
+#   process, again until nothing new is found; without one the group alone, which costs nothing.
 _WATCH = (
     r"""
-read -r s </proc/$$/stat || s=; s=(${s##*) })
+read -r s </proc/$$/stat || s=; s=(${s##*) }); tty=${s[4]}
 [ "${s[2]}" = $$ ] || { echo 'grantd: this needs a process group of its own' >&2; exit 126; }
-[ -z "$2" ] || cd -P -- "$2" 2>/dev/null || { """
+case $1 in grantd-signal\ [A-Z]*)
+"""
+    + _CHILDREN.strip()
+    + r"""
+children 2>/dev/null
+for p in ${k[@]}; do s=; read -r -d '' s </proc/$p/stat; s=(${s##*) })
+  g=${s[2]}; [ "${s[5]:-0}" -le 1 ] || g=${s[5]}
+  [ "$p" = $$ ] || [ "${g:-0}" -le 1 ] || kill -s ${1#* } -- -$g
+done 2>/dev/null; exit 0;;
+esac
+[ -z "$3" ] || cd -P -- "$3" 2>/dev/null || { """
     + _NO_DIRECTORY
     + r"""; exit 126; }
 unset OLDPWD
@@ -121,18 +145,25 @@ set -m
 ( """
     + _SHARED
     + r"""
-trap 'kill -s KILL -- -$$' EXIT
-now; end=$((now + $1))
+all() { local p s i; kill -s $1 -- -$$; [ "$tty" != 0 ] || return
+  for i in 1 2 3 4 5; do local more=
+    for p in /proc/[0-9]*; do s=; read -r -d '' s <$p/stat; s=(${s##*) })
+      [ "${s[3]}" != $$ ] || [ "${s[0]}" = Z ] || [ ${p#/proc/} = $BASHPID ] || { kill -s $1 ${p#/proc/}; more=1; }
+    done
+    [ $1 = KILL ] && [ "$more" ] || return
+  done; }
+trap 'all KILL' EXIT
+now; end=$((now + $2))
 while kill -0 $PPID && kill -0 -- -$$; do
   now; [ $now -lt $end ] || break
   pause 0.1
 done
-kill -s TERM -- -$$ && pause 0.04
+all TERM; kill -0 -- -$$ && pause 0.04
 ) </dev/null >/dev/null 2>&1 &
 set +m
 exec """
     + _BASH
-    + r""" -- "$3"
+    + r""" -- "$4"
 """
 ).strip()
 
@@ -140,13 +171,12 @@ READY = b"grantd-ready\n"
 """What a reaper says once it stands."""
 
 # $1 centiseconds. Lines on stdin: `? CENTISECONDS` a command started, `+ GROUP CENTISECONDS` its group and its time,
-# `- GROUP` its leader ended (what it left goes too), `! GROUP` end now.
+# `- GROUP` its leader ended (what it left goes too), `! GROUP` end now, `^ GROUP NAME` a signal.
 # - Which groups there are is the kernel's word, not the command's: sshd is the parent of every leader, as it is of this
 #   process (look). A mark that names anything else changes nothing; a group that no mark names ends all the same,
 #   with the time of the command that started then or with the connection.
 # - A leader that ended before its line came is no child any more: a group without a leader is believed (ours).
 # - A group is forgotten once it is empty, so that its number is free again.
-# - A kernel may lack `children`: then every process is asked for its parent.
 # The wait is at most a second, so that a machine that slept notices when it wakes.
 _REAP = (
     r"""
@@ -154,12 +184,10 @@ read -r s </proc/$$/stat || s=; s=(${s##*) })
 [ "${s[2]}" = $$ ] || exit 126
 """
     + _SHARED
+    + _CHILDREN.strip()
     + r"""
 declare -A g
-look() { local p s k=(); read -ra k </proc/$PPID/task/$PPID/children
-  [ ${#k[@]} != 0 ] || for p in /proc/[0-9]*; do
-    s=; read -r -d '' s <$p/stat; s=(${s##*) }); [ "${s[1]}" != $PPID ] || k+=(${p#/proc/})
-  done
+look() { local p k; children
   for p in ${k[@]}; do [ $p = $$ ] || : ${g[$p]:=$end}; done
   for p in ${!g[@]}; do [[ " ${k[*]} " = *" $p "* ]] || kill -0 -- -$p || unset "g[$p]"; done; }
 ours() { [ "${g[$1]}" ] || ! kill -0 $1; }
@@ -188,6 +216,7 @@ while :; do
     +) now; g[$group]=$((now + for));;
     -) kill -s KILL -- -$group; unset "g[$group]";;
     !) reap $group;;
+    ^) kill -s $for -- -$group;;
   esac
 done
 reap ${!g[@]}; look; reap ${!g[@]}
@@ -291,8 +320,18 @@ def end(group: int) -> bytes:
     return b"! %d\n" % group
 
 
+def signalled(group: int, name: Signal) -> bytes:
+    """To the reaper: send this group a signal."""
+    return b"^ %d %s\n" % (group, name.encode())
+
+
+def signal_request(name: Signal) -> str:
+    """What is asked for beside a force-command, on its own connection, to signal what that runs."""
+    return f"grantd-signal {name}"
+
+
 def _forced(command: str, *, cwd: str, env: Mapping[str, str], centiseconds: int) -> str:
-    words = f"grantd {centiseconds} {_quote(cwd)} {_quote(command)}"
+    words = f'grantd "$SSH_ORIGINAL_COMMAND" {centiseconds} {_quote(cwd)} {_quote(command)}'
     return _bounded(f"exec {_environment(env)} {_BASH} {_quote(_WATCH)} {words}")
 
 

@@ -1,4 +1,4 @@
-"""One session channel: exactly one exec, an allow-listed environment, nothing else (I-20 to I-23).
+"""One session channel: exactly one exec, an allow-listed environment, a terminal, nothing else (I-20 to I-23).
 
 Answers every request itself, by its exact name, so that nothing is granted by a default of asyncssh's, and keeps no
 byte of stdin itself: what arrives is its session's at once, and the window grows only as the session consumes.
@@ -7,6 +7,8 @@ Reaches into names that asyncssh does not promise: requirements/lock.txt pins it
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, cast
 
@@ -16,6 +18,7 @@ from asyncssh.packet import SSHPacket, UInt32
 
 from broker.core.action import checked_env
 from broker.core.errors import Refusal
+from broker.core.terminal import Signal, Size, Terminal, checked_size, read_modes
 from broker.fastpath import FastChannel
 from broker.proxy import limits
 
@@ -25,17 +28,16 @@ if TYPE_CHECKING:
 
 _FEATURES: Final = MappingProxyType(
     {
-        "pty-req": "pty",
         "x11-req": "x11",
         "auth-agent-req@openssh.com": "agent",
         "shell": "shell",
-        "signal": "signal",
         "break": "break",
     }
 )
-_UNNOTED: Final = frozenset({"window-change", "keepalive@openssh.com", "eow@openssh.com"})
+_UNNOTED: Final = frozenset({"keepalive@openssh.com", "eow@openssh.com"})
 """What stock clients say by themselves: answered with no, and not worth a word in the log."""
 _ENDED: Final = frozenset({"close_pending", "closed"})
+_SIGNALS: Final = MappingProxyType({signal.encode(): signal for signal in Signal})
 
 
 class GatewayChannel(FastChannel, asyncssh.SSHServerChannel[bytes]):
@@ -67,12 +69,9 @@ class GatewayChannel(FastChannel, asyncssh.SSHServerChannel[bytes]):
         self._report_response(self._answer(name, packet))
 
     def _answer(self, name: str, packet: SSHPacket) -> bool:
-        if name == "exec":
-            return self._exec_asked_for(packet)
-        if name == "subsystem":
-            return self._subsystem_asked_for(packet)
-        if name == "env":
-            return self._environment_asked_for(packet)
+        answer = self._answers.get(name)
+        if answer is not None:
+            return answer(self, packet)
         if name not in _UNNOTED:
             self._gateway.refuse(_FEATURES.get(name, "unknown_request"))
         return False
@@ -118,6 +117,52 @@ class GatewayChannel(FastChannel, asyncssh.SSHServerChannel[bytes]):
         self._exec.files_requested(sessions)
         return True
 
+    # ---- terminal ----------------------------------------------------------------------------------------------------
+    def _terminal_asked_for(self, packet: SSHPacket) -> bool:
+        """One terminal a channel, before its command. Its type is a variable like TERM: plain, or the dumb one's."""
+        kind, size = packet.get_string(), _size(packet)
+        modes = packet.get_string()
+        packet.check_end()
+        if self._session_started or self._exec.steering.has_terminal:
+            self._gateway.refuse("pty")
+            return False
+        try:
+            terminal = Terminal(size=size, modes=read_modes(modes))
+        except Refusal:
+            self._gateway.refuse("pty")
+            return False
+        with suppress(Refusal, UnicodeDecodeError):
+            self._environment = dict(checked_env(self._environment | {"TERM": kind.decode("ascii")}))
+        self._exec.steering.open(terminal)
+        return True
+
+    def _size_told(self, packet: SSHPacket) -> bool:
+        size = _size(packet)
+        packet.check_end()
+        self._exec.steering.resized(size)
+        return self._exec.steering.has_terminal
+
+    def _signal_asked_for(self, packet: SSHPacket) -> bool:
+        """Those that ask a command to do or end something; those that leave a core file are refused."""
+        name = packet.get_string()
+        packet.check_end()
+        if not self._session_started or name not in _SIGNALS:
+            self._gateway.refuse("signal")
+            return False
+        self._exec.steering.signalled(_SIGNALS[name])
+        return True
+
+    _answers: Final[Mapping[str, Callable[[GatewayChannel, SSHPacket], bool]]] = MappingProxyType(
+        {
+            "exec": _exec_asked_for,
+            "subsystem": _subsystem_asked_for,
+            "env": _environment_asked_for,
+            "pty-req": _terminal_asked_for,
+            "window-change": _size_told,
+            "signal": _signal_asked_for,
+        }
+    )
+
     # ---- stdin -------------------------------------------------------------------------------------------------------
     def _accept_data(self, data: bytes, datatype: int | None = None) -> None:
         """asyncssh would keep one object a packet, two million for two million bytes."""
@@ -144,3 +189,9 @@ class GatewayChannel(FastChannel, asyncssh.SSHServerChannel[bytes]):
         elif self._send_paused and waiting <= self._send_low_water and pieces <= limits.SEND_PIECES // 2:
             self._send_paused = False
             session.resume_writing()
+
+
+def _size(packet: SSHPacket) -> Size:
+    """Columns and rows; pixels are read and left."""
+    columns, rows, _, _ = (packet.get_uint32() for _ in range(4))
+    return checked_size(columns, rows)

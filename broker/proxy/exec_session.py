@@ -17,8 +17,10 @@ import structlog
 from broker.core.action import Action, ActionState, StdinMode
 from broker.core.errors import Fault, Refusal
 from broker.core.records import code_of
+from broker.core.terminal import Signal
 from broker.proxy import limits
 from broker.proxy.sftp.session import FileSession
+from broker.proxy.steering import ClientSteering
 from broker.service.gateway import Admission
 from broker.service.propose import CommandInput
 from broker.service.shield import to_the_end
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 NOT_RUN: Final = 126
 _STDERR: Final = asyncssh.EXTENDED_DATA_STDERR
+_NO_STDIN: Final = b"grantd: stdin is not passed on; ask for a grant with stream_stdin\r\n"
+_NO_KEYBOARD: Final = b"grantd: this command gets no keyboard; Ctrl-C interrupts it\r\n"
 
 
 class ExecSession(asyncssh.SSHServerSession[bytes]):
@@ -42,9 +46,10 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
     def __init__(self, connection: GatewayConnection, admission: Admission) -> None:
         self._connection, self._admission = connection, admission
         self._channel: GatewayChannel
+        self.steering = ClientSteering()
         self._stdin = bytearray()
         self._stdin_open = True
-        self._no_stdin = self._told_no_stdin = False
+        self._no_stdin = self._told_no_stdin = self._waits = self._taken_back = False
         self._reading = False
         self._used = 0
         """Bytes of stdin consumed since the client was last told."""
@@ -80,9 +85,10 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
         """Stdin, never more than the window; or a word, where this command has none."""
+        if self._waits and self._interrupts(data):
+            self._take_back()
         if self._no_stdin:
-            self._tell_no_stdin()
-            self._consumed(len(data))
+            self._without_stdin(data)
             return
         self._stdin += data
         self._arrived.set()
@@ -184,7 +190,7 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         if ticket is None:
             return NOT_RUN
         with self._interrupted_by_its_end():
-            return _exit(self._channel, await use_cases.run.run(ticket, self, self))
+            return _exit(self._channel, await use_cases.run.run(ticket, self, self, self.steering))
 
     async def _decided(self, given: CommandInput) -> Ticket | None:
         """Not interrupted while the store writes: a command that was started is known here, and cut (F06)."""
@@ -213,16 +219,14 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
 
     def _given(self, use_cases: UseCases, command: bytes, environment: Mapping[str, str]) -> CommandInput:
         """A read may have stdin; above read only where the grant streams it: the door cannot know it beforehand."""
-        streams = "stream_stdin" in self._admission.grant.flags or use_cases.propose.only_reads(
-            self._admission.caller, command
-        )
-        self._no_stdin = not streams
+        pty = self.steering.has_terminal
+        flags = self._admission.grant.flags
+        mode = use_cases.propose.stdin_of(self._admission.caller, flags, command, pty=pty)
+        self._no_stdin = mode is StdinMode.NONE
         if self._stdin and self._no_stdin:
-            self._tell_no_stdin()
-            self._consumed(len(self._stdin))
-            self._stdin.clear()
-        mode = StdinMode.STREAM if streams else StdinMode.NONE
-        return CommandInput(line=command, cwd="", env=environment, stdin_mode=mode, stdin=b"", pty=False)
+            waiting, self._stdin = bytes(self._stdin), bytearray()
+            self._without_stdin(waiting)
+        return CommandInput(line=command, cwd="", env=environment, stdin_mode=mode, stdin=b"", pty=pty)
 
     async def _when_allowed(self, use_cases: UseCases, action: Action) -> Ticket | None:
         """Waits for a person; a client that leaves meanwhile takes the action back (F06)."""
@@ -231,13 +235,18 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         try:
             with self._interrupted_by_its_end():
                 await self.tell(f"waiting for a person to allow this ({code_of(action.digest())})")
+                self._waits = True
                 async for now in use_cases.run.until_decided(caller, action.id):
                     last = now
+                self._waits = False
                 if last.state is ActionState.ALLOWED:
                     await self.tell("allowed")
         except (asyncio.CancelledError, ConnectionError):
             await to_the_end(use_cases.waiting.cancel(caller, action.id))
-            raise
+            if not self._taken_back or self._gone:
+                raise
+            await self.tell("taken back")
+            return None
         if last.state is not ActionState.ALLOWED:
             await self.tell(f"{last.state}: {last.note}" if last.note.isprintable() else str(last.state))
             return None
@@ -254,11 +263,24 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         finally:
             self._interruptible = before
 
-    def _tell_no_stdin(self) -> None:
-        if not self._told_no_stdin:
+    def _without_stdin(self, data: bytes) -> None:
+        """Dropped, and told once; on a terminal Ctrl-C still interrupts."""
+        self._consumed(len(data))
+        if self._interrupts(data):
+            self.steering.signalled(Signal.INT)
+        elif not self._told_no_stdin:
             self._told_no_stdin = True
-            words = b"grantd: stdin is not passed on; ask for a grant with stream_stdin\r\n"
-            self._channel.write(words, _STDERR)
+            self._channel.write(_NO_KEYBOARD if self.steering.has_terminal else _NO_STDIN, _STDERR)
+
+    def _interrupts(self, data: bytes) -> bool:
+        steering = self.steering
+        return steering.has_terminal and bool(steering.terminal.interrupt) and steering.terminal.interrupt in data
+
+    def _take_back(self) -> None:
+        """Ctrl-C while a person is waited for: as if the client had left."""
+        if self._interruptible and self._task is not None:
+            self._waits, self._taken_back = False, True
+            self._task.cancel()
 
 
 def _exit(channel: GatewayChannel, action: Action) -> int:

@@ -48,6 +48,9 @@ from policy.engine import Decision, Deny, NeedsApproval, Permit
 from policy.shell import Classified, Refused, Verdict
 
 _METHOD = "Execute"
+_STREAMS = frozenset({"stream_stdin"})
+_KEYBOARDS = _STREAMS | {"shell", "raw_shell"}
+"""Flags of a grant under which a command above read gets a stdin, or a keyboard, that nobody sees beforehand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +111,15 @@ class ProposeService:
     def programs(self, caller: Caller) -> Iterable[str]:
         """Names of the programs that the catalogue knows, for completion."""
         return self._world.policies.last_seen(caller.tenant).catalogue.entries
+
+    def stdin_of(self, caller: Caller, flags: frozenset[str], line: bytes, *, pty: bool) -> StdinMode:
+        """How a door that cannot know stdin beforehand gives it to a command: streamed, or not at all.
+
+        As `only_reads`: a door asks how to begin, `propose` decides.
+        """
+        seen = classify(self._world.policies.last_seen(caller.tenant), line)
+        streams = isinstance(seen, Classified) and may_stream(seen, flags, pty=pty)
+        return StdinMode.STREAM if streams else StdinMode.NONE
 
     async def preview(self, caller: Caller, grant_id: GrantId, command: CommandInput) -> Forecast:
         """What would happen; writes nothing, starts no TTL."""
@@ -220,6 +232,8 @@ class _Draft:
         seen = classify(policies, self.command.line)
         if isinstance(seen, Refused):
             raise invalid("command_refused", f"not a command that can be decided: {seen.reason}", "send plain bash")
+        if self._streams_unseen() and not may_stream(seen, grant.flags, pty=self.command.pty):
+            raise _no_keyboard(seen) if self.command.pty else _needs_flag()
         decision = ask_action(policies, tx, identity, target, grant, seen, verified=False, now=self.instant.wall)
         action = self._action(grant, target, identity, seen, decision, policies.version)
         proposal = self._decide(tx, action, grant, target, decision)
@@ -229,6 +243,10 @@ class _Draft:
             now=self.instant.wall,
         )  # fmt: skip
         return proposal
+
+    def _streams_unseen(self) -> bool:
+        """What a file session is sent is looked at operation by operation; everything else that streams is not."""
+        return self.command.stdin_mode is StdinMode.STREAM and not sftp.is_session(self.command.line)
 
     def _use(self, tx: Tx, grant: Grant) -> Grant:
         used = first_use(grant, self.instant.wall)
@@ -286,7 +304,6 @@ class _Draft:
     def _decide(self, tx: Tx, action: Action, grant: Grant, target: Target, decision: Decision) -> Proposal:
         now, actor = self.instant.wall, self.caller.identity
         _must_be_granted(action, grant)
-        self._stdin_may_stream(action, grant)
         match decision:
             case Permit():
                 tx.audit.append(story.of_action("action.proposed", action, actor=actor), now)
@@ -344,15 +361,16 @@ class _Draft:
         if tx.actions.count_awaiting(None) >= limits.pending_per_tenant:
             raise exhausted("too_many_pending", "too many actions wait already", "try again later")
 
-    def _stdin_may_stream(self, action: Action, grant: Grant) -> None:
-        streams = action.stdin_mode is StdinMode.STREAM
-        if (
-            streams
-            and (action.opaque or action.command_class > CommandClass.READ)
-            and "stream_stdin" not in grant.flags
-            and not sftp.is_session(action.command)
-        ):
-            raise _needs_flag()
+
+def may_stream(seen: Classified, flags: frozenset[str], *, pty: bool) -> bool:
+    """Whether a command may be given stdin that nobody saw when it was decided.
+
+    A read takes data; but what a keyboard can do to a program is not in its text, so that with a terminal only a
+    program that the catalogue proves harmless gets one. Above read the grant says so.
+    """
+    if _reads(seen):
+        return seen.keyboard if pty else True
+    return not flags.isdisjoint(_KEYBOARDS if pty else _STREAMS)
 
 
 def _must_be_granted(action: Action, grant: Grant) -> None:
@@ -374,6 +392,16 @@ def _needs_flag() -> Refusal:
         "stdin_must_be_declared",
         "above read, stdin must be declared before it is decided",
         "send it whole up front (at most 64 KiB), or ask for a grant with stream_stdin",
+    )
+
+
+def _no_keyboard(seen: Classified) -> Refusal:
+    if _reads(seen):
+        return forbidden("no_keyboard", "this read gets no keyboard", "run it without one, or without a terminal")
+    return forbidden(
+        "no_keyboard",
+        "above read, a keyboard needs a grant that says so",
+        "ask for a grant with stream_stdin, shell or raw_shell",
     )
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import struct
 from datetime import timedelta
 from typing import Protocol
 
 from broker.core.action import Action, Outcome
 from broker.core.errors import TargetFault
+from broker.core.terminal import Signal, Size, Terminal
 from broker.service.live import LiveSession
 from broker.service.ports import Chunk, ExecPlan, Stream, TargetProcess, Targets
 from broker.service.shield import to_the_end
@@ -51,6 +53,19 @@ class Inlet(Protocol):
 
     async def read(self) -> bytes:
         """The next bytes; empty at the end. Raises ConnectionError when the caller is gone."""
+        ...
+
+
+class Steering(Protocol):
+    """What else a caller says while a command runs: its window changes, it sends a signal."""
+
+    @property
+    def terminal(self) -> Terminal:
+        """What the pty is made with, where the action has one."""
+        ...
+
+    async def next(self) -> Size | Signal:
+        """The next of them. Bounded by whoever implements it: the last size counts, not each."""
         ...
 
 
@@ -107,8 +122,18 @@ async def _raise_on_failure(sink: RecordingSink) -> None:
 class Pump:
     """One command's bytes."""
 
-    def __init__(self, ticket: Ticket, sink: RecordingSink, inlet: Inlet, outlet: Outlet, *, max_output: int) -> None:
+    def __init__(
+        self,
+        ticket: Ticket,
+        sink: RecordingSink,
+        inlet: Inlet,
+        outlet: Outlet,
+        *,
+        max_output: int,
+        steering: Steering | None = None,
+    ) -> None:
         self._ticket, self._sink, self._inlet, self._outlet = ticket, sink, inlet, outlet
+        self._steering = steering
         self._room = max_output
 
     async def run(self, targets: Targets, plan: ExecPlan) -> Outcome:
@@ -117,6 +142,8 @@ class Pump:
         However this is left, the command is ended on the target.
         """
         await self._sink.event(Kind.EXEC, _CHANNEL, _exec_payload(plan))
+        if plan.pty is not None:
+            await self._sink.event(Kind.RESIZE, _CHANNEL, _size_payload(plan.pty.size))
         await self._sink.marker(*decision_of(self._ticket.action))
         try:
             process = await targets.start(plan)
@@ -130,12 +157,16 @@ class Pump:
         return outcome
 
     async def _converse(self, process: TargetProcess, plan: ExecPlan) -> Outcome:
-        if not plan.wants_stdin:
+        beside = [self._feed(process)] if plan.wants_stdin else []
+        if self._steering is not None:
+            beside.append(self._steer(process, self._steering, resizes=plan.pty is not None))
+        if not beside:
             return await self._drain(process)
         async with asyncio.TaskGroup() as group:
-            feeding = group.create_task(self._feed(process))
+            tasks = [group.create_task(work) for work in beside]
             outcome = await self._drain(process)
-            feeding.cancel()
+            for task in tasks:
+                task.cancel()
         return outcome
 
     async def _drain(self, process: TargetProcess) -> Outcome:
@@ -169,9 +200,30 @@ class Pump:
         except ConnectionError:
             raise CutShort("caller_gone") from None
 
+    async def _steer(self, process: TargetProcess, steering: Steering, *, resizes: bool) -> None:
+        while True:
+            match await steering.next():
+                case Size() as size if resizes:
+                    await self._sink.event(Kind.RESIZE, _CHANNEL, _size_payload(size))
+                    await process.resize(size)
+                case Signal() as signal:
+                    await self._sink.event(Kind.META, _CHANNEL, json.dumps({"signal": signal}).encode())
+                    await process.signal(signal)
+                case Size():
+                    continue
+
+
+def _size_payload(size: Size) -> bytes:
+    return struct.pack(">HH", size.columns, size.rows)
+
 
 def _exec_payload(plan: ExecPlan) -> bytes:
-    value = {"argv": plan.command.decode("utf-8", "backslashreplace"), "cwd": plan.cwd, "env": dict(plan.env)}
+    value: dict[str, object] = {
+        "argv": plan.command.decode("utf-8", "backslashreplace"),
+        "cwd": plan.cwd,
+        "env": dict(plan.env),
+        "pty": plan.pty is not None,
+    }
     return json.dumps(value, sort_keys=True, ensure_ascii=False).encode()
 
 

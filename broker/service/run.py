@@ -16,15 +16,16 @@ from typing import TypeAlias
 import structlog
 
 from broker.core import ids, sftp
-from broker.core.action import Action, ActionState, Outcome
+from broker.core.action import Action, ActionState, Outcome, StdinMode
 from broker.core.errors import Fault, Refusal, not_found
 from broker.core.identity import Caller
 from broker.core.ids import ActionId, CredentialId
+from broker.core.terminal import Terminal
 from broker.service import lookup, story
 from broker.service.closing import CALLER_GONE, Closing, Ended, cut
 from broker.service.live import LiveSession
 from broker.service.ports import Credential, ExecPlan, Tx
-from broker.service.pump import CutShort, Inlet, Outlet, Pump, Warned, guard, say_why
+from broker.service.pump import CutShort, Inlet, Outlet, Pump, Steering, Warned, guard, say_why
 from broker.service.sealing import failed_to_run, first, note_checkpoints, seal
 from broker.service.shield import settled, to_the_end
 from broker.service.start import Start, Ticket
@@ -80,22 +81,27 @@ class RunService:
                     yield action
                 last = action
 
-    async def run(self, ticket: Ticket, inlet: Inlet, outlet: Outlet) -> Action:
+    async def run(self, ticket: Ticket, inlet: Inlet, outlet: Outlet, steering: Steering | None = None) -> Action:
         """Runs it to its end and returns the finished action; the recording is sealed and the row durable by then.
+
+        An action with a pty gets the terminal of `steering`, and a usual one without it.
 
         Cancelling it cuts the command on the target, and still seals and writes before the cancellation goes on.
         """
         room = self._world.limits.max_output_bytes
 
         def move(sink: RecordingSink) -> Awaitable[Outcome]:
-            return Pump(ticket, sink, inlet, outlet, max_output=room).run(self._world.targets, self._plan(ticket))
+            pump = Pump(ticket, sink, inlet, outlet, max_output=room, steering=steering)
+            return pump.run(self._world.targets, self._plan(ticket, steering))
 
         return await self._session(ticket, outlet, move)
 
     async def transfer(self, ticket: Ticket, conversation: Conversation) -> Action:
         """As `run`, for an action that is a file session: the door speaks with the target's SFTP server by itself."""
         room = self._world.limits.max_output_bytes
-        plan = replace(self._plan(ticket), command=sftp.program(ticket.action.command), sealed=True, wants_stdin=True)
+        plan = replace(
+            self._plan(ticket, None), command=sftp.program(ticket.action.command), sealed=True, wants_stdin=True
+        )
 
         def move(sink: RecordingSink) -> Awaitable[Outcome]:
             return Transfer(ticket, sink, conversation, max_notes=room).run(self._world.targets, plan)
@@ -164,7 +170,7 @@ class RunService:
             return failed_to_run(short)
         return cut(CALLER_GONE) if outcome is None else Ended(outcome=outcome, cut=False)
 
-    def _plan(self, ticket: Ticket) -> ExecPlan:
+    def _plan(self, ticket: Ticket, steering: Steering | None) -> ExecPlan:
         action, target = ticket.action, ticket.target
         return ExecPlan(
             tenant=action.tenant,
@@ -175,13 +181,14 @@ class RunService:
             command=action.command,
             cwd=action.cwd,
             env=action.env,
-            sealed=target.seal_reads or not lookup.only_reads(action),
+            sealed=target.seal_reads or action.pty or not lookup.only_reads(action),
             wants_stdin=action.stdin_mode != "none",
             serial=int.from_bytes(self._world.entropy.token(8), "big") or 1,
             not_after=action.not_after,
             seconds_left=ticket.seconds_left,
             proof=ticket.proof,
             announce=lambda serial: self._announce(ticket, serial),
+            pty=_terminal(action, steering),
         )
 
     async def _announce(self, ticket: Ticket, serial: int) -> None:
@@ -208,3 +215,10 @@ class RunService:
         meter = self._world.meter
         meter.count("executions", command_class=action.command_class.word, state=action.state)
         meter.observe("execution_duration_seconds", seconds, command_class=action.command_class.word)
+
+
+def _terminal(action: Action, steering: Steering | None) -> Terminal | None:
+    if not action.pty:
+        return None
+    terminal = steering.terminal if steering is not None else Terminal()
+    return terminal.without_keyboard() if action.stdin_mode is StdinMode.NONE else terminal

@@ -59,7 +59,8 @@ class Program:
     `talks`: it asks a host, so that a word only the target fills in leaves with the question.
     `configured`: what it runs is named by files near its data, unless the broker's environment says otherwise; its
     sub-commands take no options of its own, and their help is a program too. `origin`: the tenant's own file that
-    it stands in, "" for the shipped ones.
+    it stands in, "" for the shipped ones. `keyboard`: whatever is typed into it, in the broker's
+    environment, it stays a read.
     """
 
     name: str
@@ -87,5 +88,6 @@ class Program:
     reads_alone: bool
     options: Mapping[str, Option]
     subs: Mapping[str, Program]
+    keyboard: bool
     match: tuple[str, ...]
     not_match: tuple[str, ...]

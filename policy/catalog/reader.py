@@ -33,6 +33,7 @@ _KEYS = frozenset(
         "free",
         "talks",
         "configured",
+        "keyboard",
         "reads_if",
         "reads_with",
         "reads_apart",
@@ -155,6 +156,7 @@ class TableReader:
             reads_alone=self.flag("reads_alone"),
             options=options,
             subs=dict(self._subs({} if self.flag("configured") else options, style, self._class("unknown"))),
+            keyboard=self._keyboard(base),
             match=tuple(self._lines("match")),
             not_match=tuple(self._lines("not_match")),
         )
@@ -163,6 +165,16 @@ class TableReader:
         if word not in set(Style):
             raise CatalogError(f"{self.where}.style: {word!r} is none of {', '.join(Style)}")
         return Style(word)
+
+    def _keyboard(self, base: CommandClass) -> bool:
+        """`keyboard = "read"`: for a program that reads, and runs no other."""
+        word = self._text("keyboard")
+        if word is None:
+            return False
+        runs = {"sub", "subs", "runs_after", "special", "opaque"} & self._table.keys()
+        if word != CommandClass.READ.word or base is not CommandClass.READ or runs:
+            raise CatalogError(f'{self.where}.keyboard: only "read", of a program that reads and runs no other')
+        return True
 
     def _special(self) -> str | None:
         name = self._text("special")

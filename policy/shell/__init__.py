@@ -78,6 +78,7 @@ def _verdict(parts: tuple[Part, ...]) -> Classified:
         egress=any(part.egress for part in parts),
         outlives=any(part.outlives for part in parts),
         parts=parts,
+        keyboard=all(part.keyboard for part in parts),
     )
 
 

@@ -79,7 +79,8 @@ def decide(program: Program, words: Sequence[Word], scene: Scene, *, rule: str) 
     if program.configured and effect.command_class is CommandClass.READ and not scene.direct():
         reason = f"{program.name} runs what its settings name, unless it gets the broker's own environment"
         effect = effect.at_least(CommandClass.EXECUTE, f"{rule}.environment", reason)
-    return effect
+    proved = program.keyboard and effect.command_class is CommandClass.READ and not effect.opaque
+    return replace(effect, keyboard=proved and scene.direct())
 
 
 def _decide(program: Program, words: Sequence[Word], scene: Scene, *, rule: str) -> Effect:

@@ -17,6 +17,8 @@ class Effect:
     outlives: bool
     rule: str
     reason: str
+    keyboard: bool = False
+    """It may be given a keyboard, which nobody reads beforehand, and stays a read."""
 
     def at_least(self, command_class: CommandClass, rule: str, reason: str) -> Effect:
         """This effect, raised to a class if it is below it; the higher one's rule and reason are kept."""

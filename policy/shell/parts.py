@@ -41,6 +41,7 @@ class Parts:
                 outlives=effect.outlives,
                 rule=effect.rule,
                 reason=effect.reason,
+                keyboard=effect.keyboard,
             )
         )
 

@@ -206,6 +206,7 @@ def worse(left: Effect, right: Effect) -> Effect:
         opaque=left.opaque or right.opaque,
         egress=left.egress or right.egress,
         outlives=left.outlives or right.outlives,
+        keyboard=left.keyboard and right.keyboard,
     )
 
 

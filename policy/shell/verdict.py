@@ -24,13 +24,15 @@ class Part:
     outlives: bool
     rule: str
     reason: str
+    keyboard: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classified:
     """A command line that parsed. `opaque`: not all of it was understood, a person must look (I-16).
 
-    `egress`: data may leave the host by the network. `outlives`: it may leave work behind that ending the session
+    `keyboard`: a read that stays one whatever is typed into it (docs/classifier-binding.md). `egress`: data may leave
+    the host by the network. `outlives`: it may leave work behind that ending the session
     does not end (I-29).
     """
 
@@ -39,6 +41,7 @@ class Classified:
     egress: bool
     outlives: bool
     parts: tuple[Part, ...]
+    keyboard: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,6 +66,17 @@ def test_streams_and_exit_status_arrive_as_they_were(house: House, files: SshFil
     assert b"/nowhere-at-all" in kinds[2]
 
 
+def test_a_terminal_is_a_terminal_there(house: House, files: SshFiles) -> None:
+    """`ssh -tt`: a pty of the target's own sshd, TERM by the allow-list, the status; all recorded (I-21, I-30)."""
+    ran = _with(house, files, {"TERM": "xterm-256color"}, "-tt", "echo kind:$TERM; ls -l /proc/$$/fd/0; exit 9")
+    assert ran.status == 9, ran
+    assert ran.out.startswith("kind:xterm-256color\n"), ran
+    assert "/dev/pts/" in ran.out
+    sessions = house.ctl("owner", "sessions", "list", "-o", "json").json()
+    session = next(each for each in sessions if each["grant_id"] in str(files.key))
+    assert b"/dev/pts/" in b"".join(event.payload for event in house.played(session["id"]) if event.kind == 1)
+
+
 def test_a_write_waits_for_a_person_and_says_so(house: House, tmp_path: Path) -> None:
     """The same gate as over gRPC: on a host that asks, ssh waits until somebody signed (I-18)."""
     files = house.ssh_files(house.grant(ASKS))
@@ -84,7 +95,6 @@ def test_a_write_waits_for_a_person_and_says_so(house: House, tmp_path: Path) ->
 # what a person types -> the feature's name in the audit log, and a word that they see
 REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
     "shell": (("-T",), (), "shell", "shell request failed"),
-    "pty": (("-tt",), ("uname",), "pty", "PTY allocation request failed"),
     "sftp subsystem": (("-s",), ("sftp",), "subsystem", "subsystem request failed"),
     "-W": (("-W", "127.0.0.1:22"), (), "direct_tcpip", "administratively prohibited"),
     "-R": (
@@ -105,8 +115,7 @@ def test_everything_but_a_command_is_refused_and_audited(house: House, files: Ss
     count = len(_refused(house, files, feature))
     ran = house.ssh(files, *words, before=before)
     assert seen in ran.err, ran
-    if what != "pty":  # ssh goes on without a terminal
-        assert ran.status != 0
+    assert ran.status != 0
     _audited(house, files, feature, count)
 
 

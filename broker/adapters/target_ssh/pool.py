@@ -14,6 +14,7 @@ import asyncssh
 from broker.adapters.target_ssh.faults import fault, fault_of
 from broker.adapters.target_ssh.process import RemoteProcess
 from broker.core import wrapper
+from broker.core.terminal import Signal
 from broker.service.ports import Chunk, ExecPlan, Stream
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Pool:
             raise
         process.on_gone = lambda: self._ended(process, None)
         process.stop = lambda: self._stop(process)
+        process.deliver = lambda name: self._signal(process, name)
         return process
 
     async def run(self, process: RemoteProcess, plan: ExecPlan) -> None:
@@ -143,6 +145,11 @@ class Pool:
         else:
             # closing the channel would end nothing there; the reaper ends what it saw once the connection is gone
             self._connection.abort()
+
+    async def _signal(self, process: RemoteProcess, name: Signal) -> None:
+        group = await process.marked()
+        if group is not None:
+            self._tell(wrapper.signalled(group, name))
 
     def _tell(self, line: bytes) -> None:
         with contextlib.suppress(OSError):  # the connection is going: the reaper sees that by itself

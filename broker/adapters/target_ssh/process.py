@@ -17,6 +17,7 @@ from asyncssh.packet import String, UInt32
 from broker.adapters.target_ssh.faults import fault
 from broker.adapters.target_ssh.inbox import Inbox, MarkFilter
 from broker.core.action import Outcome
+from broker.core.terminal import Signal, Size, Terminal
 from broker.core.wrapper import mark_of, marked_group
 from broker.fastpath import FastChannel
 from broker.service.ports import Chunk, Stream
@@ -62,6 +63,17 @@ class Channel(FastChannel, asyncssh.SSHClientChannel[bytes]):
         packet = await self._open(b"session")
         packet.check_end()
 
+    async def ask_for_terminal(self, kind: str, terminal: Terminal) -> bool:
+        """Asks for a pty; whether the target gave one. Before the command."""
+        return bool(
+            await self._make_request(b"pty-req", String(kind), *_cells(terminal.size), String(terminal.encoded_modes()))
+        )
+
+    def resize(self, size: Size) -> None:
+        """Says that the terminal has another size now."""
+        if self._send_state == "open":
+            self._send_request(b"window-change", *_cells(size))
+
     async def run(self, command: str) -> bool:
         """Asks for the command; whether the target took it. Once a channel."""
         return bool(await self._make_request(b"exec", String(command)))
@@ -95,6 +107,10 @@ class Channel(FastChannel, asyncssh.SSHClientChannel[bytes]):
             self.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(free))
 
 
+def _cells(size: Size) -> tuple[bytes, ...]:
+    return UInt32(size.columns), UInt32(size.rows), UInt32(0), UInt32(0)
+
+
 class RemoteProcess(asyncssh.SSHClientSession[bytes]):
     """A TargetProcess. Whoever makes it says what its group, its end and its being cut mean (`on_*`, `stop`)."""
 
@@ -107,6 +123,7 @@ class RemoteProcess(asyncssh.SSHClientSession[bytes]):
         self._status: int | None = None
         self._signal = ""
         self._cut = False
+        self._pty: Terminal | None = None
         self._gone = asyncio.Event()
         self._readable = asyncio.Event()
         self._writable = asyncio.Event()
@@ -117,17 +134,23 @@ class RemoteProcess(asyncssh.SSHClientSession[bytes]):
         self.on_group: Callable[[int], None] = _ignore
         self.on_gone: Callable[[], None] = _nothing
         self.stop: Callable[[], Awaitable[None]] = _nothing_to_stop
+        self.deliver: Callable[[Signal], Awaitable[None]] = _undelivered
 
-    async def run(self, command: str, *, nonce: str, stdin: bool) -> None:
-        """Runs the command on the opened channel. `nonce`: the mark of a pooled read, empty for a sealed command.
+    async def run(self, command: str, *, nonce: str, stdin: bool, kind: str = "", pty: Terminal | None = None) -> None:
+        """Runs the command on the opened channel, in a terminal of a `kind` where one is given.
 
-        Raises TargetFault `login_refused`: the target takes no command.
+        `nonce`: the mark of a pooled read, empty for a sealed command.
+
+        Raises TargetFault `login_refused`: the target takes no command; `no_terminal`: it gives no terminal.
         """
         self._nonce = nonce
         self._mark = MarkFilter(mark_of(nonce)) if nonce else None
+        self._pty = pty
+        if pty is not None and not await self.channel.ask_for_terminal(kind, pty):
+            raise fault("connection_lost" if self._gone.is_set() else "no_terminal")
         if not await self.channel.run(command):
             raise fault("connection_lost" if self._gone.is_set() else "login_refused")
-        if not stdin:
+        if not stdin and pty is None:  # a terminal without a keyboard still takes Ctrl-C
             self.channel.write_eof()
 
     # ---- the port ----
@@ -155,6 +178,20 @@ class RemoteProcess(asyncssh.SSHClientSession[bytes]):
         """See TargetProcess."""
         self.channel.write_eof()
 
+    async def resize(self, size: Size) -> None:
+        """See TargetProcess."""
+        if self._pty is not None and not self._gone.is_set():
+            self.channel.resize(size)
+
+    async def signal(self, name: Signal) -> None:
+        """See TargetProcess. On a terminal Ctrl-C is typed, which reaches also what runs as another user."""
+        if self._gone.is_set() or self._cut:
+            return
+        if self._pty is not None and self._pty.interrupt and name is Signal.INT:
+            await self.write(self._pty.interrupt)
+        else:
+            await self.deliver(name)
+
     async def cut(self) -> None:
         """See TargetProcess."""
         if not self._gone.is_set() and not self._cut:
@@ -169,6 +206,11 @@ class RemoteProcess(asyncssh.SSHClientSession[bytes]):
             # the target did not confirm: without its connection the reaper and the watchers there end what is left
             self._connection.abort()
             self._end()
+
+    async def ended(self) -> None:
+        """Returns when its channel is gone; what it writes is dropped."""
+        self.channel.discard()
+        await self._gone.wait()
 
     async def marked(self) -> int | None:
         """The process group, if the target told it in time."""
@@ -251,4 +293,8 @@ def _nothing() -> None:
 
 
 async def _nothing_to_stop() -> None:
+    """It never started."""
+
+
+async def _undelivered(_name: Signal) -> None:
     """It never started."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,17 +16,20 @@ from broker.adapters.target_ssh.credential import connect
 from broker.adapters.target_ssh.faults import fault, fault_of
 from broker.adapters.target_ssh.pool import START_SECONDS, Pool, opened
 from broker.adapters.target_ssh.probe import Probe
+from broker.adapters.target_ssh.process import RemoteProcess
 from broker.adapters.target_ssh.sshd_lines import sshd_lines
 from broker.core.cert import egress_spec, principal_of
 from broker.core.clock import Clock
 from broker.core.errors import TargetFault
 from broker.core.identity import Target
 from broker.core.ids import GrantId, TenantId
-from broker.core.wrapper import force_command
+from broker.core.terminal import Signal
+from broker.core.wrapper import force_command, signal_request
 from broker.service.ports import Entropy, ExecPlan, Finding, Signer, TargetProcess
 
 # What a client asks for where sshd runs something else anyway; a server that ignores force-command fails loudly.
 _LEAST_SECONDS: Final = 0.01
+_SIGNAL_SECONDS: Final = 2.0
 _NOT_FORCED: Final = "echo 'grantd: force-command was not honoured' >&2; exit 126"
 
 
@@ -119,8 +123,11 @@ class SshTargets:
             process = await opened(connection)
             process.on_gone = connection.close
             process.stop = _aborting(connection)
+            process.deliver = _signalling(connection)
             async with asyncio.timeout(START_SECONDS):
-                await process.run(_NOT_FORCED, nonce="", stdin=plan.wants_stdin)
+                await process.run(
+                    _NOT_FORCED, nonce="", stdin=plan.wants_stdin, kind=plan.env.get("TERM", "dumb"), pty=plan.pty
+                )
         except BaseException:
             connection.abort()
             raise
@@ -175,7 +182,7 @@ class SshTargets:
                 principal=principal_of(plan.tenant, plan.target.id, plan.login),
                 source_address=source,
                 force_command=command,
-                permit_pty=False,
+                permit_pty=plan.pty is not None,
                 now=self._clock.now(),
                 not_after=plan.not_after,
             ),
@@ -183,6 +190,21 @@ class SshTargets:
             announce=plan.announce,
             fast_path=self._fast_path,
         )
+
+
+def _signalling(connection: Connection) -> Callable[[Signal], Awaitable[None]]:
+    """A second session on a sealed connection, whose wrapper then signals instead of running the command."""
+
+    async def deliver(name: Signal) -> None:
+        # a target that gives no second session leaves the command to its end, or to a cut
+        with contextlib.suppress(asyncssh.Error, OSError, TargetFault, TimeoutError):
+            async with asyncio.timeout(_SIGNAL_SECONDS):
+                messenger = RemoteProcess(connection)
+                await messenger.channel.open()
+                await messenger.run(signal_request(name), nonce="", stdin=False)
+                await messenger.ended()
+
+    return deliver
 
 
 def _aborting(connection: Connection) -> Callable[[], Awaitable[None]]:

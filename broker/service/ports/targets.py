@@ -15,6 +15,7 @@ from broker.core.ids import (
     GrantId,
     TenantId,
 )
+from broker.core.terminal import Signal, Size, Terminal
 from broker.service.ports.signer import Proof
 
 
@@ -55,6 +56,11 @@ class ExecPlan:
     proof: Proof
     announce: Callable[[int], Awaitable[None]]
     """Awaited with the serial before the signer is asked: the intent is durable first."""
+    pty: Terminal | None = None
+    """A terminal to run it in; such a plan is always sealed. TERM stands in `env`.
+
+    Its output is all stdout. Without `wants_stdin` it has no keyboard: nothing can be typed, `signal` still reaches it.
+    """
 
 
 class TargetProcess(Protocol):
@@ -69,6 +75,14 @@ class TargetProcess(Protocol):
         ...
 
     async def write_eof(self) -> None: ...
+    async def resize(self, size: Size) -> None:
+        """Its terminal has another size now; nothing without one."""
+        ...
+
+    async def signal(self, name: Signal) -> None:
+        """To the command, or to what stands in front on its terminal; nothing where it has ended. At best effort."""
+        ...
+
     async def cut(self) -> None:
         """Ends it on the target too (reaper, wrapper), at once; idempotent.
 
@@ -92,7 +106,7 @@ class Targets(Protocol):
     """The only way to a target.
 
     Raises TargetFault with codes `unreachable`, `host_key_changed`, `login_refused`, `too_slow`, `connection_lost`,
-    `no_bash`.
+    `no_bash`, `no_terminal`.
     """
 
     async def start(self, plan: ExecPlan) -> TargetProcess: ...

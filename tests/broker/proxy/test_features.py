@@ -33,12 +33,11 @@ CHANNELS = {
     b"Session": ("unknown_channel", b""),
 }
 REQUESTS = {
-    b"pty-req": ("pty", PTY),
     b"x11-req": ("x11", (NO, String("MIT-MAGIC-COOKIE-1"), String("00"), UInt32(0))),
     b"auth-agent-req@openssh.com": ("agent", ()),
     b"shell": ("shell", ()),
     b"subsystem": ("subsystem", (String("sftp"),)),
-    b"signal": ("signal", (String("KILL"),)),
+    b"signal": ("signal", (String("QUIT"),)),
     b"break": ("break", (UInt32(1000),)),
     b"pty_req": ("unknown_request", PTY),
     b"exec ": ("unknown_request", (String("id"),)),
@@ -103,9 +102,9 @@ async def test_nothing_is_granted_to_a_whole_connection(front: Gate, client: Raw
 
 
 async def test_a_refused_request_leaves_the_command_possible(front: Gate, client: Raw) -> None:
-    """`ssh -t host id` says it has no terminal, and runs."""
+    """`ssh -X host id` says it has no display, and runs."""
     assert await client.session() == 0
-    client.request(b"pty-req", *PTY)
+    client.request(b"x11-req", NO, String("MIT-MAGIC-COOKIE-1"), String("00"), UInt32(0))
     assert (await client.next())[0] == MSG_CHANNEL_FAILURE
     client.request(b"exec", String("echo yes"))
     assert (await client.next(94)) == (94, String("yes\n"))

@@ -55,15 +55,19 @@ async def test_a_stock_client_runs_one_command(front: Gate, tmp_path: Path) -> N
     assert await ssh([*words, "127.0.0.1", "cat; echo err >&2; exit 7"], b"in\x00\xff") == (b"in\x00\xff", b"err\n", 7)
 
 
-async def test_compression_is_declined_and_a_terminal_refused(front: Gate, tmp_path: Path) -> None:
-    """M5: `-C` of a person's habits does no harm; a forced terminal is refused by name."""
+async def test_compression_is_declined(front: Gate, tmp_path: Path) -> None:
+    """M5: `-C` of a person's habits does no harm."""
     await front.trust()
     words = options(front, await front.admit(), tmp_path)
     assert await ssh([*words, "-C", "127.0.0.1", "echo yes"]) == (b"yes\n", b"", 0)
-    out, err, status = await ssh([*words, "-tt", "127.0.0.1", "echo yes"])
-    assert (out, status) == (b"", 255)
-    assert b"PTY allocation request failed" in err
-    assert await front.features() == ["pty"]
+
+
+async def test_a_terminal_is_one(front: Gate, tmp_path: Path) -> None:
+    """`ssh -tt`: a pty on the target's side, both streams in one, and the exit status."""
+    await front.trust()
+    words = options(front, await front.admit(), tmp_path)
+    out, _, status = await ssh([*words, "-tt", "127.0.0.1", "tty >/dev/null && echo yes; echo err >&2; exit 3"])
+    assert (out, status) == (b"yes\r\nerr\r\n", 3)
 
 
 async def test_a_shell_and_forwardings_are_refused(front: Gate, tmp_path: Path) -> None:

@@ -21,12 +21,14 @@ from asyncssh.packet import Boolean, Byte, SSHPacket, SSHPacketHandler, String, 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from broker.adapters.gateway_identity import gateway_identity
+from broker.core.action import Action
 from broker.core.ids import GrantId
 from broker.core.sshcert import CERT_KIND
 from broker.core.sshwire import ed25519_blob
 from broker.proxy.server import SshDoor
 from broker.service.ports import Tx
 from policy.classes import CommandClass, Tier
+from recorder.events import Event
 from tests.broker.rpc.agent import granted, identified
 from tests.broker.rpc.world import TENANT, House, opened
 
@@ -103,6 +105,13 @@ class Gate:
         records = await self.house.cases.audit._log.entries(TENANT, from_seq=0, limit=1000)  # noqa: SLF001
         assert len(names) == len(records)
         return [json.loads(r.entry)["feature"] for r in records if r.name == "session.feature_refused"]
+
+    async def recorded(self, action: Action) -> list[Event]:
+        """Every event of a finished action's recording."""
+        assert action.session_id is not None
+        caller = await identified(self.house, "owner")
+        reader = await self.house.cases.session.play(caller, action.session_id, "a test")
+        return list(reader.events())
 
     async def house_runs(self, number: int) -> bool:
         """Waits until so many commands run, and the target was asked for as many."""

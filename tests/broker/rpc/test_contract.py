@@ -28,7 +28,8 @@ OURS = {
 }
 """Codes of what is our fault, made in broker.rpc.status alone."""
 TARGETS = dict.fromkeys(
-    ("unreachable", "host_key_changed", "login_refused", "too_slow", "connection_lost", "no_bash"), "UNAVAILABLE"
+    ("unreachable", "host_key_changed", "login_refused", "too_slow", "connection_lost", "no_bash", "no_terminal"),
+    "UNAVAILABLE",
 )
 """Codes of ports.Targets."""
 BUILT = {"key_taken": "FAILED_PRECONDITION"}

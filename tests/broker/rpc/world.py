@@ -47,6 +47,7 @@ from broker.core.roles import Role
 from broker.core.secret import Secret
 from broker.core.sshsig import MAGIC
 from broker.core.sshwire import ed25519_blob, parse_blob, string
+from broker.core.terminal import Signal, Size
 from broker.core.x509_match import key_of_csr
 from broker.rpc.server import Listen, RpcServers
 from broker.rpc.services import servicers
@@ -66,6 +67,7 @@ from recorder.store.files import FileRecordingStore
 from recorder.writer import RecorderThread
 from tests import peers
 from tests.broker.adapters.store.fixtures import NOW, sqlite_database
+from tests.broker.rpc.local_pty import LocalPty
 
 TENANT: Final = TenantId("t1")
 OTHER_TENANT: Final = TenantId("t2")
@@ -102,6 +104,7 @@ class LocalProcess:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self.sizes: list[Size] = []
         assert process.stdout is not None
         assert process.stderr is not None
         self._open = {Stream.OUT: process.stdout, Stream.ERR: process.stderr}
@@ -132,6 +135,13 @@ class LocalProcess:
         assert self._process.stdin is not None
         self._process.stdin.close()
 
+    async def resize(self, size: Size) -> None:
+        self.sizes.append(size)
+
+    async def signal(self, name: Signal) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.Signals[f"SIG{name}"])
+
     async def cut(self) -> None:
         for task in self._reads:
             task.cancel()
@@ -154,9 +164,14 @@ class LocalTargets:
     """ports.Targets: `bash -c` on this machine."""
 
     plans: list[ExecPlan] = field(default_factory=list)
+    processes: list[LocalProcess | LocalPty] = field(default_factory=list)
 
-    async def start(self, plan: ExecPlan) -> LocalProcess:
+    async def start(self, plan: ExecPlan) -> LocalProcess | LocalPty:
         self.plans.append(plan)
+        self.processes.append(await (LocalPty.start(plan) if plan.pty is not None else self._start(plan)))
+        return self.processes[-1]
+
+    async def _start(self, plan: ExecPlan) -> LocalProcess:
         pipe = asyncio.subprocess.PIPE
         made = await asyncio.create_subprocess_exec(
             "bash", "--norc", "-c", placed(plan.command),

@@ -13,6 +13,7 @@ from broker.core.errors import TargetFault
 from broker.core.identity import Target
 from broker.core.ids import GrantId, TenantId
 from broker.core.sshwire import ed25519_blob, parse_blob
+from broker.core.terminal import Signal, Size
 from broker.service.ports import Chunk, ExecPlan, Finding, Stream
 
 CUT: Final = Outcome(exit_status=None, signal="", reason="cut")
@@ -56,6 +57,13 @@ class FakeProcess:
 
     async def write_eof(self) -> None:
         self._stdin.put_nowait(b"")
+
+    async def resize(self, size: Size) -> None:
+        self._journal.append(("resized", b"%dx%d" % (size.columns, size.rows)))
+
+    async def signal(self, name: Signal) -> None:
+        self._journal.append(("signalled", name.encode()))
+        self.end(Outcome(exit_status=None, signal=name, reason=""))
 
     async def cut(self) -> None:
         self.cuts += 1

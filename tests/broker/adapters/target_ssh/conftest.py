@@ -19,6 +19,13 @@ async def real(sshd_factory: StartSshd) -> AsyncIterator[World]:
 
 
 @pytest.fixture
+async def bare(sshd_factory: StartSshd) -> AsyncIterator[World]:
+    """As `real`, on a host that gives no terminals."""
+    async with world(sshd_factory, config="PermitTTY no") as made:
+        yield made
+
+
+@pytest.fixture
 def runner() -> Iterator[asyncio.Runner]:
     """For tests that are not coroutines themselves."""
     with asyncio.Runner() as made:
