@@ -244,8 +244,10 @@ class Frame:
         return self.raw[FRAME_HEADER.size :]
 
 
-def read_frames(source: Source) -> Iterator[Frame]:
+def read_frames(source: Source, *, first: int = 0) -> Iterator[Frame]:
     """The frames after the preamble, checked for everything that can be checked without the key.
+
+    `first`: the number of the frame that the source stands before.
 
     Raises:
         TornFrame: the bytes end inside a frame.
@@ -253,7 +255,7 @@ def read_frames(source: Source) -> Iterator[Frame]:
     """
     last: FrameHeader | None = None
     while head := source.read(FRAME_HEADER.size):
-        seq = 0 if last is None else last.seq + 1
+        seq = first if last is None else last.seq + 1
         if last is not None and last.final:
             raise RecordingInvalid(f"frame {seq}: bytes after the final frame")
         if len(head) < FRAME_HEADER.size:
@@ -266,6 +268,33 @@ def read_frames(source: Source) -> Iterator[Frame]:
             raise TornFrame(f"frame {seq}: ends inside its ciphertext")
         yield Frame(header=header, raw=head + body)
         last = header
+
+
+class Seekable(Source, Protocol):
+    """A source in which one can skip."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Move; the new place."""
+        ...
+
+
+def walk_headers(source: Seekable, offset: int) -> Iterator[tuple[int, FrameHeader]]:
+    """(offset, header) of each frame from `offset` on, which is where the preamble ends, without reading the frames.
+
+    Ends where the headers end or stop making sense: for finding a place, never a proof of anything.
+    """
+    seq = 0
+    while True:
+        source.seek(offset)
+        head = source.read(FRAME_HEADER.size)
+        if len(head) < FRAME_HEADER.size:
+            return
+        try:
+            header = decode_frame_header(head, seq=seq)
+        except RecordingInvalid:
+            return
+        yield offset, header
+        offset, seq = offset + FRAME_HEADER.size + header.clen, seq + 1
 
 
 def decode_frame_header(data: bytes, *, seq: int) -> FrameHeader:

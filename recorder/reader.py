@@ -7,19 +7,21 @@ altered yields nothing beyond the first frame that is wrong, and raises.
 from __future__ import annotations
 
 import json
+from collections import deque
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import chain, islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 from recorder import grec
 from recorder.errors import RecordingInvalid
-from recorder.grec import Flag, Frame, FrameType, Opener, TornFrame
+from recorder.grec import Flag, Frame, FrameType, Kind, Opener, TornFrame
 from recorder.merkle import CompactRange, leaf_hash
 from recorder.scan import Scan, State, check_commitment, scan
+from recorder.screen import LOOK_BACK_BYTES, Screen, screen_of
 from recorder.store.disk import is_live
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from recorder.grec import Event
@@ -80,13 +82,47 @@ class RecordingReader:
         """
         for path in self._parts:
             with path.open("rb") as source:
-                header, start, _ = grec.read_preamble(source)
-                require_expected(header, self._expected)
-                opener = Opener(header, start, self._key())
-                wanted = takewhile(lambda frame: frame.header.t_us <= to_us, _from_segment(_whole(source), from_us))
-                for frame, plain in _opened(opener, wanted):
-                    found = grec.decode_events(plain, frame.header.t_us, seq=frame.header.seq)
-                    yield from (event for event in found if from_us <= event.t_us <= to_us)
+                opener, offset = self._begin(source)
+                *_, (offset, seq) = (offset, 0), *_segments(source, offset, from_us)
+                source.seek(offset)
+                wanted = takewhile(lambda frame: frame.header.t_us <= to_us, _whole(source, first=seq))
+                yield from (event for event in _events(opener, wanted) if from_us <= event.t_us <= to_us)
+
+    def screen(self, t_us: int) -> Screen:
+        """The screen just before t_us, out of the last few segments before it: at most 5 MiB are decrypted.
+
+        Raises:
+            RecordingInvalid: as `events`.
+        """
+        places = [(path, *place) for path in self._parts for place in self._places(path, t_us)]
+        latest: deque[Event] = deque()
+        room = LOOK_BACK_BYTES
+        while places and room > 0:
+            found = self._segment(*places.pop(), t_us)
+            latest.extendleft(reversed(found))
+            room -= sum(len(event.payload) for event in found)
+        size = self._segment(*places[0], t_us) if places else []  # the one that it began with
+        return screen_of([*(event for event in size if event.kind == Kind.RESIZE), *latest])
+
+    def _places(self, path: Path, t_us: int) -> list[tuple[int, int]]:
+        with path.open("rb") as source:
+            return list(_segments(source, self._begin(source)[1], t_us))
+
+    def _segment(self, path: Path, offset: int, seq: int, t_us: int) -> list[Event]:
+        """The events of one segment that come before t_us."""
+        with path.open("rb") as source:
+            opener, _ = self._begin(source)
+            source.seek(offset)
+            frames = _whole(source, first=seq)
+            within = takewhile(lambda frame: Flag.SEGMENT not in frame.header.flags, frames)
+            first = islice(frames, 1)
+            return [event for event in _events(opener, chain(first, within)) if event.t_us < t_us]
+
+    def _begin(self, source: grec.Source) -> tuple[Opener, int]:
+        """Reads a part's preamble: what opens its frames, and where they begin."""
+        header, start, _ = grec.read_preamble(source)
+        require_expected(header, self._expected)
+        return Opener(header, start, self._key()), len(start)
 
     def pieces(self, size: int) -> Iterator[tuple[int, bytes]]:
         """The sealed bytes as they lie: (part number, at most `size` bytes). Opens nothing, checks nothing."""
@@ -155,33 +191,29 @@ def check_part_commitment(scans: Sequence[Scan], commitment: PartCheckpoint) -> 
         raise RecordingInvalid(f"part {commitment.part}: audited as sealed, but it is {part.state}")
 
 
-def _whole(source: grec.Source) -> Iterator[Frame]:
+def _whole(source: grec.Source, *, first: int = 0) -> Iterator[Frame]:
     try:
-        yield from grec.read_frames(source)
+        yield from grec.read_frames(source, first=first)
     except TornFrame:
         return
 
 
-def _from_segment(frames: Iterator[Frame], from_us: int) -> Iterator[Frame]:
-    """Skip to the last place at or before from_us where decompression can start. Holds one segment, about 1 MiB."""
-    held: list[Frame] = []
-    for frame in frames:
-        if frame.header.t_us > from_us:
-            yield from held
-            yield frame
-            yield from frames
+def _segments(source: grec.Seekable, offset: int, before_us: int) -> Iterator[tuple[int, int]]:
+    """(offset, number) of every frame before a time where decompression can start. An hour is walked in 3 ms."""
+    if not before_us:
+        return
+    for place, header in grec.walk_headers(source, offset):
+        if header.t_us >= before_us:
             return
-        if Flag.SEGMENT in frame.header.flags:
-            held.clear()
-        held.append(frame)
-    yield from held
+        if Flag.SEGMENT in header.flags:
+            yield place, header.seq
 
 
-def _opened(opener: Opener, frames: Iterator[Frame]) -> Iterator[tuple[Frame, bytes]]:
+def _events(opener: Opener, frames: Iterable[Frame]) -> Iterator[Event]:
     for frame in frames:
         plain = opener.open(frame)
         if frame.header.type is FrameType.DATA:
-            yield frame, plain
+            yield from grec.decode_events(plain, frame.header.t_us, seq=frame.header.seq)
 
 
 def _end_of(plain: bytes, tree: CompactRange) -> dict[str, Any]:

@@ -182,7 +182,8 @@ RULES: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
         "ListSessionsRequest": {"page_size": _PAGE_SIZE, "page_token": an_id("session", empty=True)},
         "GetSessionRequest": {"session_id": an_id("session")},
         "TerminateSessionRequest": _REVEALED,
-        "PlayRecordingRequest": _REVEALED,
+        "PlayRecordingRequest": _REVEALED
+        | {"from_us": number(1 << 62), "with_outline": judged, "with_screen": judged},
         "FetchRecordingRequest": _REVEALED,
         "ExportRecordingRequest": _REVEALED | {"form": a_choice(_FORMS), "with_input": judged},
         # audit

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from broker.core.errors import exhausted
 from broker.core.ids import SessionId
 from broker.rpc.call import Call
-from broker.rpc.convert.session import event_out, session_out
+from broker.rpc.convert.session import event_out, outline_out, screen_out, session_out
 from broker.rpc.threads import walked
 from broker.service.session import SessionService
 from grantd.v1 import session_pb2 as pb
 from recorder.errors import ExportTooLong
 from recorder.export.forms import Form, exported
+from recorder.outline import outline_of
 
 PIECE_BYTES = 256 * 1024
 _PAGE = 50
@@ -53,7 +55,11 @@ class SessionServicer:
         self, request: pb.PlayRecordingRequest, call: Call
     ) -> AsyncIterator[pb.PlayRecordingResponse]:
         reader = await self._session.play(call.caller, SessionId(request.session_id), request.reason)
-        async for event in walked(reader.events(), at_once=_EVENTS_AT_ONCE):
+        if request.with_outline:
+            yield outline_out(await asyncio.to_thread(lambda: outline_of(reader.events())))
+        if request.with_screen:
+            yield screen_out(await asyncio.to_thread(reader.screen, request.from_us))
+        async for event in walked(reader.events(request.from_us), at_once=_EVENTS_AT_ONCE):
             yield event_out(event)
 
     async def FetchRecording(

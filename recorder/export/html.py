@@ -22,7 +22,8 @@ from recorder.escape import visible
 from recorder.events import Event
 from recorder.export.about import About, watermark
 from recorder.export.cast import Version, cast_of
-from recorder.export.frames import Command, Frames
+from recorder.export.frames import Frames
+from recorder.outline import Command
 
 MAX_TEXT: Final = 128 * 1024 * 1024
 """Characters of asciicast; a browser needs about three times as much memory to play it."""

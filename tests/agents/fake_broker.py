@@ -24,6 +24,7 @@ from grpc_status import rpc_status
 from broker.core import records, sshsig
 from broker.core.clock import from_micros
 from broker.rpc.convert.action import classification_out
+from broker.rpc.convert.session import outline_out, screen_out
 from grantd.stepup import Change
 from grantd.v1 import (
     access_pb2,
@@ -45,6 +46,9 @@ from grantd.v1 import (
 from policy.advice import advise
 from policy.catalog import shipped_alone
 from policy.shell import classify
+from recorder.events import Event
+from recorder.outline import outline_of
+from recorder.screen import screen_of
 from tests.agents.pki import Authority, spki_sha256
 
 JOIN_SECRET = b"j" * 32
@@ -241,6 +245,8 @@ class FakeBroker:
     simulated: list[admin_pb2.SimulatePolicyRequest] = field(default_factory=list)
     second_person: bool = False
     played: list[session_pb2.PlayRecordingResponse] = field(default_factory=list)
+    openings: list[int] = field(default_factory=list)
+    """Where players have begun to read."""
     bundle: list[audit_pb2.ExportBundleResponse] = field(default_factory=list)
     preview: action_pb2.PreviewResponse = field(default_factory=action_pb2.PreviewResponse)
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -613,7 +619,13 @@ class _Session(session_pb2_grpc.SessionServiceServicer):
     def PlayRecording(
         self, request: session_pb2.PlayRecordingRequest, context: Context
     ) -> Iterator[session_pb2.PlayRecordingResponse]:
-        yield from self._broker.played
+        moments = [Event(event.t_us, event.kind, event.channel, event.payload) for event in self._broker.played]
+        self._broker.openings.append(request.from_us)
+        if request.with_outline:
+            yield outline_out(outline_of(moments))
+        if request.with_screen:
+            yield screen_out(screen_of(event for event in moments if event.t_us < request.from_us))
+        yield from (event for event in self._broker.played if event.t_us >= request.from_us)
 
     def FetchRecording(
         self, request: session_pb2.FetchRecordingRequest, context: Context

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Final
 
 import click
 
 from grantd.cli.exits import Exit
 from grantd.cli.keeping import export, fetch
-from grantd.cli.shell import Shell, facts, moment, span
-from grantd.cli.visible import exact, one_line, readable
+from grantd.cli.playing.command import play
+from grantd.cli.shell import Shell, facts, moment
+from grantd.cli.visible import exact, one_line
 from grantd.v1 import session_pb2
-from grantd.v1.session_pb2 import PlayRecordingResponse, Session
+from grantd.v1.session_pb2 import Session
 
 _KINDS: Final = {1: "out", 2: "err", 3: "in"}
 _TOLD: Final = {4: "size", 5: "exec", 6: "exit", 7: "sftp", 9: "mark"}
@@ -26,6 +25,7 @@ def sessions() -> None:
     """Uses of grants, always recorded."""
 
 
+sessions.add_command(play)
 sessions.add_command(fetch)
 sessions.add_command(export)
 
@@ -60,24 +60,6 @@ def show_session(shell: Shell, session_id: str) -> int:
     request = session_pb2.GetSessionRequest(session_id=session_id)
     told = client.call(client.sessions.GetSession, request).session
     shell.show(told, lambda: _text(told))
-    return Exit.OK
-
-
-@sessions.command("play")
-@click.argument("session_id", metavar="SESSION")
-@click.option("--reason", default="", help="why you look; kept in the audit log")
-@click.pass_obj
-def play(shell: Shell, session_id: str, reason: str) -> int:
-    """Show what was recorded, with times; every unsafe byte escaped. stderr is marked `err`, stdin `in`."""
-    client = shell.client
-    request = session_pb2.PlayRecordingRequest(session_id=session_id, reason=reason)
-    events = client.stream(client.sessions.PlayRecording, request)
-    if shell.as_json:
-        shell.show_all(events, (), lambda _: ())
-        return Exit.OK
-    for (kind, _), group in itertools.groupby(events, lambda event: (event.kind, event.channel)):
-        for line in _played(kind, list(group)):
-            click.echo(line)
     return Exit.OK
 
 
@@ -121,20 +103,3 @@ def _text(told: Session) -> str:
             "root": told.recording_root.hex(),
         }
     )
-
-
-def _played(kind: int, group: list[PlayRecordingResponse]) -> list[str]:
-    """A run of events of one kind as lines; characters and lines split between events are put together."""
-    label = _KINDS.get(kind, "")
-    at = f"{span(timedelta(microseconds=group[0].t_us)):>8}.{group[0].t_us // 1000 % 1000:03d}"
-    if not label:
-        name = _TOLD.get(kind, f"event {kind}")
-        return [f"{at} {name:>4} {exact(event.payload)}" for event in group]
-    whole = b"".join(event.payload for event in group).decode(errors="surrogateescape")
-    # the text as a person reads it, not as a terminal would obey it
-    lines = readable(whole.replace("\r\n", "\n")).split("\n")
-    if lines[-1] == "":
-        lines.pop()
-    return [f"{at} {label:>4} {click.style(line, fg=_KIND_COLOURS.get(label))}" for line in lines] or [
-        f"{at} {label:>4}"
-    ]

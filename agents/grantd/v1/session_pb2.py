@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from grantd.v1 import options_pb2 as grantd_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17grantd/v1/session.proto\x12\tgrantd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17grantd/v1/options.proto\"\xac\x03\n\x07Session\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08grant_id\x18\x02 \x01(\t\x12\x11\n\taction_id\x18\x03 \x01(\t\x12\x13\n\x0bidentity_id\x18\x04 \x01(\t\x12\x15\n\ridentity_name\x18\x05 \x01(\t\x12\x11\n\ttarget_id\x18\x06 \x01(\t\x12\x13\n\x0btarget_name\x18\x07 \x01(\t\x12\r\n\x05login\x18\x08 \x01(\t\x12\x0c\n\x04kind\x18\t \x01(\t\x12\x0c\n\x04\x64oor\x18\n \x01(\t\x12\x14\n\x0crecording_id\x18\x0b \x01(\t\x12\r\n\x05state\x18\x0c \x01(\t\x12-\n\topened_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tclosed_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nend_reason\x18\x0f \x01(\t\x12\x18\n\x10recording_leaves\x18\x10 \x01(\x04\x12\x16\n\x0erecording_root\x18\x11 \x01(\x0c\x12\x17\n\x0frecording_state\x18\x12 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x13 \x01(\x0c\"<\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"U\n\x14ListSessionsResponse\x12$\n\x08sessions\x18\x01 \x03(\x0b\x32\x12.grantd.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"9\n\x12GetSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.grantd.v1.Session\"=\n\x17TerminateSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"?\n\x18TerminateSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.grantd.v1.Session\":\n\x14PlayRecordingRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"U\n\x15PlayRecordingResponse\x12\x0c\n\x04t_us\x18\x01 \x01(\x04\x12\x0c\n\x04kind\x18\x02 \x01(\r\x12\x0f\n\x07\x63hannel\x18\x03 \x01(\r\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\";\n\x15\x46\x65tchRecordingRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"4\n\x16\x46\x65tchRecordingResponse\x12\x0c\n\x04part\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"u\n\x16\x45xportRecordingRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12#\n\x04\x66orm\x18\x03 \x01(\x0e\x32\x15.grantd.v1.ExportForm\x12\x12\n\nwith_input\x18\x04 \x01(\x08\"\'\n\x17\x45xportRecordingResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c*\x87\x01\n\nExportForm\x12\x1b\n\x17\x45XPORT_FORM_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45XPORT_FORM_CAST_V2\x10\x01\x12\x17\n\x13\x45XPORT_FORM_CAST_V3\x10\x02\x12\x14\n\x10\x45XPORT_FORM_HTML\x10\x03\x12\x14\n\x10\x45XPORT_FORM_TEXT\x10\x04\x32\x8b\x05\n\x0eSessionService\x12\x61\n\x0cListSessions\x12\x1e.grantd.v1.ListSessionsRequest\x1a\x1f.grantd.v1.ListSessionsResponse\"\x10\xaa\xbb\x18\x0csession.read\x12[\n\nGetSession\x12\x1c.grantd.v1.GetSessionRequest\x1a\x1d.grantd.v1.GetSessionResponse\"\x10\xaa\xbb\x18\x0csession.read\x12r\n\x10TerminateSession\x12\".grantd.v1.TerminateSessionRequest\x1a#.grantd.v1.TerminateSessionResponse\"\x15\xaa\xbb\x18\x11session.terminate\x12h\n\rPlayRecording\x12\x1f.grantd.v1.PlayRecordingRequest\x1a .grantd.v1.PlayRecordingResponse\"\x12\xaa\xbb\x18\x0erecording.read0\x01\x12k\n\x0e\x46\x65tchRecording\x12 .grantd.v1.FetchRecordingRequest\x1a!.grantd.v1.FetchRecordingResponse\"\x12\xaa\xbb\x18\x0erecording.read0\x01\x12n\n\x0f\x45xportRecording\x12!.grantd.v1.ExportRecordingRequest\x1a\".grantd.v1.ExportRecordingResponse\"\x12\xaa\xbb\x18\x0erecording.read0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17grantd/v1/session.proto\x12\tgrantd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17grantd/v1/options.proto\"\xac\x03\n\x07Session\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08grant_id\x18\x02 \x01(\t\x12\x11\n\taction_id\x18\x03 \x01(\t\x12\x13\n\x0bidentity_id\x18\x04 \x01(\t\x12\x15\n\ridentity_name\x18\x05 \x01(\t\x12\x11\n\ttarget_id\x18\x06 \x01(\t\x12\x13\n\x0btarget_name\x18\x07 \x01(\t\x12\r\n\x05login\x18\x08 \x01(\t\x12\x0c\n\x04kind\x18\t \x01(\t\x12\x0c\n\x04\x64oor\x18\n \x01(\t\x12\x14\n\x0crecording_id\x18\x0b \x01(\t\x12\r\n\x05state\x18\x0c \x01(\t\x12-\n\topened_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tclosed_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nend_reason\x18\x0f \x01(\t\x12\x18\n\x10recording_leaves\x18\x10 \x01(\x04\x12\x16\n\x0erecording_root\x18\x11 \x01(\x0c\x12\x17\n\x0frecording_state\x18\x12 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x13 \x01(\x0c\"<\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"U\n\x14ListSessionsResponse\x12$\n\x08sessions\x18\x01 \x03(\x0b\x32\x12.grantd.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"9\n\x12GetSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.grantd.v1.Session\"=\n\x17TerminateSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"?\n\x18TerminateSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.grantd.v1.Session\"v\n\x14PlayRecordingRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07\x66rom_us\x18\x03 \x01(\x04\x12\x14\n\x0cwith_outline\x18\x04 \x01(\x08\x12\x13\n\x0bwith_screen\x18\x05 \x01(\x08\"f\n\x10RecordingOutline\x12\x13\n\x0b\x64uration_us\x18\x01 \x01(\x04\x12\x10\n\x08terminal\x18\x02 \x01(\x08\x12+\n\x07markers\x18\x03 \x03(\x0b\x32\x1a.grantd.v1.RecordingMarker\".\n\x0fRecordingMarker\x12\x0c\n\x04t_us\x18\x01 \x01(\x04\x12\r\n\x05label\x18\x02 \x01(\t\"A\n\x0fRecordingScreen\x12\x0f\n\x07\x63olumns\x18\x01 \x01(\r\x12\x0c\n\x04rows\x18\x02 \x01(\r\x12\x0f\n\x07\x64rawing\x18\x03 \x01(\x0c\"\xaf\x01\n\x15PlayRecordingResponse\x12\x0c\n\x04t_us\x18\x01 \x01(\x04\x12\x0c\n\x04kind\x18\x02 \x01(\r\x12\x0f\n\x07\x63hannel\x18\x03 \x01(\r\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\x12,\n\x07outline\x18\x05 \x01(\x0b\x32\x1b.grantd.v1.RecordingOutline\x12*\n\x06screen\x18\x06 \x01(\x0b\x32\x1a.grantd.v1.RecordingScreen\";\n\x15\x46\x65tchRecordingRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"4\n\x16\x46\x65tchRecordingResponse\x12\x0c\n\x04part\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"u\n\x16\x45xportRecordingRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12#\n\x04\x66orm\x18\x03 \x01(\x0e\x32\x15.grantd.v1.ExportForm\x12\x12\n\nwith_input\x18\x04 \x01(\x08\"\'\n\x17\x45xportRecordingResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c*\x87\x01\n\nExportForm\x12\x1b\n\x17\x45XPORT_FORM_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45XPORT_FORM_CAST_V2\x10\x01\x12\x17\n\x13\x45XPORT_FORM_CAST_V3\x10\x02\x12\x14\n\x10\x45XPORT_FORM_HTML\x10\x03\x12\x14\n\x10\x45XPORT_FORM_TEXT\x10\x04\x32\x8b\x05\n\x0eSessionService\x12\x61\n\x0cListSessions\x12\x1e.grantd.v1.ListSessionsRequest\x1a\x1f.grantd.v1.ListSessionsResponse\"\x10\xaa\xbb\x18\x0csession.read\x12[\n\nGetSession\x12\x1c.grantd.v1.GetSessionRequest\x1a\x1d.grantd.v1.GetSessionResponse\"\x10\xaa\xbb\x18\x0csession.read\x12r\n\x10TerminateSession\x12\".grantd.v1.TerminateSessionRequest\x1a#.grantd.v1.TerminateSessionResponse\"\x15\xaa\xbb\x18\x11session.terminate\x12h\n\rPlayRecording\x12\x1f.grantd.v1.PlayRecordingRequest\x1a .grantd.v1.PlayRecordingResponse\"\x12\xaa\xbb\x18\x0erecording.read0\x01\x12k\n\x0e\x46\x65tchRecording\x12 .grantd.v1.FetchRecordingRequest\x1a!.grantd.v1.FetchRecordingResponse\"\x12\xaa\xbb\x18\x0erecording.read0\x01\x12n\n\x0f\x45xportRecording\x12!.grantd.v1.ExportRecordingRequest\x1a\".grantd.v1.ExportRecordingResponse\"\x12\xaa\xbb\x18\x0erecording.read0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,8 +45,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONSERVICE'].methods_by_name['FetchRecording']._serialized_options = b'\252\273\030\016recording.read'
   _globals['_SESSIONSERVICE'].methods_by_name['ExportRecording']._loaded_options = None
   _globals['_SESSIONSERVICE'].methods_by_name['ExportRecording']._serialized_options = b'\252\273\030\016recording.read'
-  _globals['_EXPORTFORM']._serialized_start=1327
-  _globals['_EXPORTFORM']._serialized_end=1462
+  _globals['_EXPORTFORM']._serialized_start=1697
+  _globals['_EXPORTFORM']._serialized_end=1832
   _globals['_SESSION']._serialized_start=97
   _globals['_SESSION']._serialized_end=525
   _globals['_LISTSESSIONSREQUEST']._serialized_start=527
@@ -62,17 +62,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TERMINATESESSIONRESPONSE']._serialized_start=839
   _globals['_TERMINATESESSIONRESPONSE']._serialized_end=902
   _globals['_PLAYRECORDINGREQUEST']._serialized_start=904
-  _globals['_PLAYRECORDINGREQUEST']._serialized_end=962
-  _globals['_PLAYRECORDINGRESPONSE']._serialized_start=964
-  _globals['_PLAYRECORDINGRESPONSE']._serialized_end=1049
-  _globals['_FETCHRECORDINGREQUEST']._serialized_start=1051
-  _globals['_FETCHRECORDINGREQUEST']._serialized_end=1110
-  _globals['_FETCHRECORDINGRESPONSE']._serialized_start=1112
-  _globals['_FETCHRECORDINGRESPONSE']._serialized_end=1164
-  _globals['_EXPORTRECORDINGREQUEST']._serialized_start=1166
-  _globals['_EXPORTRECORDINGREQUEST']._serialized_end=1283
-  _globals['_EXPORTRECORDINGRESPONSE']._serialized_start=1285
-  _globals['_EXPORTRECORDINGRESPONSE']._serialized_end=1324
-  _globals['_SESSIONSERVICE']._serialized_start=1465
-  _globals['_SESSIONSERVICE']._serialized_end=2116
+  _globals['_PLAYRECORDINGREQUEST']._serialized_end=1022
+  _globals['_RECORDINGOUTLINE']._serialized_start=1024
+  _globals['_RECORDINGOUTLINE']._serialized_end=1126
+  _globals['_RECORDINGMARKER']._serialized_start=1128
+  _globals['_RECORDINGMARKER']._serialized_end=1174
+  _globals['_RECORDINGSCREEN']._serialized_start=1176
+  _globals['_RECORDINGSCREEN']._serialized_end=1241
+  _globals['_PLAYRECORDINGRESPONSE']._serialized_start=1244
+  _globals['_PLAYRECORDINGRESPONSE']._serialized_end=1419
+  _globals['_FETCHRECORDINGREQUEST']._serialized_start=1421
+  _globals['_FETCHRECORDINGREQUEST']._serialized_end=1480
+  _globals['_FETCHRECORDINGRESPONSE']._serialized_start=1482
+  _globals['_FETCHRECORDINGRESPONSE']._serialized_end=1534
+  _globals['_EXPORTRECORDINGREQUEST']._serialized_start=1536
+  _globals['_EXPORTRECORDINGREQUEST']._serialized_end=1653
+  _globals['_EXPORTRECORDINGRESPONSE']._serialized_start=1655
+  _globals['_EXPORTRECORDINGRESPONSE']._serialized_end=1694
+  _globals['_SESSIONSERVICE']._serialized_start=1835
+  _globals['_SESSIONSERVICE']._serialized_end=2486
 # @@protoc_insertion_point(module_scope)

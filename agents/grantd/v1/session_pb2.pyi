@@ -308,23 +308,123 @@ class PlayRecordingRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    FROM_US_FIELD_NUMBER: _builtins.int
+    WITH_OUTLINE_FIELD_NUMBER: _builtins.int
+    WITH_SCREEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Session id."""
     reason: _builtins.str
     """Why; at most 512 bytes, kept in the audit log."""
+    from_us: _builtins.int
+    """Only events from this time on, in microseconds since the start."""
+    with_outline: _builtins.bool
+    """Begin with a message that holds the outline alone."""
+    with_screen: _builtins.bool
+    """Then a message that holds the screen at `from_us` alone."""
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         reason: _builtins.str = ...,
+        from_us: _builtins.int = ...,
+        with_outline: _builtins.bool = ...,
+        with_screen: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_us", b"from_us", "reason", b"reason", "session_id", b"session_id", "with_outline", b"with_outline", "with_screen", b"with_screen"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PlayRecordingRequest: _TypeAlias = PlayRecordingRequest  # noqa: Y015
+
+@_typing.final
+class RecordingOutline(_message.Message):
+    """What a player knows of a recording before it plays."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DURATION_US_FIELD_NUMBER: _builtins.int
+    TERMINAL_FIELD_NUMBER: _builtins.int
+    MARKERS_FIELD_NUMBER: _builtins.int
+    duration_us: _builtins.int
+    """Length in microseconds, so far."""
+    terminal: _builtins.bool
+    """Whether there was a terminal; else the streams are lines."""
+    @_builtins.property
+    def markers(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecordingMarker]:
+        """Decisions, in order of time."""
+
+    def __init__(
+        self,
+        *,
+        duration_us: _builtins.int = ...,
+        terminal: _builtins.bool = ...,
+        markers: _abc.Iterable[Global___RecordingMarker] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_us", b"duration_us", "markers", b"markers", "terminal", b"terminal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordingOutline: _TypeAlias = RecordingOutline  # noqa: Y015
+
+@_typing.final
+class RecordingMarker(_message.Message):
+    """A decision within a recording."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    T_US_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    t_us: _builtins.int
+    """Microseconds since the start."""
+    label: _builtins.str
+    """What was asked for and what was decided; escaped."""
+    def __init__(
+        self,
+        *,
+        t_us: _builtins.int = ...,
+        label: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "t_us", b"t_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordingMarker: _TypeAlias = RecordingMarker  # noqa: Y015
+
+@_typing.final
+class RecordingScreen(_message.Message):
+    """What draws the screen as it was."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    DRAWING_FIELD_NUMBER: _builtins.int
+    columns: _builtins.int
+    """Width in characters."""
+    rows: _builtins.int
+    """Height in lines."""
+    drawing: _builtins.bytes
+    """For a terminal that was just reset: the modes that were set, then the last 64 KiB of output. Raw bytes."""
+    def __init__(
+        self,
+        *,
+        columns: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        drawing: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "drawing", b"drawing", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordingScreen: _TypeAlias = RecordingScreen  # noqa: Y015
 
 @_typing.final
 class PlayRecordingResponse(_message.Message):
@@ -336,6 +436,8 @@ class PlayRecordingResponse(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     CHANNEL_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
+    OUTLINE_FIELD_NUMBER: _builtins.int
+    SCREEN_FIELD_NUMBER: _builtins.int
     t_us: _builtins.int
     """Microseconds since the start."""
     kind: _builtins.int
@@ -344,6 +446,14 @@ class PlayRecordingResponse(_message.Message):
     """Channel."""
     payload: _builtins.bytes
     """Payload as recorded: raw bytes of the target and the agent; escape before display."""
+    @_builtins.property
+    def outline(self) -> Global___RecordingOutline:
+        """In the first message, where asked for: no event."""
+
+    @_builtins.property
+    def screen(self) -> Global___RecordingScreen:
+        """In the message before the first event, where asked for: no event."""
+
     def __init__(
         self,
         *,
@@ -351,10 +461,12 @@ class PlayRecordingResponse(_message.Message):
         kind: _builtins.int = ...,
         channel: _builtins.int = ...,
         payload: _builtins.bytes = ...,
+        outline: Global___RecordingOutline | None = ...,
+        screen: Global___RecordingScreen | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outline", b"outline", "screen", b"screen"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "kind", b"kind", "payload", b"payload", "t_us", b"t_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "kind", b"kind", "outline", b"outline", "payload", b"payload", "screen", b"screen", "t_us", b"t_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -93,7 +93,8 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PlayRecording(self, request, context):
-        """The events of a finished session, decrypted, in order; an audit row names the reader first.
+        """The events of a session, decrypted, in order; an audit row names the reader first. From any time on, with the
+        screen as it was then, so that a player can seek without the hours before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,9 @@ class SessionServiceStub:
     TerminateSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.TerminateSessionRequest, _session_pb2.TerminateSessionResponse]
     """Cuts a session now. Repeating it is harmless."""
     PlayRecording: _grpc.UnaryStreamMultiCallable[_session_pb2.PlayRecordingRequest, _session_pb2.PlayRecordingResponse]
-    """The events of a finished session, decrypted, in order; an audit row names the reader first."""
+    """The events of a session, decrypted, in order; an audit row names the reader first. From any time on, with the
+    screen as it was then, so that a player can seek without the hours before.
+    """
     FetchRecording: _grpc.UnaryStreamMultiCallable[_session_pb2.FetchRecordingRequest, _session_pb2.FetchRecordingResponse]
     """The sealed file itself, for keeping and for offline checks; no key is needed to verify it."""
     ExportRecording: _grpc.UnaryStreamMultiCallable[_session_pb2.ExportRecordingRequest, _session_pb2.ExportRecordingResponse]
@@ -60,7 +62,9 @@ class SessionServiceAsyncStub(SessionServiceStub):
     TerminateSession: _aio.UnaryUnaryMultiCallable[_session_pb2.TerminateSessionRequest, _session_pb2.TerminateSessionResponse]  # type: ignore[assignment]
     """Cuts a session now. Repeating it is harmless."""
     PlayRecording: _aio.UnaryStreamMultiCallable[_session_pb2.PlayRecordingRequest, _session_pb2.PlayRecordingResponse]  # type: ignore[assignment]
-    """The events of a finished session, decrypted, in order; an audit row names the reader first."""
+    """The events of a session, decrypted, in order; an audit row names the reader first. From any time on, with the
+    screen as it was then, so that a player can seek without the hours before.
+    """
     FetchRecording: _aio.UnaryStreamMultiCallable[_session_pb2.FetchRecordingRequest, _session_pb2.FetchRecordingResponse]  # type: ignore[assignment]
     """The sealed file itself, for keeping and for offline checks; no key is needed to verify it."""
     ExportRecording: _aio.UnaryStreamMultiCallable[_session_pb2.ExportRecordingRequest, _session_pb2.ExportRecordingResponse]  # type: ignore[assignment]
@@ -101,7 +105,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_pb2.PlayRecordingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_session_pb2.PlayRecordingResponse], _abc.AsyncIterator[_session_pb2.PlayRecordingResponse]]:
-        """The events of a finished session, decrypted, in order; an audit row names the reader first."""
+        """The events of a session, decrypted, in order; an audit row names the reader first. From any time on, with the
+        screen as it was then, so that a player can seek without the hours before.
+        """
 
     @_abc_1.abstractmethod
     def FetchRecording(

@@ -6,6 +6,10 @@ from broker.rpc.convert.scalars import moment, moment_or_none
 from broker.service.session import SessionView
 from grantd.v1 import session_pb2 as pb
 from recorder.grec import Event
+from recorder.outline import Command, Outline
+from recorder.screen import Screen
+
+_MAX_MARKERS, _MAX_LABEL = 2_000, 100  # in one message of at most 1 MiB
 
 
 def session_out(view: SessionView) -> pb.Session:
@@ -37,3 +41,21 @@ def session_out(view: SessionView) -> pb.Session:
 def event_out(event: Event) -> pb.PlayRecordingResponse:
     """One recorded event; its payload is raw, whoever shows it escapes it (I-11)."""
     return pb.PlayRecordingResponse(t_us=event.t_us, kind=event.kind, channel=event.chan, payload=event.payload)
+
+
+def outline_out(outline: Outline) -> pb.PlayRecordingResponse:
+    """What a player knows before it plays."""
+    shown = outline.commands[:_MAX_MARKERS]
+    markers = [pb.RecordingMarker(t_us=each.t_us, label=_label(each)[:_MAX_LABEL]) for each in shown]
+    told = pb.RecordingOutline(duration_us=outline.duration_us, terminal=outline.terminal, markers=markers)
+    return pb.PlayRecordingResponse(outline=told)
+
+
+def screen_out(screen: Screen) -> pb.PlayRecordingResponse:
+    """The screen as it was; raw, as events are."""
+    told = pb.RecordingScreen(columns=screen.columns, rows=screen.rows, drawing=screen.drawing)
+    return pb.PlayRecordingResponse(screen=told)
+
+
+def _label(command: Command) -> str:
+    return "  ".join(filter(None, (command.verdict, command.text)))

@@ -215,6 +215,14 @@ async def test_a_recording_is_played_and_fetched_by_name_and_reason(house: House
         play = session_pb2.PlayRecordingRequest(session_id=session, reason="review")
         events = [event async for event in stub.PlayRecording(play)]
         assert b"".join(e.payload for e in events if e.kind == 1) == seen.out
+        play.with_outline = play.with_screen = True
+        play.from_us = events[-1].t_us
+        outline, screen, *rest = [told async for told in stub.PlayRecording(play)]
+        assert (outline.outline.duration_us, outline.outline.terminal) == (events[-1].t_us, False)
+        assert [marker.label.split("  ")[-1] for marker in outline.outline.markers] == ["seq 1 50000"]
+        before = b"".join(e.payload for e in events if e.kind == 1 and e.t_us < play.from_us)
+        assert screen.screen.drawing == before[-64 * 1024 :]
+        assert rest == [event for event in events if event.t_us >= play.from_us]
         fetch = session_pb2.FetchRecordingRequest(session_id=session, reason="keep")
         pieces = [piece async for piece in stub.FetchRecording(fetch)]
         assert {piece.part for piece in pieces} == {0}

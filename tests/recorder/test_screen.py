@@ -1,0 +1,120 @@
+"""Seeking: events from any time on, and the screen just before it, without what lies hours before (formats.md 1.5)."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recorder import reader as reading
+from recorder import screen, track
+from recorder.events import Event, Kind
+from recorder.outline import outline_of
+from recorder.screen import Screen, modes_of, screen_of
+from tests.recorder.export.events import TERMINAL
+from tests.recorder.recordings import DONE, QUICK, START, meta, reader, store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from recorder.grec import Frame, Opener
+
+
+@pytest.fixture
+async def long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[reading.RecordingReader, list[Event]]:
+    """A recording of several parts and many segments, and its events; the bounds are small to match."""
+    monkeypatch.setattr(track, "SEGMENT_BYTES", 2000)
+    monkeypatch.setattr(screen, "TAIL_BYTES", 3000)
+    monkeypatch.setattr(reading, "LOOK_BACK_BYTES", 6000)
+    noise = random.Random(3)
+    with store(tmp_path, replace(QUICK, part_bytes=20_000)) as files:
+        sink = await files.create(meta())
+        await sink.event(Kind.RESIZE, 0, b"\0\x64\0\x1e", t_us=0)
+        await sink.event(Kind.OUT, 0, b"\x1b[?25l", t_us=0)
+        for number in range(60):
+            await sink.event(Kind.OUT, 0, noise.randbytes(700), t_us=number // 2 * 1000)
+            if number % 7 == 0:
+                await sink.sync()
+        await sink.close(DONE)
+        found = reader(files.directory("t1", "rec_1", START))
+    return found, list(found.events())
+
+
+async def test_events_from_any_time(long: tuple[reading.RecordingReader, list[Event]]) -> None:
+    """Reading from a time on gives exactly the events that are not before it, in whichever segment or part they lie."""
+    found, events = long
+    assert len({event.t_us for event in events}) == 30
+    for t_us in (0, 1, 500, 1000, 14_000, 14_001, 28_999, 29_000, 99_000):
+        assert list(found.events(t_us)) == [event for event in events if event.t_us >= t_us]
+        assert list(found.events(t_us, t_us + 2000)) == [e for e in events if t_us <= e.t_us <= t_us + 2000]
+
+
+async def test_the_screen_before_any_time(long: tuple[reading.RecordingReader, list[Event]]) -> None:
+    """The same tail and size as from all events before it; modes as far as it looks back."""
+    found, events = long
+    for t_us in (0, 1, 1000, 14_000, 29_000, 99_000):
+        whole = screen_of([event for event in events if event.t_us < t_us])
+        seen = found.screen(t_us)
+        assert (seen.columns, seen.rows) == (whole.columns, whole.rows) == ((100, 30) if t_us else (80, 24))
+        assert seen.drawing[-3000:] == whole.drawing[-3000:]
+    assert found.screen(1).drawing.startswith(b"\x1b[?25l")
+
+
+async def test_seeking_does_not_read_from_the_start(
+    long: tuple[reading.RecordingReader, list[Event]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A seek opens a bounded number of frames, however long the recording is before it."""
+    found, _ = long
+    opened: list[Frame] = []
+
+    def noted(_: Opener, frames: Iterable[Frame]) -> Iterator[Event]:
+        opened.extend(frames)
+        return iter(())
+
+    monkeypatch.setattr(reading, "_events", noted)
+    next(found.events(28_000), None)
+    assert len(opened) <= 6
+
+
+OUTPUT = st.lists(
+    st.sampled_from([b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b[?25l", b"\x1b[?1;7h", b"\x1b[2;9r", b"\x1b[r", b"\x1b(0"])
+    | st.sampled_from([b"\x1b)B", b"\x0e", b"\x0f", b"\x1b[?1000h", b"\x1b]0;x\x07", b"text", b"\x1b[31m"]),
+    max_size=20,
+).map(b"".join)
+
+
+@given(OUTPUT)
+def test_modes_are_those_that_were_set_last(output: bytes) -> None:
+    """Saying the modes again sets the same modes; nothing else is said."""
+    modes = modes_of(output)
+    assert modes_of(modes) == modes
+    assert modes_of(output + modes) == modes
+    assert b"1000" not in modes
+    assert b"x" not in modes
+    for switch in (b"\x1b[?1049h", b"\x1b[?25l"):
+        last = max(output.rfind(switch[:-1] + b"h"), output.rfind(switch[:-1] + b"l"))
+        assert (switch in modes) == (last >= 0 and output[last:].startswith(switch))
+
+
+def test_modes_before_the_tail_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full-screen program that has drawn more than the tail is still on its own screen."""
+    monkeypatch.setattr(screen, "TAIL_BYTES", 5)
+    events = [Event(0, Kind.OUT, 0, b"\x1b[?1049hmany words"), Event(1, Kind.RESIZE, 0, b"\0\x50\0\x18")]
+    assert screen_of(events) == Screen(columns=80, rows=24, drawing=b"\x1b[?1049hwords")
+
+
+def test_an_outline_says_what_was_decided() -> None:
+    """Commands with their verdicts, whether there was a terminal, and how long it all took."""
+    outline = outline_of(TERMINAL)
+    assert (outline.duration_us, outline.terminal) == (10_000_000, True)
+    assert [(each.t_us, each.verdict[:14]) for each in outline.commands] == [
+        (0, "write: approve"),
+        (4_000_000, "</script><scri"),
+        (9_000_000, "execute: denie"),
+    ]
+    assert outline.commands[0].text == "vim /etc/hosts"
