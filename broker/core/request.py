@@ -28,7 +28,7 @@ MAX_REASON_BYTES = 2_048
 MAX_TICKET_BYTES = 128
 MAX_EVIDENCE_BYTES = 8_192
 FLAGS = frozenset({"shell", "raw_shell", "sftp", "forward", "stream_stdin"})
-"""What a grant can carry beyond commands. `shell`, `raw_shell` and `forward` have no effect yet."""
+"""What a grant can carry beyond commands. `raw_shell` and `forward` have no effect yet."""
 
 
 class RequestState(StrEnum):

@@ -21,6 +21,8 @@ from broker.core.errors import Refusal
 from broker.core.terminal import Signal, Size, Terminal, checked_size, read_modes
 from broker.fastpath import FastChannel
 from broker.proxy import limits
+from broker.proxy.shell.session import ShellSession
+from broker.service.shell import FLAG
 
 if TYPE_CHECKING:
     from broker.proxy.connection import GatewayConnection
@@ -30,7 +32,6 @@ _FEATURES: Final = MappingProxyType(
     {
         "x11-req": "x11",
         "auth-agent-req@openssh.com": "agent",
-        "shell": "shell",
         "break": "break",
     }
 )
@@ -57,7 +58,10 @@ class GatewayChannel(FastChannel, asyncssh.SSHServerChannel[bytes]):
             window=limits.WAITING_WINDOW,
             max_pktsize=limits.PACKET,
         )
-        self._gateway, self._exec = connection, session
+        self._gateway = connection
+        self._exec = session
+        self._heard: ExecSession | ShellSession = session
+        """Whose what comes from the client is."""
         self._recv_paused = False
         self._environment: dict[str, str] = {}
         self._environment_asked = 0
@@ -117,6 +121,22 @@ class GatewayChannel(FastChannel, asyncssh.SSHServerChannel[bytes]):
         self._exec.files_requested(sessions)
         return True
 
+    def _shell_asked_for(self, packet: SSHPacket) -> bool:
+        """A gated shell, where the grant says so: from here on it is this channel's session (docs/adr/0026)."""
+        packet.check_end()
+        admission = self._gateway.admission
+        if admission is None or FLAG not in admission.grant.flags:
+            self._gateway.refuse("shell")
+            return False
+        if self._session_started:
+            self._gateway.refuse("second_exec")
+            return False
+        self._session_started = True
+        shell = ShellSession(self._gateway, self, admission, self._exec.steering)
+        self._session = self._heard = shell
+        shell.begin(self._environment)
+        return True
+
     # ---- terminal ----------------------------------------------------------------------------------------------------
     def _terminal_asked_for(self, packet: SSHPacket) -> bool:
         """One terminal a channel, before its command. Its type is a variable like TERM: plain, or the dumb one's."""
@@ -156,6 +176,7 @@ class GatewayChannel(FastChannel, asyncssh.SSHServerChannel[bytes]):
         {
             "exec": _exec_asked_for,
             "subsystem": _subsystem_asked_for,
+            "shell": _shell_asked_for,
             "env": _environment_asked_for,
             "pty-req": _terminal_asked_for,
             "window-change": _size_told,
@@ -168,7 +189,7 @@ class GatewayChannel(FastChannel, asyncssh.SSHServerChannel[bytes]):
         """asyncssh would keep one object a packet, two million for two million bytes."""
         if data and self._send_state not in _ENDED:
             self._recv_window -= len(data)
-            self._exec.data_received(data, datatype)
+            self._heard.data_received(data, datatype)
 
     def take(self, size: int) -> None:
         """Lets the client send `size` bytes more."""

@@ -52,5 +52,7 @@ SEND_HIGH = 256 * 1024
 """Bytes that wait in one channel, or in the socket, before the target is no longer read."""
 SEND_PIECES = 64
 """Writes that may wait in one channel: a byte costs a hundred when it comes alone."""
+SHELL_IDLE_S = 900.0
+"""A gated shell at whose prompt nothing is typed."""
 WRITE_WITHIN_S = 60.0
 """A client that takes none of its output for so long is gone."""

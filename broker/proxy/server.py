@@ -12,6 +12,7 @@ import base64
 import ipaddress
 from collections import Counter
 from collections.abc import Coroutine, Hashable
+from datetime import datetime
 from typing import Any, TypeVar
 
 import asyncssh
@@ -197,6 +198,10 @@ class SshDoor:
     def token(self) -> str:
         """An idempotency key for a command that has none of its own."""
         return self._entropy.token(16).hex()
+
+    def now(self) -> datetime:
+        """By the broker's clock."""
+        return self._clock.now()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """A task whose parent is the door: kept, awaited at the stop, its failure logged."""

@@ -23,12 +23,15 @@ from broker.service import lookup, story
 from broker.service.closing import CALLER_GONE, Closing, Ended, cut
 from broker.service.ending import Ending
 from broker.service.live import LiveSession
+from broker.service.policies import ask_action
 from broker.service.ports import Session, SessionState, Tx
 from broker.service.pump import CutShort, Outlet, guard, say_why
 from broker.service.sealing import failed_to_run, first, note_checkpoints, seal
 from broker.service.shield import settled, to_the_end
 from broker.service.world import World
-from policy.classes import Tier, stricter
+from policy.classes import CommandClass, Tier, stricter
+from policy.engine import Permit
+from policy.shell import Classified
 from recorder.errors import RecorderFailed
 from recorder.grec import SALT_SIZE
 from recorder.sink import RecordingSink
@@ -79,6 +82,24 @@ class ShellService:
             await to_the_end(self._closing.write_session(ticket.session, cut(CALLER_GONE), None))
             raise cancelled
         return ticket
+
+    async def unattended(self, caller: Caller, grant_id: GrantId) -> tuple[CommandClass, ...]:
+        """The classes of plain commands that would run under a grant right now without asking anybody."""
+        now = self._world.instant().wall
+
+        def unit(tx: Tx) -> tuple[CommandClass, ...]:
+            policies, identity = self._world.policies.in_force(tx), lookup.active(tx, caller.identity)
+            grant = lookup.own_grant(tx, caller, grant_id)
+            target = lookup.target_of(tx, grant)
+            return tuple(
+                level
+                for level in CommandClass
+                if isinstance(
+                    ask_action(policies, tx, identity, target, grant, _plain(level), verified=False, now=now), Permit
+                )
+            )
+
+        return await self._world.store.read(caller.tenant, unit)
 
     async def hold(self, ticket: ShellTicket, outlet: Outlet, body: Body) -> Outcome:
         """Runs `body` until it returns, its time is over, or it is cut; sealed and durable when this returns.
@@ -190,6 +211,10 @@ def _session(grant: Grant, session_id: SessionId, meta: RecordingMeta, *, door: 
         recording_root=opened.root,
         recording_state="open",
     )
+
+
+def _plain(level: CommandClass) -> Classified:
+    return Classified(command_class=level, opaque=False, egress=False, outlives=False, parts=())
 
 
 async def _farewell(live: LiveSession, outlet: Outlet, reason: str) -> None:

@@ -30,7 +30,7 @@ class LocalPty:
         made = await asyncio.create_subprocess_exec(
             "bash", "--norc", "-c", plan.command.decode(), stdin=slave, stdout=slave, stderr=slave,
             start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-            env={**os.environ, "TERM": "dumb", **plan.env},
+            cwd=plan.cwd or None, env={**os.environ, "TERM": "dumb", **plan.env},
         )  # fmt: skip
         os.close(slave)
         os.set_blocking(master, False)

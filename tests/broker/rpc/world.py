@@ -13,7 +13,7 @@ import secrets
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -102,8 +102,8 @@ class CodeSigner:
 class LocalProcess:
     """ports.TargetProcess over a local process in a group of its own."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
+    def __init__(self, process: asyncio.subprocess.Process, *, deaf: bool = False) -> None:
+        self._process, self._deaf = process, deaf
         self.sizes: list[Size] = []
         assert process.stdout is not None
         assert process.stderr is not None
@@ -139,6 +139,8 @@ class LocalProcess:
         self.sizes.append(size)
 
     async def signal(self, name: Signal) -> None:
+        if self._deaf:
+            return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.Signals[f"SIG{name}"])
 
@@ -165,9 +167,14 @@ class LocalTargets:
 
     plans: list[ExecPlan] = field(default_factory=list)
     processes: list[LocalProcess | LocalPty] = field(default_factory=list)
+    instead: bytes = b""
+    """What a target that lies runs instead of every command."""
+    deaf: bool = False
+    """Signals do not reach what starts from now on."""
 
     async def start(self, plan: ExecPlan) -> LocalProcess | LocalPty:
         self.plans.append(plan)
+        plan = replace(plan, command=self.instead or plan.command)
         self.processes.append(await (LocalPty.start(plan) if plan.pty is not None else self._start(plan)))
         return self.processes[-1]
 
@@ -176,9 +183,9 @@ class LocalTargets:
         made = await asyncio.create_subprocess_exec(
             "bash", "--norc", "-c", placed(plan.command),
             stdin=pipe if plan.wants_stdin else asyncio.subprocess.DEVNULL,
-            stdout=pipe, stderr=pipe, start_new_session=True,
+            stdout=pipe, stderr=pipe, start_new_session=True, cwd=plan.cwd or None,
         )  # fmt: skip
-        return LocalProcess(made)
+        return LocalProcess(made, deaf=self.deaf)
 
     async def end_grant(self, tenant: TenantId, grant: GrantId) -> None:
         return None
@@ -305,8 +312,6 @@ class House:
 
     async def change(self, who: Somebody, **fields: object) -> None:
         """Rewrites a row behind the services' back, as another broker would."""
-        from dataclasses import replace  # noqa: PLC0415
-
         row = replace(who.row, **fields)  # type: ignore[arg-type]
         await self.world.store.run(row.tenant, lambda tx: tx.identities.put(row))
 

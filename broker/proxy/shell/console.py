@@ -1,0 +1,158 @@
+"""Where the person sits: everything shown there is recorded first, in the order in which it is shown (I-30).
+
+Programs' output passes as it is, as through any ssh; what the gateway says stands on rows of its own, with all that
+others wrote escaped in it (F38).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final, Protocol
+
+import asyncssh
+
+from broker.proxy.shell.cells import Styled
+from broker.proxy.shell.wire import Wire
+from recorder.escape import visible
+from recorder.grec import Kind
+from recorder.sink import RecordingSink
+
+_CHANNEL: Final = 0
+_STDERR: Final = asyncssh.EXTENDED_DATA_STDERR
+# What a program may have left behind: colours, character sets, margins, a hidden cursor, its keys, mouse and pastes.
+RESTORED: Final = (
+    b"\x1b[0m\x0f\x1b(B\x1b7\x1b[r\x1b8\x1b[?1l\x1b>\x1b[?7h\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l"
+    b"\x1b[?1004l\x1b[?2004l"
+)
+_ALTERNATE: Final = re.compile(rb"\x1b\[\?(?:47|1047|1049)([hl])")
+_LONE_NEWLINE: Final = re.compile(rb"(?<!\r)\n")
+
+
+class Desk(Protocol):
+    """Who draws on the console while a line is typed."""
+
+    def notice(self, text: bytes) -> bytes:
+        """Whole rows, as they are to be sent."""
+        ...
+
+
+class Console:
+    """One client's console, as pump.Outlet.
+
+    Args:
+        terminal: whether the client has one; without, output and errors go apart and untouched.
+    """
+
+    def __init__(self, wire: Wire, *, terminal: bool) -> None:
+        self.wire, self.terminal = wire, terminal
+        self.desk: Desk | None = None
+        self._sink: RecordingSink | None = None
+        self._turn = asyncio.Lock()
+        self._told = ""
+        self._after_return = False
+        self._at_start = True
+        self._alternate = self._dressed = False
+
+    def record_to(self, sink: RecordingSink) -> None:
+        """From here on everything is recorded; nothing is shown before."""
+        self._sink = sink
+
+    # ---- Outlet ------------------------------------------------------------------------------------------------------
+    async def out(self, data: bytes) -> None:
+        """As Outlet."""
+        await self.program(data, drawn=False)
+
+    async def err(self, data: bytes) -> None:
+        """As Outlet."""
+        if self.terminal:
+            await self.program(data, drawn=False)
+        else:
+            await self._show(data, Kind.ERR)
+
+    async def warn(self, left: timedelta) -> None:
+        """As Outlet."""
+        await self.say(f"access ends in {int(left.total_seconds())} s")
+
+    async def tell(self, line: str) -> None:
+        """As Outlet. Told once, also where the shell and the line that runs in it are both told."""
+        if line != self._told:
+            self._told = line
+            await self.say(line)
+
+    # ---- showing -----------------------------------------------------------------------------------------------------
+    async def program(self, data: bytes, *, drawn: bool) -> None:
+        """A program's output. `drawn`: it had a terminal of its own on the target, which ends its lines."""
+        if self.terminal and not drawn:
+            data = self._with_returns(data)
+        self._note(data)
+        await self._show(data, Kind.OUT)
+
+    async def draw(self, data: bytes) -> None:
+        """The gateway's own drawing, whole and safe as it is."""
+        if data:
+            await self._show(data, Kind.OUT)
+
+    async def say(self, line: str) -> None:
+        """A row of the gateway's own; `line` may hold what others wrote."""
+        text = f"grantd: {visible(line)}\r\n".encode("utf-8", "backslashreplace")
+        if not self.terminal:
+            await self._show(text, Kind.ERR)
+        elif self.desk is not None:
+            await self._show(self.desk.notice(text), Kind.OUT)
+        else:
+            await self._show(self._fresh_row() + text, Kind.OUT)
+
+    async def again(self, pieces: Sequence[Styled], *, ends: bool = False) -> None:
+        """One row that is written over: what is waited for, and how long. `ends`: the row stays."""
+        styled = "".join(f"\x1b[{p.style}m{p.text}\x1b[0m" if p.style else p.text for p in pieces)
+        await self._show(f"\r{styled}\x1b[K{chr(13) + chr(10) if ends else ''}".encode(), Kind.OUT)
+
+    def settled(self) -> bytes:
+        """What puts the terminal back after a program, and the cursor to the start of a row."""
+        out = b""
+        if self._alternate:
+            out += b"\x1b[?1049l"
+        if self._dressed:
+            out += RESTORED
+        self._alternate = self._dressed = False
+        return out + self._fresh_row()
+
+    async def mark(self, label: str, code: str, audit_id: str) -> None:
+        """A decision, in the recording alone."""
+        if self._sink is not None:
+            await self._sink.marker(label, code, audit_id)
+
+    async def note(self, kind: Kind, payload: bytes) -> None:
+        """Something else that belongs into the recording."""
+        if self._sink is not None:
+            await self._sink.event(kind, _CHANNEL, payload)
+
+    # ---- in order ----------------------------------------------------------------------------------------------------
+    async def _show(self, data: bytes, kind: Kind) -> None:
+        if self._sink is None:
+            raise ConnectionError("nothing is shown before it can be recorded")
+        async with self._turn:
+            await self._sink.event(kind, _CHANNEL, data)
+            await self.wire.write(data, _STDERR if kind is Kind.ERR else None)
+
+    def _with_returns(self, data: bytes) -> bytes:
+        """A line feed alone leaves the cursor in its column: the client's terminal is in raw mode."""
+        if self._after_return and data.startswith(b"\n"):
+            fixed = b"\n" + _LONE_NEWLINE.sub(b"\r\n", data[1:])
+        else:
+            fixed = _LONE_NEWLINE.sub(b"\r\n", data)
+        self._after_return = data.endswith(b"\r")
+        return fixed
+
+    def _note(self, data: bytes) -> None:
+        self._at_start = data.endswith((b"\n", b"\r"))
+        self._dressed = self._dressed or b"\x1b" in data or b"\x0e" in data
+        for found in _ALTERNATE.finditer(data):
+            self._alternate = found[1] == b"h"
+
+    def _fresh_row(self) -> bytes:
+        fresh, self._at_start = b"" if self._at_start else b"\r\n", True
+        return fresh

@@ -1,0 +1,211 @@
+"""One line of a shell: proposed, waited for, run. The same gate as every other way in (I-18).
+
+Whoever leaves takes back what waits and cuts what runs; what the store wrote meanwhile is never lost sight of (F06).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from broker.core.action import Action, ActionState, StdinMode, checked_cwd
+from broker.core.errors import Fault, Refusal
+from broker.core.ids import ActionId
+from broker.proxy.steering import ClientSteering
+from broker.service.gateway import Admission
+from broker.service.propose import CommandInput, Proposal
+from broker.service.pump import Inlet, Outlet
+from broker.service.shield import settled, to_the_end
+from broker.service.start import Ticket
+from policy.engine import Permit
+from policy.shell import Verdict
+
+if TYPE_CHECKING:
+    from broker.proxy.server import SshDoor
+    from broker.service.use_cases import UseCases
+
+log = structlog.get_logger()
+NOT_RUN: Final = 126
+_SIGNALLED: Final = 128
+MAX_CAPTURED: Final = 64 * 1024
+UNABLE: Final = "the broker could not do this"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """What is to be run."""
+
+    command: bytes
+    cwd: str
+    terminal: bool
+
+
+def in_words(refusal: Refusal) -> str:
+    """A refusal as one line."""
+    return refusal.message + (f"; {refusal.way_out}" if refusal.way_out else "")
+
+
+class Runner:
+    """Proposes and runs lines under one grant."""
+
+    def __init__(self, door: SshDoor, admission: Admission, environment: Mapping[str, str]) -> None:
+        self._door, self._admission = door, admission
+        self._with_terminal = dict(environment)
+        self._without = {name: value for name, value in environment.items() if name != "TERM"}
+
+    @property
+    def use_cases(self) -> UseCases:
+        """All there are."""
+        return self._door.use_cases
+
+    def seen(self, line: bytes) -> Verdict:
+        """What the classifier says of a line: a hint, no decision."""
+        return self.use_cases.propose.seen(self._admission.caller, line)
+
+    def programs(self) -> Iterable[str]:
+        """Names that the catalogue knows."""
+        return self.use_cases.propose.programs(self._admission.caller)
+
+    async def unattended(self) -> Sequence[str]:
+        """The classes that run without asking anybody."""
+        classes = await self.use_cases.shell.unattended(self._admission.caller, self._admission.grant.id)
+        return [each.word for each in classes]
+
+    def now(self) -> datetime:
+        """By the broker's clock."""
+        return self._door.now()
+
+    def given(self, line: Line) -> CommandInput:
+        """A line as it is proposed. In a terminal it has the keyboard that the gate allows it; else no stdin."""
+        mode = StdinMode.NONE
+        if line.terminal:
+            flags = self._admission.grant.flags
+            mode = self.use_cases.propose.stdin_of(self._admission.caller, flags, line.command, pty=True)
+        env = self._with_terminal if line.terminal else self._without
+        return CommandInput(
+            line=line.command, cwd=line.cwd, env=env, stdin_mode=mode, stdin=b"", pty=line.terminal
+        )  # fmt: skip
+
+    async def proposed(self, line: Line) -> Proposal:
+        """Decided and written down. Raises Refusal and Fault; a cancellation meanwhile takes it back."""
+        caller, grant = self._admission.caller, self._admission.grant
+        proposal, cancelled = await settled(
+            self.use_cases.propose.propose(
+                caller, grant.id, self.given(line), idempotency_key=self._door.token(), reason="", door="ssh"
+            )
+        )
+        if cancelled is not None:
+            if proposal.ticket is not None:
+                await to_the_end(self.use_cases.closing.abandon(proposal.ticket))
+            else:
+                await self.take_back(proposal.action.id)
+            raise cancelled
+        return proposal
+
+    async def take_back(self, action: ActionId) -> None:
+        """Cancels what waits, cuts what runs; what is over stays as it is."""
+        await to_the_end(self.use_cases.waiting.cancel(self._admission.caller, action))
+
+    async def decided(self, action: Action) -> Action:
+        """The action once it no longer waits for a person. A cancellation takes it back."""
+        last = action
+        try:
+            async for now in self.use_cases.run.until_decided(self._admission.caller, action.id):
+                last = now
+        except (asyncio.CancelledError, ConnectionError):
+            await self.take_back(action.id)
+            raise
+        return last
+
+    async def started(self, action: Action) -> Ticket:
+        """A ticket for what a person allowed."""
+        return await self.use_cases.run.start(self._admission.caller, action.id, door="ssh")
+
+    async def run(self, ticket: Ticket, inlet: Inlet, outlet: Outlet, steering: ClientSteering) -> Action:
+        """To its end."""
+        finished = await self.use_cases.run.run(ticket, inlet, outlet, steering)
+        must_go_on()
+        return finished
+
+    async def quietly(self, line: Line) -> bytes | None:
+        """What a read writes, where it runs without asking anybody; None for all else. Nothing waits for a person."""
+        caller, grant = self._admission.caller, self._admission.grant
+        try:
+            forecast = await self.use_cases.propose.preview(caller, grant.id, self.given(line))
+            if not isinstance(forecast.decision, Permit):
+                return None
+            proposal = await self.proposed(line)
+            if proposal.ticket is None:
+                await self.take_back(proposal.action.id)
+                return None
+            captured = Captured()
+            finished = await self.run(proposal.ticket, Nothing(), captured, ClientSteering())
+        except (Refusal, Fault) as error:
+            log.info("shell.completion_failed", cause=str(error))
+            return None
+        return captured.data if status_of(finished) == 0 else None
+
+
+def must_go_on() -> None:
+    """Raises CancelledError where the session was cut while something inside of it ended by itself."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+def status_of(action: Action) -> int:
+    """As bash counts: the exit status, 128 and the signal's number, or 126 for what did not run to an end."""
+    outcome = action.outcome
+    if action.state is ActionState.CUT or outcome is None:
+        return NOT_RUN
+    if outcome.exit_status is not None:
+        return outcome.exit_status
+    number = getattr(signal, f"SIG{outcome.signal}", 0) if outcome.signal else 0
+    return _SIGNALLED + int(number) if number else NOT_RUN
+
+
+def directory_in(captured: bytes) -> str:
+    """The directory that `pwd -P` told; empty where it is none that could be shown and entered again (I-27)."""
+    try:
+        return checked_cwd(captured.decode().removesuffix("\n"))
+    except (UnicodeDecodeError, Refusal):
+        return ""
+
+
+class Nothing:
+    """An Inlet without stdin."""
+
+    async def read(self) -> bytes:
+        """The end, at once."""
+        return b""
+
+
+class Captured:
+    """An Outlet that keeps a little of stdout; errors go on to `errors`, where there is one."""
+
+    def __init__(self, errors: Outlet | None = None) -> None:
+        self.data = b""
+        self._errors = errors
+
+    async def out(self, data: bytes) -> None:
+        """As Outlet."""
+        self.data = (self.data + data)[: MAX_CAPTURED + 1]
+
+    async def err(self, data: bytes) -> None:
+        """As Outlet."""
+        if self._errors is not None:
+            await self._errors.err(data)
+
+    async def warn(self, left: timedelta) -> None:
+        """The shell's own session warns."""
+
+    async def tell(self, line: str) -> None:
+        """As Outlet."""
+        if self._errors is not None:
+            await self._errors.tell(line)
