@@ -47,6 +47,7 @@ from broker.core.secret import Secret
 from broker.fastpath import changed
 from broker.jobs.expiry import Expiry
 from broker.jobs.gauges import Gauges
+from broker.jobs.indexing import Indexing
 from broker.jobs.renewal import Renewal
 from broker.jobs.reviving import Reviving
 from broker.jobs.sequencer import Sequencer
@@ -264,7 +265,7 @@ class House:
         for tenant in await self.store.tenants():
             await self.world.live.cut(Scope(tenant=tenant), "broker_stopping", within=_STOP_WITHIN)
 
-    def jobs(self) -> list[Expiry | Gauges | Renewal | Reviving | Sequencer | Tidying]:
+    def jobs(self) -> list[Expiry | Gauges | Indexing | Renewal | Reviving | Sequencer | Tidying]:
         """The loops; each runs until the process ends."""
         ending, live = self.use_cases.ending, self.world.live
         late = (ending.write_late, self.use_cases.closing.write_late, self.use_cases.freeze.write_late)
@@ -275,6 +276,7 @@ class House:
             ),
             Gauges(store=self.store, live=live, meter=self.meter),
             Tidying(store=self.store, forgetting=self.use_cases.forgetting),
+            Indexing(closing=self.use_cases.closing, search=self.use_cases.search),
             Renewal(renew_if_due=self.renew_certificate, clock=self.clock),
             Renewal(renew_if_due=self.renew_gateway, clock=self.clock),
             *([self.reviving] if self.reviving is not None else []),

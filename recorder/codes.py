@@ -80,6 +80,7 @@ _TABLE = (
     ("RC1005E", "recording.failed", _FAILURE),
     ("RC2001I", "recording.viewed", _SUCCESS),
     ("RC2002I", "recording.exported", _SUCCESS),
+    ("RC2003I", "recording.searched", _SUCCESS),
     # secrets, keys, credentials
     ("SC1001I", "credential.issued", _SUCCESS),
     ("SC1002W", "credential.refused", _REFUSED),

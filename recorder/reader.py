@@ -122,7 +122,7 @@ class RecordingReader:
         """Reads a part's preamble: what opens its frames, and where they begin."""
         header, start, _ = grec.read_preamble(source)
         require_expected(header, self._expected)
-        return Opener(header, start, self._key()), len(start)
+        return Opener(header, start, self.key()), len(start)
 
     def pieces(self, size: int) -> Iterator[tuple[int, bytes]]:
         """The sealed bytes as they lie: (part number, at most `size` bytes). Opens nothing, checks nothing."""
@@ -140,7 +140,7 @@ class RecordingReader:
         with self._parts[-1].open("rb") as source:
             header, start, _ = grec.read_preamble(source)
             require_expected(header, self._expected)
-            opener = Opener(header, start, self._key())
+            opener = Opener(header, start, self.key())
             tree = CompactRange()
             tree.append(leaf_hash(start))
             for frame in _whole(source):
@@ -149,7 +149,16 @@ class RecordingReader:
                 tree.append(frame.leaf())
         raise RecordingInvalid("the recording has no end")
 
-    def _key(self) -> bytes | bytearray:
+    def beside(self, name: str) -> Path:
+        """A file of this name in the recording's folder."""
+        return self._parts[0].with_name(name)
+
+    def name(self) -> bytes:
+        """The recording, its session and its tenant, for binding something to them."""
+        return f"{self._expected.rec}\0{self._expected.sid}\0{self._expected.ten}".encode()
+
+    def key(self) -> bytes | bytearray:
+        """The data key. Raises RecordingInvalid where none was given."""
         if self._dek is None:
             raise RecordingInvalid("the recording is sealed and no key was given")
         return self._dek

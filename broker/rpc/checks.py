@@ -185,6 +185,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
         "PlayRecordingRequest": _REVEALED
         | {"from_us": number(1 << 62), "with_outline": judged, "with_screen": judged},
         "FetchRecordingRequest": _REVEALED,
+        "SearchRecordingsRequest": {"word": judged, "reason": _REASON},
         "ExportRecordingRequest": _REVEALED | {"form": a_choice(_FORMS), "with_input": judged},
         # audit
         "ListEventsRequest": {"from_seq": judged, "page_size": number(MAX_EVENTS), "reason": _REASON},

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 from broker.core.errors import exhausted
 from broker.core.ids import SessionId
 from broker.rpc.call import Call
-from broker.rpc.convert.session import event_out, outline_out, screen_out, session_out
+from broker.rpc.convert.session import event_out, found_out, outline_out, screen_out, session_out
 from broker.rpc.threads import walked
+from broker.service.search import SearchService
 from broker.service.session import SessionService
 from grantd.v1 import session_pb2 as pb
 from recorder.errors import ExportTooLong
@@ -30,8 +31,8 @@ _FORMS = {
 class SessionServicer:
     """Translates; broker.service.session does the work."""
 
-    def __init__(self, session: SessionService) -> None:
-        self._session = session
+    def __init__(self, session: SessionService, search: SearchService) -> None:
+        self._session, self._search = session, search
 
     async def ListSessions(self, request: pb.ListSessionsRequest, call: Call) -> pb.ListSessionsResponse:
         size = request.page_size or _PAGE
@@ -85,3 +86,9 @@ class SessionServicer:
                 "recording_too_long", "this recording is too long for a file that a browser can play",
                 "export it as an asciicast",
             ) from error  # fmt: skip
+
+    async def SearchRecordings(
+        self, request: pb.SearchRecordingsRequest, call: Call
+    ) -> AsyncIterator[pb.SearchRecordingsResponse]:
+        async for found in self._search.search(call.caller, request.word, request.reason):
+            yield found_out(found)

@@ -6,7 +6,8 @@ What the store will not take is kept and written as soon as it does; until then 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -23,6 +24,7 @@ from recorder.track import Commitment
 
 log = structlog.get_logger()
 _TRIES = 3
+_REMEMBERED = 10_000
 _PAUSE_S = 0.2
 _KEY_CHANGED = "host_key_changed"
 """A replaced host, or somebody between: said in the log as an event of its own, for whoever is on watch."""
@@ -43,6 +45,7 @@ class Closing:
     def __init__(self, world: World) -> None:
         self._world = world
         self._unwritten: dict[SessionId, tuple[TenantId, Callable[[Tx], None]]] = {}
+        self._recorded: deque[tuple[TenantId, SessionId]] = deque(maxlen=_REMEMBERED)
 
     async def write(self, ticket: Ticket, ended: Ended, commitment: Commitment | None) -> Action:
         """The finished action, durable.
@@ -57,6 +60,7 @@ class Closing:
             _put(tx, action, session, sealed=commitment is not None, now=self._world.clock.now())
 
         await self._persist(session, unit)
+        self._note_recorded(session, commitment)
         self._world.bell.ring(action.tenant, action.id, session.id)
         return action
 
@@ -68,8 +72,19 @@ class Closing:
             _put_session(tx, closed, sealed=commitment is not None, now=self._world.clock.now())
 
         await self._persist(closed, unit)
+        self._note_recorded(closed, commitment)
         self._world.bell.ring(closed.tenant, closed.id)
         return closed
+
+    def recorded(self) -> Sequence[tuple[TenantId, SessionId]]:
+        """Sessions whose recordings were sealed since the last call; the oldest are forgotten if nobody asks."""
+        found = list(self._recorded)
+        self._recorded.clear()
+        return found
+
+    def _note_recorded(self, session: Session, commitment: Commitment | None) -> None:
+        if commitment is not None:
+            self._recorded.append((session.tenant, session.id))
 
     async def abandon(self, ticket: Ticket) -> Action:
         """A command that was started for a caller who left in that very moment: nothing of it ran."""

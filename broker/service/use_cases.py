@@ -27,6 +27,7 @@ from broker.service.recovery import Recovery
 from broker.service.refused import RefusedService
 from broker.service.rules import RulesService
 from broker.service.run import RunService
+from broker.service.search import SearchService
 from broker.service.session import SessionService
 from broker.service.shell import ShellService
 from broker.service.simulate import SimulateService
@@ -47,6 +48,7 @@ class UseCases:
     shell: ShellService
     issue: IssueService
     session: SessionService
+    search: SearchService
     audit: AuditService
     enrol: EnrolService
     identify: IdentifyService
@@ -71,6 +73,7 @@ class UseCases:
         """All of them over one world."""
         ending, closing, identify = Ending(world), Closing(world), IdentifyService(world)
         start = Start(world, ending)
+        session = SessionService(world)
         freeze, aside = FreezeService(world, ending), Aside()
         return cls(
             access=AccessService(world, ending),
@@ -79,7 +82,8 @@ class UseCases:
             run=RunService(world, start, closing),
             shell=ShellService(world, ending, closing),
             issue=IssueService(world, ending),
-            session=SessionService(world),
+            session=session,
+            search=SearchService(world, session),
             audit=AuditService(world, log),
             enrol=EnrolService(world),
             identify=identify,

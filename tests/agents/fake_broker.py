@@ -633,6 +633,17 @@ class _Session(session_pb2_grpc.SessionServiceServicer):
         for part, data in ((0, b"one"), (0, b"two"), (1, b"three")):
             yield session_pb2.FetchRecordingResponse(part=part, data=data)
 
+    def SearchRecordings(
+        self, request: session_pb2.SearchRecordingsRequest, context: Context
+    ) -> Iterator[session_pb2.SearchRecordingsResponse]:
+        if request.word == "needle":
+            hit = session_pb2.RecordingHit(t_us=3_723_000_000, line="a Needle \x1b]0;x\x07in it")
+            session = session_pb2.Session(id="se_1", identity_name="deployer", login="root", target_name="web1")
+            yield session_pb2.SearchRecordingsResponse(session=session, hits=[hit])
+        yield session_pb2.SearchRecordingsResponse(
+            looked=session_pb2.SearchedRecordings(recordings=7, unreadable=request.reason.count("broken"))
+        )
+
     def ExportRecording(
         self, request: session_pb2.ExportRecordingRequest, context: Context
     ) -> Iterator[session_pb2.ExportRecordingResponse]:

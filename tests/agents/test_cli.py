@@ -448,6 +448,21 @@ def test_exporting_a_recording(home: Path, tmp_path: Path) -> None:
         assert grantctl(home, "sessions", "export", "se_1", *wrong, cwd=tmp_path).returncode == 2
 
 
+def test_searching_recordings(home: Path) -> None:
+    """Session, time and line, escaped; what could not be read is said; nothing found is exit code 1, as in grep."""
+    ran = grantctl(home, "sessions", "grep", "needle", "--reason", "broken")
+    assert ran.returncode == 0
+    assert ran.stdout.decode().splitlines() == [
+        "se_1  deployer as root on web1",
+        "  1:02:03  a Needle \\x1b]0;x\\x07in it",
+    ]
+    assert b"7 recordings searched" in ran.stderr
+    assert b"1 of them could not be read" in ran.stderr
+    missed = grantctl(home, "sessions", "grep", "haystack", "-o", "json")
+    assert missed.returncode == 1
+    assert json.loads(missed.stdout)["looked"]["recordings"] == "7"
+
+
 def test_exporting_a_bundle(broker: FakeBroker, home: Path, tmp_path: Path) -> None:
     """Files below the directory, in pieces."""
     pieces = [("log/checkpoint", b"a"), ("log/checkpoint", b"b"), ("entries", b"c")]

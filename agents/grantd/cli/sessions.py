@@ -10,6 +10,7 @@ import click
 from grantd.cli.exits import Exit
 from grantd.cli.keeping import export, fetch
 from grantd.cli.playing.command import play
+from grantd.cli.searching import grep
 from grantd.cli.shell import Shell, facts, moment
 from grantd.cli.visible import exact, one_line
 from grantd.v1 import session_pb2
@@ -28,6 +29,7 @@ def sessions() -> None:
 sessions.add_command(play)
 sessions.add_command(fetch)
 sessions.add_command(export)
+sessions.add_command(grep)
 
 
 @sessions.command("list")

@@ -579,3 +579,117 @@ class ExportRecordingResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportRecordingResponse: _TypeAlias = ExportRecordingResponse  # noqa: Y015
+
+@_typing.final
+class SearchRecordingsRequest(_message.Message):
+    """Names what to search for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORD_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    word: _builtins.str
+    """A whole word, or several in a row, in any case; at most 200 bytes."""
+    reason: _builtins.str
+    """Why; at most 512 bytes, kept in the audit log."""
+    def __init__(
+        self,
+        *,
+        word: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "word", b"word"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchRecordingsRequest: _TypeAlias = SearchRecordingsRequest  # noqa: Y015
+
+@_typing.final
+class SearchRecordingsResponse(_message.Message):
+    """A session in which it was found; the last message holds `looked` alone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
+    LOOKED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def session(self) -> Global___Session:
+        """The session."""
+
+    @_builtins.property
+    def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecordingHit]:
+        """The first lines that hold it, at most 5."""
+
+    @_builtins.property
+    def looked(self) -> Global___SearchedRecordings:
+        """What was looked at in all."""
+
+    def __init__(
+        self,
+        *,
+        session: Global___Session | None = ...,
+        hits: _abc.Iterable[Global___RecordingHit] | None = ...,
+        looked: Global___SearchedRecordings | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["looked", b"looked", "session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "looked", b"looked", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchRecordingsResponse: _TypeAlias = SearchRecordingsResponse  # noqa: Y015
+
+@_typing.final
+class RecordingHit(_message.Message):
+    """A line of a recording."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    T_US_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    t_us: _builtins.int
+    """Microseconds since the start."""
+    line: _builtins.str
+    """The line as plain text, or what is around the place; of the target: escape before display."""
+    def __init__(
+        self,
+        *,
+        t_us: _builtins.int = ...,
+        line: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["line", b"line", "t_us", b"t_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordingHit: _TypeAlias = RecordingHit  # noqa: Y015
+
+@_typing.final
+class SearchedRecordings(_message.Message):
+    """What a search looked at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDINGS_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FIELD_NUMBER: _builtins.int
+    recordings: _builtins.int
+    """Recordings that were asked."""
+    unreadable: _builtins.int
+    """Of these, how many could not be read: nothing is known about them."""
+    def __init__(
+        self,
+        *,
+        recordings: _builtins.int = ...,
+        unreadable: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recordings", b"recordings", "unreadable", b"unreadable"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchedRecordings: _TypeAlias = SearchedRecordings  # noqa: Y015

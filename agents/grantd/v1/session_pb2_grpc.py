@@ -65,6 +65,11 @@ class SessionServiceStub(object):
                 request_serializer=grantd_dot_v1_dot_session__pb2.ExportRecordingRequest.SerializeToString,
                 response_deserializer=grantd_dot_v1_dot_session__pb2.ExportRecordingResponse.FromString,
                 _registered_method=True)
+        self.SearchRecordings = channel.unary_stream(
+                '/grantd.v1.SessionService/SearchRecordings',
+                request_serializer=grantd_dot_v1_dot_session__pb2.SearchRecordingsRequest.SerializeToString,
+                response_deserializer=grantd_dot_v1_dot_session__pb2.SearchRecordingsResponse.FromString,
+                _registered_method=True)
 
 
 class SessionServiceServicer(object):
@@ -115,6 +120,14 @@ class SessionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SearchRecordings(self, request, context):
+        """Every recording that the caller may see, newest first, in which a word was printed, asked for or decided on. An
+        audit row names the searcher and the word first; another one each recording of which a line is shown.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SessionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -147,6 +160,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.ExportRecording,
                     request_deserializer=grantd_dot_v1_dot_session__pb2.ExportRecordingRequest.FromString,
                     response_serializer=grantd_dot_v1_dot_session__pb2.ExportRecordingResponse.SerializeToString,
+            ),
+            'SearchRecordings': grpc.unary_stream_rpc_method_handler(
+                    servicer.SearchRecordings,
+                    request_deserializer=grantd_dot_v1_dot_session__pb2.SearchRecordingsRequest.FromString,
+                    response_serializer=grantd_dot_v1_dot_session__pb2.SearchRecordingsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -312,6 +330,33 @@ class SessionService(object):
             '/grantd.v1.SessionService/ExportRecording',
             grantd_dot_v1_dot_session__pb2.ExportRecordingRequest.SerializeToString,
             grantd_dot_v1_dot_session__pb2.ExportRecordingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchRecordings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/grantd.v1.SessionService/SearchRecordings',
+            grantd_dot_v1_dot_session__pb2.SearchRecordingsRequest.SerializeToString,
+            grantd_dot_v1_dot_session__pb2.SearchRecordingsResponse.FromString,
             options,
             channel_credentials,
             insecure,

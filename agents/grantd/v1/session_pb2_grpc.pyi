@@ -49,6 +49,10 @@ class SessionServiceStub:
     """A recording as a file that other programs show. Unsealed: it bears who took it and the root it claims. An audit
     row names the reader first. Whatever could act on a terminal is left out; the exact bytes are in FetchRecording.
     """
+    SearchRecordings: _grpc.UnaryStreamMultiCallable[_session_pb2.SearchRecordingsRequest, _session_pb2.SearchRecordingsResponse]
+    """Every recording that the caller may see, newest first, in which a word was printed, asked for or decided on. An
+    audit row names the searcher and the word first; another one each recording of which a line is shown.
+    """
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
@@ -70,6 +74,10 @@ class SessionServiceAsyncStub(SessionServiceStub):
     ExportRecording: _aio.UnaryStreamMultiCallable[_session_pb2.ExportRecordingRequest, _session_pb2.ExportRecordingResponse]  # type: ignore[assignment]
     """A recording as a file that other programs show. Unsealed: it bears who took it and the root it claims. An audit
     row names the reader first. Whatever could act on a terminal is left out; the exact bytes are in FetchRecording.
+    """
+    SearchRecordings: _aio.UnaryStreamMultiCallable[_session_pb2.SearchRecordingsRequest, _session_pb2.SearchRecordingsResponse]  # type: ignore[assignment]
+    """Every recording that the caller may see, newest first, in which a word was printed, asked for or decided on. An
+    audit row names the searcher and the word first; another one each recording of which a line is shown.
     """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -125,6 +133,16 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_session_pb2.ExportRecordingResponse], _abc.AsyncIterator[_session_pb2.ExportRecordingResponse]]:
         """A recording as a file that other programs show. Unsealed: it bears who took it and the root it claims. An audit
         row names the reader first. Whatever could act on a terminal is left out; the exact bytes are in FetchRecording.
+        """
+
+    @_abc_1.abstractmethod
+    def SearchRecordings(
+        self,
+        request: _session_pb2.SearchRecordingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_session_pb2.SearchRecordingsResponse], _abc.AsyncIterator[_session_pb2.SearchRecordingsResponse]]:
+        """Every recording that the caller may see, newest first, in which a word was printed, asked for or decided on. An
+        audit row names the searcher and the word first; another one each recording of which a line is shown.
         """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

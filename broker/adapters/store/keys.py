@@ -86,6 +86,9 @@ class KeyRowsSql(TenantRows):
         row = self._conn.execute(_RECORDING, {"tenant": self._tenant, "recording": recording}).one_or_none()
         return None if row is None else self._recording(recording, row.key_id, row.blob)
 
+    def search_key(self) -> Secret[bytes]:
+        return Secret(bytes(self.tenant_key(Purpose.SEARCH).key.reveal()))
+
     # ---- secrets
     def secret(self, name: str) -> Secret[bytes] | None:
         row = self._conn.execute(_SECRET, {"tenant": self._tenant, "name": name}).one_or_none()

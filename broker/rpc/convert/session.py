@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from broker.rpc.convert.scalars import moment, moment_or_none
+from broker.service.search import Found, Looked
 from broker.service.session import SessionView
 from grantd.v1 import session_pb2 as pb
 from recorder.grec import Event
@@ -59,3 +62,16 @@ def screen_out(screen: Screen) -> pb.PlayRecordingResponse:
 
 def _label(command: Command) -> str:
     return "  ".join(filter(None, (command.verdict, command.text)))
+
+
+def found_out(found: Found | Looked) -> pb.SearchRecordingsResponse:
+    """A session in which something was found, or what was looked at in all."""
+    match found:
+        case Found(view=view, hits=hits):
+            told = [pb.RecordingHit(t_us=hit.t_us, line=hit.line) for hit in hits]
+            return pb.SearchRecordingsResponse(session=session_out(view), hits=told)
+        case Looked(recordings=recordings, unreadable=unreadable):
+            return pb.SearchRecordingsResponse(
+                looked=pb.SearchedRecordings(recordings=recordings, unreadable=unreadable)
+            )
+    assert_never(found)

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.duration_pb2 import Duration
 
 from broker.core.clock import from_micros, micros
-from broker.core.ids import ActionId, render
+from broker.core.ids import ActionId, SessionId, render
 from broker.core.records import (
     APPROVAL_NAMESPACE,
     CHANGE_NAMESPACE,
@@ -29,6 +29,7 @@ from broker.core.records import (
 )
 from broker.core.sshcert import parse
 from broker.core.sshwire import ed25519_blob, parse_blob
+from broker.jobs.indexing import Indexing
 from broker.service.ports import Tx
 from grantd import records as client_records
 from grantd.v1 import access_pb2, action_pb2, admin_pb2, approval_pb2, audit_pb2, identity_pb2, options_pb2, session_pb2
@@ -242,6 +243,36 @@ async def test_a_recording_is_played_and_fetched_by_name_and_reason(house: House
     assert names.count("recording.exported") == 3
     assert names.index("recording.viewed") > names.index("session.closed")
     assert "recording.exported" in names
+
+
+async def test_recordings_are_searched_by_those_who_may_see_them(house: House) -> None:
+    """I-33: the word and the searcher are in the log before an answer, each recording shown from as a reading."""
+    grant = await granted(house)
+    async with house.channel(house.people["agent"]) as agent:
+        one = await run(agent, start(grant, "echo a Needle in it"))
+        await run(agent, start(grant, "echo nothing"))
+    indexing = Indexing(closing=house.cases.closing, search=house.cases.search)
+    request = session_pb2.SearchRecordingsRequest(word="needle", reason="incident")
+    async with house.channel(house.people["manager"]) as channel:
+        stub = SessionServiceStub(channel)
+        for filters in (False, True):
+            if filters:
+                await indexing.step()
+                assert not await house.cases.search.index(
+                    house.people["agent"].row.tenant, SessionId(one.finished.session_id)
+                )
+            found, looked = [answer async for answer in stub.SearchRecordings(request)]
+            assert found.session.id == one.finished.session_id
+            assert [hit.line for hit in found.hits] == ["echo a Needle in it", "a Needle in it"]
+            assert (looked.looked.recordings, looked.looked.unreadable) == (2, 0)
+        nothing = session_pb2.SearchRecordingsRequest(word="--")
+        assert await refusal_of(anext(aiter(stub.SearchRecordings(nothing)))) == ("INVALID_ARGUMENT", "bad_word")
+    names = await house.events()
+    assert names.count("recording.searched") == names.count("recording.viewed") == 2
+    assert names.index("recording.searched") < names.index("recording.viewed")
+    async with house.channel(house.people["agent"]) as channel:
+        refused = SessionServiceStub(channel).SearchRecordings(request)
+        assert await refusal_of(anext(aiter(refused))) == ("PERMISSION_DENIED", "not_permitted")
 
 
 async def test_the_log_is_read_and_proved_over_the_wire(house: House) -> None:

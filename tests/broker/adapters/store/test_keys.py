@@ -71,6 +71,14 @@ async def test_recording_keys_come_back(world: World) -> None:
     assert await world.run(lambda keys: keys.recording_key(SECOND)) is None
 
 
+async def test_the_search_key_stays(world: World) -> None:
+    """Filters of words are of use only while their key is found again; it is no key of anything else."""
+    made = await world.run(lambda keys: keys.search_key().reveal())
+    assert len(made) == 32
+    assert await world.run(lambda keys: keys.search_key().reveal(), vault=Vault(world.vault.root)) == made
+    assert await world.run(lambda keys: bytes(keys.tenant_key(Purpose.RECORDINGS).key.reveal())) != made
+
+
 async def test_each_recording_has_its_own_key(world: World) -> None:
     """Two recordings share neither key nor id, and a second key for one is refused."""
     first = await world.run(lambda keys: keys.new_recording_key(RECORDING))
