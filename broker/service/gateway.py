@@ -28,6 +28,7 @@ class Shown:
     """What the client showed and proved possession of."""
 
     user: str
+    """What ssh was told to log in as: the principal, or its login alone."""
     key_id: str
     serial: int
     key_sha256: bytes
@@ -65,7 +66,7 @@ class GatewayService:
         # (1) the certificate is one that we could have issued
         well_made = (
             is_id(shown.key_id)
-            and shown.principals == (shown.user,)
+            and len(shown.principals) == 1
             and not shown.options
             and shown.extensions <= {"permit-pty"}
             and shown.valid_after <= now < shown.valid_before
@@ -138,7 +139,11 @@ def _if_usable(tx: Tx, shown: Shown, grant: Grant, identity: Identity, now: date
         target = lookup.target_of(tx, grant)
     except Refusal:
         return None
-    if identity.key != grant.identity_key or shown.user != gateway_user(grant.login, target.name):
+    # (3) key, certificate, user name and row agree; the bare login is what `ssh deploy@host` cannot help but send
+    principal = gateway_user(grant.login, target.name)
+    if shown.principals != (principal,) or shown.user not in (principal, grant.login):
+        return None
+    if identity.key != grant.identity_key:
         return None
     return Admission(caller=caller_of(identity), grant=grant)
 

@@ -201,7 +201,7 @@ def test_a_certificate_of_an_ended_grant_opens_nothing(house: House) -> None:
     assert "Permission denied (publickey)" in tried.err
 
 
-@pytest.mark.parametrize("user", ["root+elsewhere", "root", "nobody+lab1"])
+@pytest.mark.parametrize("user", ["root+elsewhere", "nobody", "nobody+lab1", "lab1"])
 def test_the_user_name_carries_no_authority(house: House, files: SshFiles, user: str) -> None:
     """A certificate for one login on one target opens no other (I-24)."""
     words = ["ssh", *house.ssh_options(files), "-p", str(files.port), f"{user}@{files.host}", "uname -s"]

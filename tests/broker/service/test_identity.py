@@ -268,6 +268,7 @@ async def test_a_certificate_admits_its_holder(house: House) -> None:
     assert made.known_hosts.startswith("@cert-authority [broker.example]:2222 ssh-ed25519 ")
     admission = await house.cases.gateway.admit(shown(house, made))
     assert (admission.caller.identity, admission.grant.id) == (agent.id, grant)
+    assert await house.cases.gateway.admit(shown(house, made, user="deploy")) == admission, "as `ssh deploy@host` says"
     await house.cases.gateway.refused(admission, "sftp")
     await house.cases.gateway.rejected("unknown_key")
     assert (await house.events())[-1] == "session.feature_refused"
@@ -281,6 +282,9 @@ async def test_who_is_not_admitted(house: House) -> None:
     now = house.clock.now()
     for changed in (
         {"user": "root+web1"}, {"user": "deploy+web2", "principals": ("deploy+web2",)}, {"key_id": "x"},
+        {"user": "root"}, {"user": "web1"}, {"user": ""}, {"user": "deploy+"}, {"user": "deploy+web2"},
+        {"principals": ("deploy",)}, {"user": "deploy", "principals": ("deploy",)},
+        {"user": "deploy", "principals": ("deploy+web2",)},
         {"key_id": GrantId("gr_" + "a" * 26)}, {"serial": 1}, {"key_sha256": bytes(32)}, {"principals": ()},
         {"principals": ("deploy+web1", "root+web1")}, {"options": frozenset({"force-command"})},
         {"extensions": frozenset({"permit-port-forwarding"})}, {"valid_before": now},
