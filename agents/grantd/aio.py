@@ -128,6 +128,16 @@ class AsyncClient:
         )
         return (await self.call((await self.access()).RequestAccess, message)).request
 
+    async def get_request(self, request_id: str) -> access_pb2.AccessRequest:
+        """As Client.get_request."""
+        message = access_pb2.GetRequestRequest(request_id=request_id)
+        return (await self.call((await self.access()).GetRequest, message)).request
+
+    async def cancel_request(self, request_id: str) -> access_pb2.AccessRequest:
+        """As Client.cancel_request."""
+        message = access_pb2.CancelRequestRequest(request_id=request_id)
+        return (await self.call((await self.access()).CancelRequest, message)).request
+
     async def wait_request(self, request_id: str) -> access_pb2.AccessRequest:
         """The request once it is decided; bound it with asyncio.timeout. Survives a broker's restart."""
         request = access_pb2.WatchRequestRequest(request_id=request_id)

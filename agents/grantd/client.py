@@ -84,6 +84,14 @@ class Client(Connected):
         )
         return self.call(self.access.RequestAccess, message).request
 
+    def get_request(self, request_id: str) -> access_pb2.AccessRequest:
+        """The request as it stands."""
+        return self.call(self.access.GetRequest, access_pb2.GetRequestRequest(request_id=request_id)).request
+
+    def cancel_request(self, request_id: str) -> access_pb2.AccessRequest:
+        """Take back one's own request that waits. Repeating it is harmless."""
+        return self.call(self.access.CancelRequest, access_pb2.CancelRequestRequest(request_id=request_id)).request
+
     def wait_request(self, request_id: str, timeout: timedelta | None = None) -> access_pb2.AccessRequest:
         """The request once it is decided, or as it stands when `timeout` is over. Survives a broker's restart."""
         deadline = None if timeout is None else time.monotonic() + timeout.total_seconds()
@@ -91,8 +99,7 @@ class Client(Connected):
         while True:
             left = _WATCH_SECONDS if deadline is None else min(_WATCH_SECONDS, deadline - time.monotonic())
             if left <= 0:
-                message = access_pb2.GetRequestRequest(request_id=request_id)
-                return self.call(self.access.GetRequest, message).request
+                return self.get_request(request_id)
             try:
                 for answer in self.stream(self.access.WatchRequest, request, timeout=left):
                     if asking.is_decided(answer.request):

@@ -1,4 +1,4 @@
-"""`grantctl request`, `ssh-cert` and `grants`: asking for access, using it with ssh, ending it."""
+"""`grantctl request` and `grants`: asking for access, looking at it, ending it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from datetime import timedelta
 import click
 
 from grantd import asking
-from grantd.cli import sshfiles
 from grantd.cli.exits import Exit
 from grantd.cli.shell import DURATION, Shell, class_badge, facts, moment, span, word
+from grantd.cli.ssh.cert import write_files
 from grantd.cli.visible import one_line
-from grantd.v1 import access_pb2
 from grantd.v1.access_pb2 import AccessRequest, Grant, GrantState, RequestState
 
 _FLAGS = ("shell", "raw_shell", "sftp", "forward", "stream_stdin")
@@ -59,17 +58,9 @@ def request(
         return Exit.PENDING
     grant_id = asking.require_grant(asked)
     if ssh:
-        return _write_ssh(shell, grant_id)
+        return write_files(shell, grant_id)
     _show_request(shell, asked)
     return Exit.OK
-
-
-@click.command("ssh-cert")
-@click.argument("grant_id", metavar="GRANT")
-@click.pass_obj
-def ssh_cert(shell: Shell, grant_id: str) -> int:
-    """Write a key and certificate of GRANT for a stock ssh, and print its command line."""
-    return _write_ssh(shell, grant_id)
 
 
 @click.group()
@@ -164,17 +155,3 @@ def _show_request(shell: Shell, asked: AccessRequest) -> None:
             + f"\nceiling  {class_badge(asking.class_word(asked.ceiling))}"
         ),
     )
-
-
-def _write_ssh(shell: Shell, grant_id: str) -> int:
-    client = shell.client
-    told: list[access_pb2.IssueCredentialResponse] = []
-
-    def issue(public_key: bytes) -> access_pb2.IssueCredentialResponse:
-        told.append(client.issue_ssh(grant_id, public_key))
-        return told[-1]
-
-    files = sshfiles.write(client.profile.directory / "ssh" / client.grant(grant_id).id, issue)
-    shell.say(f"the certificate works until {moment(told[-1].not_after)}, at the gateway only")
-    shell.show(told[-1], files.command)
-    return Exit.OK

@@ -1,11 +1,13 @@
 """What a stock `ssh` needs to use a grant: a key, the certificate, the gateway's host CA, as private files.
 
-One directory a grant, below the profile. The key is made here and is good for nothing at the target itself.
+The key is made here and is good for nothing at the target itself. What the broker says is taken only in the exact form
+that ssh's files have: a name never becomes a line of configuration.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +23,10 @@ from grantd.v1.access_pb2 import IssueCredentialResponse
 
 _KEY: Final = "id_ed25519"
 _MAX_PORT: Final = 65535
+_HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]")
+_USER: Final = re.compile(r"[a-z_][a-z0-9_-]{0,31}\+[a-z0-9][a-z0-9._-]{0,62}")
+_CERTIFICATE: Final = re.compile(r"ssh-ed25519-cert-v01@openssh\.com [A-Za-z0-9+/]+=*")
+_KNOWN_HOSTS: Final = re.compile(r"@cert-authority (\S{1,2000}) (ssh-ed25519 [A-Za-z0-9+/]+=*)")
 
 Issue = Callable[[bytes], IssueCredentialResponse]
 """Public key in SSH wire form -> the credential."""
@@ -37,18 +43,22 @@ class SshFiles:
     host: str
     port: int
 
-    def command(self) -> str:
-        """The command line, to be pasted into a POSIX shell and followed by a remote command."""
+    def options(self) -> list[str]:
+        """The words that make ssh use them; nothing of the machine's own set-up can lead the connection elsewhere."""
         options = {
             "CertificateFile": self.certificate,
             "UserKnownHostsFile": self.known_hosts,
             "StrictHostKeyChecking": "yes",
             "IdentitiesOnly": "yes",
         }
-        words = ["ssh", "-p", str(self.port), "-i", str(self.key)]
+        words = ["-p", str(self.port), "-i", str(self.key)]
         for name, value in options.items():
             words += ["-o", f"{name}={value}"]
-        return shlex.join([*words, f"{self.user}@{self.host}"])
+        return words
+
+    def command(self) -> str:
+        """The command line, to be pasted into a POSIX shell and followed by a remote command."""
+        return shlex.join(["ssh", *self.options(), f"{self.user}@{self.host}"])
 
 
 def write(directory: Path, issue: Issue) -> SshFiles:
@@ -58,20 +68,45 @@ def write(directory: Path, issue: Issue) -> SshFiles:
     if not key_path.exists():
         replace_file(key_path, _new_key())
     told = issue(_public(key_path.read_bytes()))
-    host, _, port = told.gateway_address.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > _MAX_PORT or host.startswith("-") or not host.isprintable():
-        raise Invalid("bad_gateway", "the broker named a gateway address that ssh cannot use")
-    files = SshFiles(
-        key=key_path,
+    host, port = _gateway(told.gateway_address)
+    files = files_in(directory, user=_exactly(_USER, told.gateway_user, "user name").group(), host=host, port=port)
+    certificate = _exactly(_CERTIFICATE, told.ssh_certificate.strip(), "certificate").group()
+    hosts = _exactly(_KNOWN_HOSTS, told.gateway_known_hosts.strip(), "host key line").group()
+    replace_file(files.certificate, certificate.encode() + b"\n")
+    replace_file(files.known_hosts, hosts.encode() + b"\n")
+    return files
+
+
+def files_in(directory: Path, *, user: str, host: str, port: int) -> SshFiles:
+    """The files of a directory, by their names."""
+    return SshFiles(
+        key=directory / _KEY,
         certificate=directory / f"{_KEY}-cert.pub",
         known_hosts=directory / "known_hosts",
-        user=told.gateway_user,
-        host=host.strip("[]"),
-        port=int(port),
+        user=user,
+        host=host,
+        port=port,
     )
-    replace_file(files.certificate, told.ssh_certificate.strip().encode() + b"\n")
-    replace_file(files.known_hosts, told.gateway_known_hosts.strip().encode() + b"\n")
-    return files
+
+
+def host_ca(known_hosts: str) -> str:
+    """The CA's key out of the broker's known_hosts line. Raises Invalid."""
+    return _exactly(_KNOWN_HOSTS, known_hosts.strip(), "host key line").group(2)
+
+
+def _gateway(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    host = _exactly(_HOST, host, "gateway address").group()
+    if not (port.isascii() and port.isdecimal() and 0 < int(port) <= _MAX_PORT):
+        raise Invalid("bad_gateway", "the broker named a gateway address that ssh cannot use")
+    return host.strip("[]"), int(port)
+
+
+def _exactly(form: re.Pattern[str], text: str, what: str) -> re.Match[str]:
+    found = form.fullmatch(text)
+    if found is None:
+        raise Invalid("bad_gateway", f"the broker named a {what} that ssh cannot use")
+    return found
 
 
 def _new_key() -> bytes:

@@ -1,0 +1,1 @@
+"""What grantctl does for the stock `ssh` of this machine. Never speaks SSH itself."""
