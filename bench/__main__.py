@@ -19,6 +19,7 @@ from bench.rate import Rate
 from bench.report import Report
 from bench.rounds import interleaved
 from bench.stage import BenchStage
+from bench.thin import Thin
 
 RERUNS: Final = 3
 """How often a noisy baseline is measured again before it is called noisy."""
@@ -49,18 +50,19 @@ def _asked(words: Sequence[str] | None) -> argparse.Namespace:
 def _measure(stage: BenchStage, report: Report, asked: argparse.Namespace) -> None:
     report.machine |= {**machine.described(stage.data), "load before": machine.load()}
     brokered = Brokered(stage)
-    with OpenSsh(stage) as ssh, Asyncssh(stage) as alone:
+    with OpenSsh(stage) as ssh, Asyncssh(stage) as alone, Thin(stage) as thin:
         report.machine |= {
             "ssh cold negotiated": ssh.negotiated(curve=False),
             "ssh cold curve25519 negotiated": ssh.negotiated(curve=True),
             "asyncssh negotiated": alone.negotiated(),
         }
-        cases = [brokered.read, brokered.write, ssh.cold, ssh.cold_curve25519, ssh.mux, alone.once]
+        cases = [brokered.read, brokered.write, ssh.cold, ssh.cold_curve25519, ssh.mux, alone.once, thin.run]
+        cases += [thin.launched]
         _judge(report, goals.LATENCY, lambda: interleaved(cases, warmups=asked.warmups, rounds=asked.rounds))
     rate = Rate(stage, each=asked.each, rounds=asked.rate_rounds)
     _judge(report, goals.RATE, rate.measure)
     _judge(report, goals.APPEND, lambda: append.measure(stage.new_folder(), rounds=asked.rate_rounds))
-    report.notes.append(must_be_on_record(stage, [*brokered.ran, *rate.ran]))
+    report.notes.append(must_be_on_record(stage, [*brokered.ran, *thin.ran, *rate.ran]))
 
 
 def _judge(report: Report, promised: Sequence[Goal], measure: Callable[[], dict[str, list[float]]]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, TypeVar, assert_never
@@ -163,6 +163,23 @@ class AsyncClient:
             request = await self.wait_request(request.id)
         return asking.require_grant(request)
 
+    async def grant(self, grant_id: str) -> access_pb2.Grant:
+        """As Client.grant."""
+        message = access_pb2.GetGrantRequest(grant_id=grant_id)
+        return (await self.call((await self.access()).GetGrant, message)).grant
+
+    async def grants(self) -> AsyncGenerator[access_pb2.Grant, None]:
+        """As Client.grants."""
+        token = ""
+        while True:
+            message = access_pb2.ListGrantsRequest(page_token=token)
+            page = await self.call((await self.access()).ListGrants, message)
+            for grant in page.grants:
+                yield grant
+            token = page.next_page_token
+            if not token:
+                return
+
     async def revoke(self, grant_id: str, reason: str) -> access_pb2.RevokeGrantResponse:
         """End a grant now. Repeating it is harmless."""
         message = access_pb2.RevokeGrantRequest(grant_id=grant_id, reason=reason)
@@ -178,7 +195,7 @@ class AsyncClient:
         env: dict[str, str] | None = None,
         reason: str = "",
         idempotency_key: str | None = None,
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """As Client.execute. Close the iterator (contextlib.aclosing) to end a command that runs."""
         start = action_pb2.ExecuteStart(
             idempotency_key=idempotency_key or asking.new_key(),
@@ -188,7 +205,7 @@ class AsyncClient:
         )
         return self._converse(action_pb2.ExecuteRequest(start=start), stdin or b"")
 
-    def resume(self, action_id: str, *, stdin: bytes = b"") -> AsyncIterator[Event]:
+    def resume(self, action_id: str, *, stdin: bytes = b"") -> AsyncGenerator[Event, None]:
         """Go on with an action that waits or is allowed; declared stdin is given again."""
         return self._converse(execution.resume_request(action_id, stdin), stdin)
 
@@ -241,7 +258,7 @@ class AsyncClient:
             if execution.left_state(answer.action, unless) or over:
                 return answer.action
 
-    async def _converse(self, first: action_pb2.ExecuteRequest, stdin: bytes) -> AsyncIterator[Event]:
+    async def _converse(self, first: action_pb2.ExecuteRequest, stdin: bytes) -> AsyncGenerator[Event, None]:
         conversation = Conversation(stdin=stdin)
         while True:
             async with contextlib.aclosing(self._listen(conversation, first)) as events:

@@ -73,7 +73,7 @@ async def test_closing_the_iterator_ends_the_command(broker: FakeBroker, person:
 
     broker.execute = script
     async with AsyncClient(person.profile) as client:
-        async with contextlib.aclosing(client.execute("gr_1", "yes")) as events:  # type: ignore[type-var]
+        async with contextlib.aclosing(client.execute("gr_1", "yes")) as events:
             async for event in events:
                 assert not isinstance(event, Finished)
                 break

@@ -2,18 +2,24 @@
 
 import os
 import sys
-from importlib import import_module
-from typing import NoReturn
 
 # gRPC's own log lines say in C++ what grantctl then says in a sentence; it is read when the first channel is opened
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
-def main() -> NoReturn:
-    """Run grantctl and exit. What ssh asks for at each connection is answered before anything large is imported."""
-    # imported here: whoever needs only the quick answers does not wait for the rest
-    status = import_module("grantd.cli.quick").attempt(sys.argv[1:])
-    if status is not None:
-        sys.exit(status)
-    import_module("grantd.cli.app").main()
-    raise AssertionError("the command tree exits")
+def main() -> None:
+    """Run grantctl and exit. What scripts and ssh ask for again and again comes before any large import."""
+    words = sys.argv[1:]
+    if "run" in words[:3]:
+        from grantd.cli import thin  # noqa: PLC0415  only what is needed is imported
+
+        quick = thin.attempt(words)
+    else:
+        from grantd.cli import quick as answers  # noqa: PLC0415  the same
+
+        quick = answers.attempt(words)
+    if quick is not None:
+        os._exit(quick)  # nothing is left to flush, and the interpreter's own end would take as long as the rest
+    from grantd.cli.app import main as whole  # noqa: PLC0415  the same
+
+    whole()

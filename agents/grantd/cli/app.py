@@ -19,6 +19,7 @@ _INTERRUPTED = 128 + signal.SIGINT
 # command -> where it is. Loaded when it is used: `run` in a loop should not wait for what only `approve` needs.
 COMMANDS: Final = {
     "agent": "directory:agent",
+    "agentd": "agentd.command:agentd",
     "approve": "prompt.command:approve",
     "audit": "log:audit",
     "change": "change:change",

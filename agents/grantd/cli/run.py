@@ -2,55 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, timedelta
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import BinaryIO, Final, assert_never
+from typing import Final
 
 import click
 
-from grantd import asking, records
 from grantd.cli import exits
-from grantd.cli.shell import DURATION, Shell, as_json, class_badge, now, span
-from grantd.cli.visible import Output, one_line
+from grantd.cli.agentd.start import start_where_wanted
+from grantd.cli.shell import DURATION, Shell, colour_allowed, now
+from grantd.cli.showing import ERR, OUT, Showing
+from grantd.cli.visible import one_line
 from grantd.client import Client
 from grantd.errors import Invalid, NotFound
-from grantd.execution import MAX_STDIN_BYTES, Changed, EndsSoon, Event, Finished, Stderr, Stdout, Told
+from grantd.execution import MAX_STDIN_BYTES, Changed, Event, Finished
 from grantd.v1.access_pb2 import Grant, GrantState
-from grantd.v1.action_pb2 import Action, ActionState, EndWarning, ExecuteResponse, Notice
+from grantd.v1.action_pb2 import Action, ActionState
 
 _USABLE: Final = (GrantState.GRANT_STATE_ACTIVE, GrantState.GRANT_STATE_APPROVED)
-# why the broker ended a command
-_CUT: Final = {
-    "broker_stopping": "it is being stopped",
-    "expired": "the access expired",
-    "frozen": "access is frozen",
-    "output_limit": "it wrote more than the broker records of one command",
-    "recorder_failed": "the recorder cannot record; nothing runs unrecorded",
-    "identity_removed": "you were suspended",
-    "revoked": "the access was revoked",
-    "terminated": "an operator ended it",
-    "unwatched": "nobody watched it",
-}
-# why a command that was started has no exit status, in the broker's words (docs/errors.md)
-_NO_RESULT: Final = {
-    "broker_error": "the broker failed; the cause is in its log",
-    "connection_lost": "the connection to the target was lost",
-    "frozen": "access is frozen",
-    "host_key_changed": "the target shows another host key than the one it is pinned to; nothing was run",
-    "login_refused": "the target refused the login",
-    "no_bash": "the target does not run commands with bash as grantd needs it",
-    "signer_unavailable": "the signer does not answer; nothing was run",
-    "store_unavailable": "the store does not answer",
-    "too_many_sessions": "as many sessions run as may; wait for one to end",
-    "too_slow": "the target did not answer in time",
-    "unreachable": "the target cannot be reached",
-}
 
 
 @click.command(context_settings={"ignore_unknown_options": False})
@@ -86,6 +60,7 @@ def run(
 
     Exit code: the command's own; 3 denied by policy, 4 refused by an approver, 5 expired, 75 still waiting.
     """
+    start_where_wanted()
     stdin = _stdin(from_stdin, stdin_file)
     client = shell.client
     if resume_id is not None:
@@ -96,13 +71,14 @@ def run(
         if where is None or not words:
             raise click.UsageError("name a target or grant, then `--` and the command")
         grant_id = where if where.startswith("gr_") else _find_grant(client, where)
-        events = client.execute(grant_id, _line(words), stdin=stdin, cwd=cwd, reason=reason)
-    watch = _Watch(shell=shell, raw=raw, wait_for=wait_for, stdin=stdin or b"")
+        events = client.execute(grant_id, line_of(words), stdin=stdin, cwd=cwd, reason=reason)
+    watch = _Watch(shell=shell, showing=_showing(shell, raw=raw), wait_for=wait_for, stdin=stdin or b"")
     action = watch.follow(events)
-    return exits.of_action(action, waited=watch.waited or resume_id is not None)
+    return exits.of_action(action, waited=watch.showing.waited or resume_id is not None)
 
 
-def _line(words: tuple[str, ...]) -> bytes:
+def line_of(words: tuple[str, ...]) -> bytes:
+    """The command line: one word as it stands, several quoted."""
     return os.fsencode(words[0] if len(words) == 1 else shlex.join(words))
 
 
@@ -121,10 +97,13 @@ def _stdin(from_stdin: bool, stdin_file: Path | None) -> bytes | None:  # noqa: 
 
 
 def _find_grant(client: Client, where: str) -> str:
-    """The caller's one usable grant on a target; several logins have to be told apart."""
+    return chosen(client.grants(), me=client.whoami().identity_id, where=where)
+
+
+def chosen(grants: Iterable[Grant], *, me: str, where: str) -> str:
+    """The caller's one usable grant on a target; several logins have to be told apart. Raises NotFound, Invalid."""
     login, _, target = where.rpartition("@")
-    me = client.whoami().identity_id
-    mine = [grant for grant in client.grants() if grant.identity_id == me and grant.state in _USABLE]
+    mine = [grant for grant in grants if grant.identity_id == me and grant.state in _USABLE]
     fitting = [grant for grant in mine if grant.target_name == target and login in ("", grant.login)]
     if not fitting:
         ask = f'grantctl request {shlex.quote(target)} {shlex.quote(login or "LOGIN")} --reason "..."'
@@ -139,26 +118,16 @@ def _preference(grant: Grant) -> tuple[int, int]:
     return grant.ceiling, grant.not_after.seconds or grant.must_start_by.seconds
 
 
-def _wire(event: Event) -> ExecuteResponse:
-    match event:
-        case Changed(action):
-            return ExecuteResponse(action=action)
-        case Stdout(data):
-            return ExecuteResponse(stdout=data)
-        case Stderr(data):
-            return ExecuteResponse(stderr=data)
-        case EndsSoon(left):
-            return ExecuteResponse(warning=EndWarning(left=asking.duration(left)))
-        case Told(text):
-            return ExecuteResponse(notice=Notice(text=text))
-        case Finished(action):
-            return ExecuteResponse(finished=action)
-        case _:
-            assert_never(event)
+def still_waiting(action: Action) -> str:
+    """What is said when nobody decided in the time that was given."""
+    return f"still waiting; go on later with: grantctl run --resume {one_line(action.id)}"
 
 
-def _words(event: EndsSoon | Told) -> str:
-    return one_line(event.text) if isinstance(event, Told) else f"the access ends in {span(event.left)}"
+def _showing(shell: Shell, *, raw: bool) -> Showing:
+    terminals = frozenset(n for n, stream in ((OUT, sys.stdout), (ERR, sys.stderr)) if stream.isatty())
+    return Showing(
+        as_json=shell.as_json, raw=raw, terminals=terminals, colour=colour_allowed(), encoding=sys.stderr.encoding
+    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -166,91 +135,38 @@ class _Watch:
     """Shows a command's events as they come."""
 
     shell: Shell
-    raw: bool
+    showing: Showing
     wait_for: timedelta | None
     stdin: bytes
-    waited: bool = False
-    _texts: dict[int, Output] = field(default_factory=dict)
 
     def follow(self, events: Iterator[Event]) -> Action:
         """To the end, or until nobody decided within `wait_for`: the action as it stands then."""
-        while True:
-            last = self._until_it_waits(events)
-            if last.state != ActionState.ACTION_STATE_AWAITING or self.wait_for is None:
-                return last
-            action = self.shell.client.wait_action(last.id, unless=last.state, timeout=self.wait_for)
-            if action.state == ActionState.ACTION_STATE_AWAITING:
-                self.shell.say(f"still waiting; go on later with: grantctl run --resume {one_line(action.id)}")
-                return action
-            self.wait_for = None
-            events = self.shell.client.resume(action.id, stdin=self.stdin)
+        last = self._shown(events)
+        if last.state != ActionState.ACTION_STATE_AWAITING or self.wait_for is None:
+            return last
+        action = self.shell.client.wait_action(last.id, unless=last.state, timeout=self.wait_for)
+        if action.state == ActionState.ACTION_STATE_AWAITING:
+            self.shell.say(still_waiting(action))
+            return action
+        self.wait_for = None
+        return self._shown(self.shell.client.resume(action.id, stdin=self.stdin))
 
-    def _until_it_waits(self, events: Iterator[Event]) -> Action:
+    def _shown(self, events: Iterator[Event]) -> Action:
         action = Action()
         for event in events:
-            if self.shell.as_json:
-                click.echo(as_json(_wire(event)))
-            match event:
-                case Changed(action):
-                    self._changed(action)
-                    if self.wait_for is not None and action.state == ActionState.ACTION_STATE_AWAITING:
-                        close = getattr(events, "close", None)
-                        if close is not None:
-                            close()
-                        return action
-                case Stdout(data):
-                    self._write(sys.stdout.buffer, data)
-                case Stderr(data):
-                    self._write(sys.stderr.buffer, data)
-                case EndsSoon() | Told():
-                    self.shell.say(f"grantctl: {_words(event)}")
-                case Finished(action):
-                    self._finish(action)
-                case _:
-                    assert_never(event)
+            for stream, data in self.showing.pieces(event, now()):
+                _write(stream, data)
+            if isinstance(event, Changed | Finished):
+                action = event.action
+            if self.wait_for is not None and action.state == ActionState.ACTION_STATE_AWAITING:
+                close = getattr(events, "close", None)
+                if close is not None:
+                    close()
+                break
         return action
 
-    def _write(self, stream: BinaryIO, data: bytes) -> None:
-        """Exact bytes into files and pipes; onto a terminal only what cannot command it."""
-        if self.shell.as_json:
-            return
-        if self.raw or not stream.isatty():
-            stream.write(data)
-        else:
-            text = self._texts.setdefault(stream.fileno(), Output())
-            stream.write(text.feed(data).encode(errors="backslashreplace"))
-        stream.flush()
 
-    def _changed(self, action: Action) -> None:
-        if action.state != ActionState.ACTION_STATE_AWAITING:
-            return
-        self.waited = True
-        left = action.expires_at.ToDatetime(tzinfo=UTC) - now()
-        opaque = " (not inspectable)" if action.opaque else ""
-        self.shell.say(
-            f"waits for an approver: {class_badge(asking.class_word(action.command_class))}{opaque}, "
-            f"code {click.style(records.code_of(action.digest), bold=True)}, {span(left)} left, {one_line(action.id)}"
-        )
-
-    def _finish(self, action: Action) -> None:
-        with contextlib.suppress(BrokenPipeError):
-            sys.stdout.flush()
-        note = f": {one_line(action.note)}" if action.note else ""
-        match action.state:
-            case ActionState.ACTION_STATE_FAILED if not action.HasField("exit_status") and not action.signal:
-                why = _NO_RESULT.get(action.note, one_line(action.note) or "the broker does not say why")
-                self.shell.say(f"grantctl: {one_line(action.id)} has no result: {why}")
-            case ActionState.ACTION_STATE_SUCCEEDED | ActionState.ACTION_STATE_FAILED:
-                pass
-            case ActionState.ACTION_STATE_DENIED:
-                who = "an approver refused" if self.waited else "policy denies"
-                self.shell.say(f"grantctl: {who} {one_line(action.id)}{note}")
-            case ActionState.ACTION_STATE_EXPIRED:
-                self.shell.say(f"grantctl: nobody decided {one_line(action.id)} in time{note}")
-            case ActionState.ACTION_STATE_CUT:
-                why = _CUT.get(action.note, one_line(action.note))
-                self.shell.say(f"grantctl: the broker ended the command: {why}")
-            case ActionState.ACTION_STATE_LOST:
-                self.shell.say(f"grantctl: the broker stopped while {one_line(action.id)} ran{note}")
-            case _:
-                self.shell.say(f"grantctl: {one_line(action.id)} did not run{note}")
+def _write(stream: int, data: bytes) -> None:
+    to = sys.stdout.buffer if stream == OUT else sys.stderr.buffer
+    to.write(data)
+    to.flush()

@@ -64,13 +64,16 @@ class Shell:
 
     def fail(self, error: GrantdError) -> None:
         """Say what went wrong and the way out."""
-        if self.as_json:
-            told = {"code": error.code, "message": error.message, "way_out": error.way_out}
-            click.echo(json.dumps({"error": told}), err=True)
-            return
-        self.say(f"grantctl: {one_line(error.message)}")
-        if error.way_out:
-            self.say(f"  {one_line(error.way_out)}")
+        self.say(failure_text(error, as_json=self.as_json))
+
+
+def failure_text(error: GrantdError, *, as_json: bool) -> str:
+    """What went wrong and the way out, for standard error."""
+    if as_json:
+        told = {"code": error.code, "message": error.message, "way_out": error.way_out}
+        return json.dumps({"error": told})
+    way_out = f"\n  {one_line(error.way_out)}" if error.way_out else ""
+    return f"grantctl: {one_line(error.message)}{way_out}"
 
 
 def as_json(message: Message) -> str:
