@@ -15,6 +15,7 @@ from typing import Final
 
 from broker.core.errors import Fault
 from policy.classes import CommandClass
+from policy.shell.calls import stops_the_machine
 
 VERSION: Final = 3
 MAX_DATA: Final = 256 * 1024 - 1024
@@ -206,7 +207,8 @@ def class_of(packet: bytes) -> CommandClass | None:
         op = Op(packet[0])
         if op is Op.EXTENDED:
             return _class_of_extension(packet)
-        return open_class(_open_flags(packet)) if op is Op.OPEN else SHAPES[op].command_class
+        least = open_class(_open_flags(packet)) if op is Op.OPEN else SHAPES[op].command_class
+        return _class_there(least, packet, _HEAD.size, SHAPES[op])
     except (IndexError, ValueError, struct.error):
         return None
 
@@ -220,7 +222,19 @@ def _class_of_extension(packet: bytes) -> CommandClass | None:
     start = _HEAD.size + _LONG.size
     (length,) = _LONG.unpack_from(packet, _HEAD.size)
     shape = EXTENSIONS.get(bytes(packet[start : start + length]))
-    return shape.command_class if shape is not None else None
+    return _class_there(shape.command_class, packet, start + length, shape) if shape is not None else None
+
+
+def _class_there(least: CommandClass, packet: bytes, at: int, shape: Shape) -> CommandClass:
+    """More than a write where a path names a file that acts on the machine, as for a command that names it (I-16)."""
+    for field in shape.fields if least > CommandClass.READ else ():
+        if field not in (Field.PATH, Field.OTHER) or len(packet) < at + _LONG.size:
+            break
+        (length,) = _LONG.unpack_from(packet, at)
+        at += _LONG.size + length
+        if stops_the_machine(packet[at - length : at].decode("latin-1")):
+            return CommandClass.REBOOT
+    return least
 
 
 def _open_flags(packet: bytes) -> int:

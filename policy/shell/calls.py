@@ -38,6 +38,17 @@ _LASTING_FILE = re.compile(
 )
 
 
+def stops_the_machine(path: str) -> bool:
+    """Whether writing there restarts or stops the machine: told from the name, as of a command's operands."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == ".." and parts:
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+    return any(_REBOOT_FILE.search(name) for name in (path, "/" + "/".join(parts)))
+
+
 def weigh(words: Sequence[Word], scene: Scene) -> Effect:
     """The effect of a simple command, its name included; at least one word."""
     return with_files(words, _weigh(words, scene))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from broker.core import sftp
-from broker.core.sftp import EXTENSIONS, SHAPES, Field, Op, Open, Reply, Shape, Status, open_class
+from broker.core.sftp import EXTENSIONS, SHAPES, Field, Op, Open, Reply, Shape, Status
 from policy.classes import CommandClass
 
 MAX_PATH: Final = 4_096
@@ -210,6 +210,7 @@ def request_of(packet: bytes) -> Request | Unsupported:
             return Unsupported(id=number, name="extension")
     request = Request(id=number, op=op, shape=shape, command_class=shape.command_class, packet=packet)
     _fill(request, fields)
+    request.command_class = sftp.class_of(packet) or request.command_class
     return request
 
 
@@ -225,7 +226,6 @@ def _fill(request: Request, fields: Fields) -> None:
                 request.after_handle = fields.at
             case Field.FLAGS:
                 request.flags = fields.u32()
-                request.command_class = open_class(request.flags)
             case Field.ATTRS:
                 request.attrs = fields.attrs()
             case Field.TEXT:

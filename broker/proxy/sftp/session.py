@@ -175,6 +175,8 @@ class FileSession:
             await self._refuse(request, Status.FAILURE, "too_many_files")
         elif request.command_class is CommandClass.READ:
             await self._send(request, self._reader, None)
+        elif request.command_class > CommandClass.WRITE:  # no session's command covers it: `reboot` asks by itself
+            await self._refuse(request, Status.PERMISSION_DENIED, "denied")
         else:
             writer = await self._writing()
             if writer is None:

@@ -321,3 +321,29 @@ def test_whatever_a_server_says_the_session_ends(greeting: bytes | None, says: b
         asyncio.run(run())
     except TargetFault as fault:
         assert fault.code == "not_sftp"  # noqa: PT017  either is right
+
+
+@pytest.mark.parametrize(
+    "path",
+    [b"/proc/sysrq-trigger", b"/proc/./sysrq-trigger", b"../../sys/power//state", b"/sys/power/./state",
+     b"/sys/power/suspend_stats/../state", b"/dev/watchdog", b"/dev/./watchdog0"],
+)  # fmt: skip
+async def test_no_write_reaches_a_file_that_stops_the_machine(path: bytes) -> None:
+    """I-16, I-18: `echo b > /proc/sysrq-trigger` is a reboot, which always asks; a file session is no way round it.
+
+    Nor is a second name for it; and reading goes on, as `cat` may.
+    """
+    stage = Stage()
+    await stage.run(
+        opened(1, path, Open.WRITE), opened(2, path, Open.WRITE | Open.CREAT | Open.TRUNC),
+        request(3, Op.RENAME, string(b"/tmp/x"), string(path)), request(4, Op.SYMLINK, string(path), string(b"/tmp/x")),
+        request(5, Op.EXTENDED, string(b"hardlink@openssh.com"), string(path), string(b"/tmp/x")),
+        request(6, Op.SETSTAT, string(path), ATTRS), opened(7, path, Open.READ),
+    )  # fmt: skip
+    assert stage.statuses() == dict.fromkeys(range(1, 7), Status.PERMISSION_DENIED)
+    assert stage.writer.asked == []
+    assert [packet[0] for packet in stage.reader.asked] == [Op.OPEN]
+    assert {note["result"] for note in stage.notes()} >= {"denied"}
+    link = linked(stage.writer, stage.journal, CommandClass.WRITE)
+    with pytest.raises(NotAllowed):
+        await link.say([opened(1, path, Open.WRITE)])
