@@ -35,7 +35,7 @@ class Kind(IntEnum):
     FWD = 8  # JSON: forwarding
     MARK = 9  # JSON: label, code, audit id
     GAP = 10  # JSON: bytes lost, reason
-    HIDDEN = 11  # u8 class of input that is not shown
+    HIDDEN = 11  # u8 class of input that is not shown: 0 keys, 1 the end of a line too
     CHAN = 12  # JSON: channel open, close, eof
     META = 13  # JSON: idle limit, TERM, clock steps
     REDACT = 14  # JSON: rule id, channel, bytes

@@ -157,7 +157,7 @@ class Pump:
         return outcome
 
     async def _converse(self, process: TargetProcess, plan: ExecPlan) -> Outcome:
-        beside = [self._feed(process)] if plan.wants_stdin else []
+        beside = [self._feed(process, typed=plan.pty is not None)] if plan.wants_stdin else []
         if self._steering is not None:
             beside.append(self._steer(process, self._steering, resizes=plan.pty is not None))
         if not beside:
@@ -189,10 +189,12 @@ class Pump:
         except ConnectionError:
             raise CutShort("caller_gone") from None
 
-    async def _feed(self, process: TargetProcess) -> None:
+    async def _feed(self, process: TargetProcess, *, typed: bool) -> None:
+        """`typed`: on a terminal, where nobody can tell a password from a word: what was echoed is in the output."""
         try:
             while data := await self._inlet.read():
-                await self._sink.event(Kind.IN, _CHANNEL, data)
+                kind, payload = (Kind.HIDDEN, hidden_class(data)) if typed else (Kind.IN, data)
+                await self._sink.event(kind, _CHANNEL, payload)
                 await process.write(data)
             await process.write_eof()
         except TargetFault:
@@ -211,6 +213,11 @@ class Pump:
                     await process.signal(signal)
                 case Size():
                     continue
+
+
+def hidden_class(typed: bytes) -> bytes:
+    """All that a recording keeps of what was typed on a terminal (I-36): whether it ended a line."""
+    return b"\1" if b"\r" in typed or b"\n" in typed else b"\0"
 
 
 def _size_payload(size: Size) -> bytes:

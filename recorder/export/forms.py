@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import assert_never
 
-from recorder.events import Event
+from recorder.events import Event, Kind
 from recorder.export.about import About, watermark
 from recorder.export.cast import Version, cast
 from recorder.export.html import page
@@ -26,7 +26,7 @@ class Form(StrEnum):
 
 
 def exported(form: Form, events: Iterable[Event], about: About, *, with_input: bool) -> Iterator[bytes]:
-    """The file in pieces of at most 64 KiB. `with_input`: recorded keystrokes too, in asciicasts.
+    """The file in pieces of at most 64 KiB. `with_input`: recorded input too, in asciicasts and text.
 
     Raises:
         ExportTooLong: this form cannot hold so much; what came so far is no whole file.
@@ -39,14 +39,14 @@ def exported(form: Form, events: Iterable[Event], about: About, *, with_input: b
         case Form.HTML:
             return _gathered(page(events, about))
         case Form.TEXT:
-            return _gathered(_encoded(_text(events, about)))
+            return _gathered(_encoded(_text(events, about, with_input=with_input)))
     assert_never(form)
 
 
-def _text(events: Iterable[Event], about: About) -> Iterator[str]:
+def _text(events: Iterable[Event], about: About, *, with_input: bool) -> Iterator[str]:
     for name, value in watermark(about):
         yield f"# {name}: {value}\n"
-    for line in transcript(events):
+    for line in transcript(event for event in events if with_input or event.kind != Kind.IN):
         yield f"{line}\n"
 
 

@@ -46,9 +46,7 @@ def fetch(shell: Shell, session_id: str, reason: str, out: Path | None) -> int:
 @click.option("--cast", type=click.Choice(list(_CASTS)), help="an asciicast of this version")
 @click.option("--html", "as_html", is_flag=True, help="one file for a browser, offline: screen, commands, search")
 @click.option("--text", "as_text", is_flag=True, help="lines with times; every unsafe byte escaped")
-@click.option(
-    "--with-input", is_flag=True, help="recorded keystrokes too (asciicast); may hold what was typed in secret"
-)
+@click.option("--with-input", is_flag=True, help="recorded input too (asciicast, text); may hold secrets")
 @click.option("--reason", default="", help="why you export it; kept in the audit log")
 @click.option("--out", type=click.Path(path_type=Path), help="file to make [SESSION.cast, .html; text goes to stdout]")
 @click.pass_obj
@@ -68,8 +66,8 @@ def export(
     Whatever could act on a terminal is left out; the exact bytes are in `sessions fetch`.
     """
     form, ending = _form(cast=cast, as_html=as_html, as_text=as_text)
-    if with_input and cast is None:
-        raise click.UsageError("--with-input goes with --cast")
+    if with_input and as_html:
+        raise click.UsageError("--with-input goes with --cast and --text")
     client = shell.client
     request = session_pb2.ExportRecordingRequest(session_id=session_id, reason=reason, form=form, with_input=with_input)
     pieces = (piece.data for piece in client.stream(client.sessions.ExportRecording, request))

@@ -541,7 +541,7 @@ class ExportRecordingRequest(_message.Message):
     form: Global___ExportForm.ValueType
     """As what."""
     with_input: _builtins.bool
-    """Recorded keystrokes too, in asciicasts; they may hold secrets that were typed."""
+    """Recorded input too, in asciicasts and text; it may hold secrets that were typed."""
     def __init__(
         self,
         *,

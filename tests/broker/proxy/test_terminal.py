@@ -114,6 +114,20 @@ async def test_a_read_whose_program_is_proved_harmless_gets_one(front: Gate) -> 
     client.abort()
 
 
+async def test_what_is_typed_on_a_terminal_is_not_in_the_recording(front: Gate) -> None:
+    """I-36: nobody can tell a password that is not echoed from a word; what is echoed is in the output."""
+    client = await in_terminal(front, "cat", modes=b"\x35\0\0\0\0\0")  # without ECHO
+    type_in(client, b"hun")
+    type_in(client, b"ter2\r")
+    await heard(client, b"hunter2")
+    client.abort()
+    events = await front.recorded(await settled(front, ActionState.CUT))
+    assert {event.kind for event in events} & {Kind.IN, Kind.HIDDEN} == {Kind.HIDDEN}
+    typed = [event.payload for event in events if event.kind == Kind.HIDDEN]
+    assert set(typed) <= {b"\0", b"\1"}
+    assert b"hunter2" not in b"".join(typed)
+
+
 @pytest.mark.parametrize("flag", ["", "sftp", "stream_stdin", "shell", "raw_shell"])
 async def test_above_read_the_grant_says_whether_there_is_a_keyboard(trusted: Gate, flag: str) -> None:
     """The person who allows it sees that stdin is streamed: it is in the digest."""

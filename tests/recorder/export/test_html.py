@@ -85,6 +85,14 @@ def test_every_form_comes_in_bounded_pieces(form: Form) -> None:
     assert HOSTILE.encode() not in b"".join(pieces)
 
 
+@pytest.mark.parametrize("form", Form)
+def test_what_was_typed_is_left_out_unless_it_is_asked_for(form: Form) -> None:
+    """I-33, I-36: the audit log says whether a copy holds input; text holds it no sooner than an asciicast does."""
+    assert b"secret" not in b"".join(exported(form, TERMINAL, ABOUT, with_input=False))
+    if form is not Form.HTML:
+        assert b"secret" in b"".join(exported(form, TERMINAL, ABOUT, with_input=True))
+
+
 def test_the_player_is_the_one_that_was_published() -> None:
     """The vendored files are byte for byte those whose sums docs/dependencies.md names."""
     told = dict(re.findall(r"^\| `([\w.-]+)` \| `([0-9a-f]{64})` \|$", DEPENDENCIES.read_text(), re.MULTILINE))
