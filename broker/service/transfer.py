@@ -44,9 +44,7 @@ class Link:
     async def note(self, event: Mapping[str, object]) -> None:
         """Records what is done or was answered; returns once the recorder has it (I-30)."""
         payload = json.dumps(event, ensure_ascii=False).encode()
-        self._room -= len(payload)
-        if self._room < 0:
-            raise CutShort("output_limit")
+        self._take_room(len(payload))
         await self._sink.event(Kind.SFTP, _CHANNEL, payload)
 
     async def greet(self) -> None:
@@ -77,8 +75,15 @@ class Link:
             elif item.stream is Stream.OUT:
                 return item.data
             else:
+                self._take_room(len(item.data))
                 await self._sink.event(Kind.ERR, _CHANNEL, item.data)
         return b""
+
+    def _take_room(self, size: int) -> None:
+        """A recording has an end, whoever fills it: the client with operations, the target with complaints (I-60)."""
+        self._room -= size
+        if self._room < 0:
+            raise CutShort("output_limit")
 
     async def leave(self) -> Outcome:
         """Ends the server's input and waits for its end, not for ever."""

@@ -118,7 +118,8 @@ class OpenFile:
 
     def _written_whole(self) -> bool:
         """An old file that was not emptied may be longer than what was written; one that is appended to is."""
-        anew = self.flags & (Open.TRUNC | Open.EXCL) and not self.flags & Open.APPEND
+        made = self.flags & Open.CREAT and self.flags & Open.EXCL  # EXCL alone means nothing, and empties nothing
+        anew = (self.flags & Open.TRUNC or made) and not self.flags & Open.APPEND
         return bool(anew) and self.failed is None
 
     def _moved(self, span: Span, *, whole: bool) -> dict[str, object]:

@@ -349,8 +349,8 @@ def framed(packet: bytes) -> bytes:
 
 
 def shown(path: bytes) -> str:
-    """A path as recordings hold it."""
-    return path.decode("utf-8", "backslashreplace")
+    r"""A path as recordings hold it: a byte that is not UTF-8 as \xNN, and so a backslash as two. Injective (F38)."""
+    return path.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
 
 
 def opening_flags(flags: int) -> str:

@@ -202,8 +202,8 @@ class FileSession:
     async def _send(self, request: Request, upstream: Upstream, file: OpenFile | None) -> None:
         """Notes what may change something, and queues it."""
         while len(self._pending) >= MAX_PENDING:
+            self._roomy.clear()  # before the flush: what is answered meanwhile may be the last answer that comes
             await self._flush()
-            self._roomy.clear()
             await self._roomy.wait()
         if request.op is Op.WRITE and file is not None:
             file.written.take(request.offset, request.data())
@@ -350,7 +350,8 @@ class FileSession:
             for note in file.summary((file.failed or code).name.lower()):
                 await link.note(note)
         elif request.op is Op.READ and file is not None and code is Status.EOF:
-            file.ended = file.ended or request.offset <= file.read.next
+            # asked for nothing, a server says EOF anywhere
+            file.ended = file.ended or (request.length > 0 and request.offset <= file.read.next)
         elif request.op in _SILENT and file is not None and code in (Status.OK, Status.EOF):
             return
         else:

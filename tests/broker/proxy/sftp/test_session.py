@@ -16,6 +16,7 @@ from broker.core.errors import TargetFault
 from broker.core.sftp import EXTENSIONS, SHAPES, Field, Op, Open, Reply, Status, class_of
 from broker.proxy.sftp import session as sessions
 from broker.proxy.sftp.packets import string
+from broker.service.pump import CutShort
 from broker.service.transfer import NotAllowed
 from policy.classes import CommandClass
 from tests.broker.proxy.sftp.world import ATTRS, INIT, Stage, in_pieces, linked, opened, request, said, u32, u64
@@ -347,3 +348,54 @@ async def test_no_write_reaches_a_file_that_stops_the_machine(path: bytes) -> No
     link = linked(stage.writer, stage.journal, CommandClass.WRITE)
     with pytest.raises(NotAllowed):
         await link.say([opened(1, path, Open.WRITE)])
+
+
+async def test_what_a_target_complains_of_is_bounded() -> None:
+    """I-60: a hostile server that writes to its stderr without end fills no disk."""
+    stage = Stage()
+    for _ in range(5):
+        stage.reader.complain(b"x" * 16_384)
+    with pytest.raises(CutShort, match="output_limit"):
+        await stage.run(request(1, Op.STAT, string(b"/")))
+
+
+async def test_answers_that_come_while_a_batch_is_sent_are_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that waits for room goes on though the last answers came before its batch was all sent."""
+    monkeypatch.setattr(sessions, "MAX_PENDING", 2)
+    stage = Stage()
+    stage.reader.slow = True
+    stage.client.send(INIT, *(request(number, Op.STAT, string(b"/")) for number in range(7)))
+    stage.client.feed(b"")
+    await stage.until_its_end(within=3)
+    assert len(stage.client.answers()) == 8
+
+
+@pytest.mark.parametrize("flags", [Open.WRITE, Open.WRITE | Open.EXCL, Open.WRITE | Open.CREAT])
+async def test_an_old_file_that_was_not_emptied_has_no_hash(flags: Open) -> None:
+    """formats.md 1.2: there may be more behind what was written. EXCL without CREAT empties nothing."""
+    stage = Stage()
+    write = request(2, Op.WRITE, HANDLE, u64(0), string(b"head"))
+    await stage.run(opened(1, b"/up", flags), write, request(3, Op.CLOSE, HANDLE))
+    (put,) = stage.notes("put")
+    assert (put["sha256"], put["ranges"]) == (None, [[0, 4]])
+
+
+async def test_asking_for_nothing_does_not_make_a_part_the_whole() -> None:
+    """A server says EOF to a read of no bytes, wherever the file ends."""
+    stage = Stage()
+    stage.reader.files[b"/srv/a"] = bytearray(b"content")
+    await stage.run(
+        opened(1, b"/srv/a", Open.READ), request(2, Op.READ, HANDLE, u64(0), u32(3)),
+        request(3, Op.READ, HANDLE, u64(3), u32(0)), request(4, Op.CLOSE, HANDLE),
+    )  # fmt: skip
+    (get,) = stage.notes("get")
+    assert (get["len"], get["sha256"]) == (3, None)
+
+
+async def test_names_are_told_apart_in_the_recording() -> None:
+    r"""F38: a byte that is not UTF-8 and a name that spells its escape are two names."""
+    stage = Stage()
+    paths = (b"/\xff", b"/\\xff", b"/\\\\xff", "/\u00ff".encode())
+    await stage.run(*(request(number, Op.REMOVE, string(path)) for number, path in enumerate(paths)))
+    told = [note["path"] for note in stage.notes("remove") if "result" in note]
+    assert told == ["/\\xff", "/\\\\xff", "/\\\\\\\\xff", "/\u00ff"]

@@ -66,6 +66,8 @@ class Server:
         offers = b"".join(string(name) + string(value) for name, value in OFFERS)
         self._greeting = framed(bytes([sftp.VERSION_TYPE]) + u32(3) + offers) if greeting is None else greeting
         self.asked: list[bytes] = []
+        self.slow = False
+        """Whether a batch is all sent only once its answers were read."""
 
     def honest(self, packet: bytes) -> bytes:
         """As a small server would."""
@@ -110,10 +112,16 @@ class Server:
             self.journal.append(("sent " + self.name, packet[0]))
             if reply := self.answer(packet):
                 self.push(reply)
+        for _ in range(50 if self.slow else 0):
+            await asyncio.sleep(0)
 
     def push(self, data: bytes) -> None:
         """Says something."""
         self._out.put_nowait(Chunk(stream=Stream.OUT, data=data))
+
+    def complain(self, words: bytes) -> None:
+        """Says something on its stderr."""
+        self._out.put_nowait(Chunk(stream=Stream.ERR, data=words))
 
     async def write_eof(self) -> None:
         self.end(Outcome(exit_status=0, signal="", reason=""))
