@@ -46,6 +46,10 @@ _INTERRUPT: Final = b"\x03"
 _GIVEN_UP: Final = 130
 """The status of a line that Ctrl-C gave up, as bash has it."""
 _TICK_S: Final = 1.0
+_HINTED: Final = 1024
+"""Characters of a line that is classified at each key; a longer one is when it is entered."""
+_MAY_GO_ON: Final = 4 * 1024
+"""Characters of a line that Enter may continue; a longer one is entered, and the gate says what it is."""
 
 
 class Drawn:
@@ -155,6 +159,8 @@ class Dialogue:
         )  # fmt: skip
 
     def _hint(self, text: str) -> Styled:
+        if len(text) > _HINTED:
+            return words.NO_HINT
         match read_line(text, kept=self._kept, before=self._before):
             case shell_line.Command(line=line) | shell_line.ChangeDirectory(line=line):
                 return words.hint(self._runner.seen(line))
@@ -365,7 +371,7 @@ class Dialogue:
 
 
 def _unfinished(text: str) -> bool:
-    return unfinished(text.encode("utf-8", "surrogateescape"))
+    return len(text) <= _MAY_GO_ON and unfinished(text.encode("utf-8", "surrogateescape"))
 
 
 def _put(found: Completion) -> str:

@@ -6,6 +6,7 @@ written for a world in which it had.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final, assert_never
 
 from broker.core import shell_line
@@ -30,6 +31,8 @@ from broker.service.pump import Outlet
 from policy.shell import MAX_COMMAND_BYTES
 from policy.shell.outline import unfinished
 
+_READ_WITHIN_S: Final = 2.0
+"""Seconds of the processor that one line of many rows may cost before it is whole."""
 _NO_HISTORY: Final = "there is no history without a terminal"
 
 
@@ -55,12 +58,18 @@ class Script:
         return self._status
 
     async def _next(self) -> str | None:
-        """The next whole line, or several where one is not finished; None at the end."""
-        text = b""
+        """The next whole line, or several where one is not finished; None at the end.
+
+        Rows made to be hard to read are not read for ever: what came so far is the line then, and the gate refuses it.
+        """
+        text, now, left_s = b"", asyncio.get_running_loop().time, _READ_WITHIN_S
         while (row := await self._row()) is not None:
+            await asyncio.sleep(0)
             text += row
-            if not text.strip() or not unfinished(text) or len(text) > MAX_COMMAND_BYTES:
+            started = now()
+            if not text.strip() or left_s < 0 or not unfinished(text) or len(text) > MAX_COMMAND_BYTES:
                 return text.decode("utf-8", "surrogateescape")
+            left_s -= now() - started
             text += b"\n"
         return text.decode("utf-8", "surrogateescape") if text.strip() else None
 

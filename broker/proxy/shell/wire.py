@@ -61,7 +61,11 @@ class Wire(asyncssh.SSHServerSession[bytes]):
 
     # ---- what the shell asks -----------------------------------------------------------------------------------------
     async def read(self) -> bytes:
-        """The next piece; empty at the end. Raises ConnectionError when the client is gone."""
+        """The next piece; empty at the end. Raises ConnectionError when the client is gone.
+
+        Lets everybody else have a turn first: what a client may send at once would keep the loop busy for minutes.
+        """
+        await asyncio.sleep(0)
         while not self._pieces:
             if self.gone:
                 raise ConnectionError("the client is gone")

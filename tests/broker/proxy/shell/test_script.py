@@ -6,8 +6,10 @@ import asyncio
 from pathlib import Path
 
 import asyncssh
+import pytest
 
 from broker.core.action import ActionState
+from broker.proxy.shell import script as scripts
 from tests.broker.proxy.shell.world import SHELL, actions, allowed
 from tests.broker.proxy.world import Gate
 
@@ -74,3 +76,24 @@ async def test_an_unfinished_end_is_refused(front: Gate) -> None:
     ran = await scripted(front, b"echo 'one")
     assert (ran.stdout, ran.exit_status) == (b"", 126)
     assert front.house.targets.plans == []
+
+
+async def test_rows_that_are_hard_to_read_hold_nobody_up(front: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I-60, I-61: 16 KiB of brackets that never close cost their reader minutes; the broker goes on meanwhile."""
+    monkeypatch.setattr(scripts, "_READ_WITHIN_S", 0.2)
+    lags, ended = list[float](), asyncio.Event()
+
+    async def watch() -> None:
+        loop = asyncio.get_running_loop()
+        while not ended.is_set():
+            before = loop.time()
+            await asyncio.sleep(0.01)
+            lags.append(loop.time() - before)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(watch())
+        ran = await scripted(front, b"a=( \n" * 3_000)
+        ended.set()
+    assert ran.exit_status == 126
+    assert max(lags) < 2, "the loop stood still"
+    assert await actions(front) == [], "half a line is refused by the gate"
