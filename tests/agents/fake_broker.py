@@ -242,6 +242,7 @@ class FakeBroker:
     request_states: list[int] = field(default_factory=lambda: [access_pb2.REQUEST_STATE_APPROVED])
     grants: list[access_pb2.Grant] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    targets: list[str] = field(default_factory=list)
     simulated: list[admin_pb2.SimulatePolicyRequest] = field(default_factory=list)
     second_person: bool = False
     played: list[session_pb2.PlayRecordingResponse] = field(default_factory=list)
@@ -528,6 +529,9 @@ _ASKS: Final = admin_pb2.PolicyAnswer(
 class _Admin(admin_pb2_grpc.AdminServiceServicer):
     def __init__(self, broker: FakeBroker) -> None:
         self._broker = broker
+
+    def ListTargets(self, request: admin_pb2.ListTargetsRequest, context: Context) -> admin_pb2.ListTargetsResponse:
+        return admin_pb2.ListTargetsResponse(targets=[admin_pb2.Target(name=name) for name in self._broker.targets])
 
     def _join(self) -> admin_pb2.JoinInfo:
         broker = self._broker

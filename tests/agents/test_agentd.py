@@ -269,6 +269,19 @@ def test_one_who_does_not_read_holds_nobody_up(broker: FakeBroker, desk: Desk, h
                 process.stdout.close()
 
 
+def test_a_stream_that_cannot_be_written_ends_one_run(
+    broker: FakeBroker, desk: Desk, helper: subprocess.Popen[bytes]
+) -> None:
+    """A full disk: status 1, and the helper goes on."""
+    broker.execute = finishing(  # type: ignore[assignment]
+        ExecuteResponse(stdout=b"x"), action=ended(ActionState.ACTION_STATE_SUCCEEDED, exit_status=0)
+    )
+    words, env = desk.words("run", "gr_1", "--", "x"), desk.environment()
+    with Path("/dev/full").open("wb") as full:
+        assert subprocess.run(words, env=env, stdout=full, check=False).returncode == 1
+    assert subprocess.run(words, env=env, stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
 def test_a_helper_that_dies_is_told_and_nothing_runs_twice(
     broker: FakeBroker, desk: Desk, helper: subprocess.Popen[bytes]
 ) -> None:

@@ -187,6 +187,19 @@ def test_writing_it(person: Person, tmp_path: Path) -> None:
     assert into.read_text().startswith(f'Include "{path}"\n')
 
 
+def test_what_the_broker_lists_captures_no_other_host(broker: FakeBroker, person: Person) -> None:
+    """Names of targets become names in ssh only where they cannot be a real host's, nor more than a name."""
+    broker.targets = ["web1", "db.example", "localhost", "x\nHost *\x1b", "*", "Web2"]
+    done = subprocess.run(
+        [GRANTCTL, "--profile", str(person.profile.directory), "ssh-config", "--listed"],
+        capture_output=True, check=False, timeout=30,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert b'Match host "*.grantd,grantd,web1,!' in done.stdout
+    assert done.stderr.count(b"left out") == 5
+    assert b"\x1b" not in done.stderr
+
+
 # ---- what is answered at once
 
 

@@ -14,6 +14,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -102,10 +103,14 @@ class Helper:
         """One run. Whatever goes wrong with it ends this run and no other."""
         self._runs += 1
         try:
-            with connection, contextlib.suppress(OSError, TimeoutError):
+            with connection:
                 connection.setblocking(False)  # noqa: FBT003  socket's own
                 if thin.peer_of(connection) == self.uid:
                     await self._received(connection)
+        except (OSError, TimeoutError):
+            pass  # it left
+        except Exception as wrong:  # noqa: BLE001  the one place; whoever asked sees the end of the socket
+            sys.stderr.write(f"grantctl: a run failed in the helper: {wrong!r}\n")
         finally:
             self._runs -= 1
 
@@ -169,6 +174,8 @@ def harden() -> None:
 
 def private_directory() -> Path:
     """$XDG_RUNTIME_DIR/grantd, 0700, made where it is missing. Raises Invalid."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        raise Invalid("no_peer_credentials", "this system does not say who is at the other end of a socket")
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     if not runtime.startswith("/"):
         raise Invalid("no_runtime_directory", "XDG_RUNTIME_DIR is not set: there is no place for the socket")
@@ -182,10 +189,9 @@ def private_directory() -> Path:
 
 async def _until_left(connection: socket.socket, run: Run) -> int | None:
     """The run's status; None where whoever asked is gone. The command ends with them, as without a helper."""
-    loop = asyncio.get_running_loop()
     async with asyncio.TaskGroup() as group:
         running = group.create_task(run.status())
-        hearing = group.create_task(loop.sock_recv(connection, 1))
+        hearing = group.create_task(_heard(connection))
         await asyncio.wait({running, hearing}, return_when=asyncio.FIRST_COMPLETED)
         if running.done():
             hearing.cancel()
@@ -193,6 +199,14 @@ async def _until_left(connection: socket.socket, run: Run) -> int | None:
         running.cancel()
         said = hearing.result()
     return await run.interrupted() if said == thin.INTERRUPT else None
+
+
+async def _heard(connection: socket.socket) -> bytes:
+    """What whoever asked says while the command runs; nothing once it is gone."""
+    try:
+        return await asyncio.get_running_loop().sock_recv(connection, 1)
+    except OSError:
+        return b""
 
 
 async def _message(connection: socket.socket, descriptors: list[int]) -> bytes:

@@ -133,7 +133,7 @@ class Run:
         except GrantdError as refused:
             await self._say(failure_text(refused, as_json=self._told.as_json))
             return exits.of_error(refused)
-        except BrokenPipeError:
+        except OSError:  # a stream that cannot be written: nobody reads it, or its disk is full
             return exits.Exit.FAILURE
 
     async def interrupted(self) -> int:
