@@ -415,6 +415,12 @@ class _Access(access_pb2_grpc.AccessServiceServicer):
     def GetRequest(self, request: access_pb2.GetRequestRequest, context: Context) -> access_pb2.GetRequestResponse:
         return access_pb2.GetRequestResponse(request=self._request())
 
+    def CancelRequest(
+        self, request: access_pb2.CancelRequestRequest, context: Context
+    ) -> access_pb2.CancelRequestResponse:
+        self._broker.request_states = [access_pb2.REQUEST_STATE_CANCELLED]
+        return access_pb2.CancelRequestResponse(request=self._request())
+
     def WatchRequest(
         self, request: access_pb2.WatchRequestRequest, context: Context
     ) -> Iterator[access_pb2.WatchRequestResponse]:

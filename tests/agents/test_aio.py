@@ -13,7 +13,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from grantd import AsyncClient, Expired, Unreachable
+from grantd import AsyncClient, Client, Expired, Unreachable
 from grantd.enrolment import enrol
 from grantd.execution import Finished
 from grantd.v1 import access_pb2
@@ -89,3 +89,14 @@ async def test_it_renews_by_itself(broker: FakeBroker, tmp_path: Path) -> None:
         await client.whoami()
         await client.whoami()
     assert broker.renewals == 1
+
+
+async def test_taking_a_request_back(broker: FakeBroker, person: Person) -> None:
+    """The same verbs in both clients."""
+    broker.request_states = [access_pb2.REQUEST_STATE_PENDING]
+    async with AsyncClient(person.profile) as client:
+        assert (await client.get_request("rq_1")).state == access_pb2.REQUEST_STATE_PENDING
+        assert (await client.cancel_request("rq_1")).state == access_pb2.REQUEST_STATE_CANCELLED
+    with Client(person.profile) as same:
+        assert same.get_request("rq_1").state == access_pb2.REQUEST_STATE_CANCELLED
+        assert same.cancel_request("rq_1").state == access_pb2.REQUEST_STATE_CANCELLED
