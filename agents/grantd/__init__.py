@@ -1,8 +1,6 @@
 """The SDK for programs that ask a grantd broker for access. Never holds a target's credential."""
 
-import importlib
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # type checkers take this name for true; importing it would cost more than all the rest here
 if TYPE_CHECKING:
     from grantd.aio import AsyncClient
     from grantd.client import Client, Result
@@ -87,4 +85,6 @@ if not TYPE_CHECKING:  # a type checker reads the imports above, and knows that 
     def __getattr__(name: str) -> object:
         if name not in _HOMES:
             raise AttributeError(f"module 'grantd' has no attribute {name!r}")
+        import importlib  # noqa: PLC0415  a process that only hands a command over does not wait for it
+
         return getattr(importlib.import_module(_HOMES[name]), name)
