@@ -23,10 +23,12 @@ OPENSSH: Final = "usr/lib/openssh"
 # peer, as GRANTD_REQUIRE names it -> the programs it stands for
 PEERS: Final = {
     "chromium": ("chromium-headless-shell",),
+    "less": ("less",),
     "postgres": ("postgres", "initdb"),
     "sshd": ("sshd", "ssh", "ssh-keygen", "ssh-agent", "sftp", "scp", "sftp-server"),
     "systemd": ("systemd-analyze",),
     "tmux": ("tmux",),
+    "vim": ("vim.basic",),
 }
 
 

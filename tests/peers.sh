@@ -27,13 +27,15 @@ package_of() {
     ssh | ssh-keygen | ssh-agent | sftp | scp) echo openssh-client ;;
     sftp-server) echo openssh-sftp-server ;;
     postgres | initdb) echo postgresql ;;
+    less) echo less ;;
     tmux) echo tmux ;;
+    vim.basic) echo vim ;;
     chromium-headless-shell) echo chromium-headless-shell ;;
   esac
 }
 
 missing_programs() {
-  for program in sshd ssh ssh-keygen ssh-agent sftp scp sftp-server postgres initdb tmux chromium-headless-shell; do
+  for program in sshd ssh ssh-keygen ssh-agent sftp scp sftp-server postgres initdb less tmux vim.basic chromium-headless-shell; do
     find_program "$program" >/dev/null || printf '%s ' "$program"
   done
 }

@@ -96,7 +96,7 @@ _STATE: Final[Mapping[str, str]] = {
 # Programs that draw on the whole screen or read keys: what gets a terminal unasked. No matter of access.
 _FULL_SCREEN: Final = frozenset([
     "alsamixer", "atop", "bmon", "btop", "cfdisk", "dialog", "dstat", "emacs", "glances", "gdu", "htop", "iftop",
-    "iotop", "iptraf", "joe", "jed", "lazydocker", "lazygit", "less", "links", "lnav", "lynx", "man", "mc",
+    "iotop", "iptraf", "joe", "jed", "lazydocker", "lazygit", "less", "links", "lnav", "lynx", "mc",
     "micro", "more", "most", "mtr", "multitail", "nano", "ncdu", "ne", "nethogs", "nload", "nmtui", "nvim",
     "nvtop", "powertop", "pstop", "ranger", "rvim", "screen", "slabtop", "tig", "tmux", "top", "vi", "view",
     "vifm", "vim", "vimdiff", "visudo", "vipw", "w3m", "watch", "whiptail", "zless", "zmore",
