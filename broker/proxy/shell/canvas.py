@@ -110,11 +110,11 @@ class Canvas:
         old = self._rows[number] if number < len(self._rows) else None
         if old is None:
             return [self._down_to_new(), *self._written(row)]
-        same = 0
-        while same < min(len(old), len(row)) and old[same] == row[same]:
-            same += 1
-        if same == len(old) == len(row):
+        if old == row:
             return []
+        same = 0
+        while same < min(len(old), len(row)) and (old[same] is row[same] or old[same] == row[same]):
+            same += 1
         out = [self._to(number, _width(row[:same])), *self._written(row[same:])]
         if _width(row) < _width(old):
             out.append("\x1b[K")

@@ -52,8 +52,17 @@ def escaped(char: str) -> str:
     return f"<U+{code:04X}>"
 
 
+@lru_cache(maxsize=4_096)
+def _plain(char: str, style: str) -> Cell:
+    """One object a character, so that rows that did not change are told apart at a glance."""
+    return Cell(char, 1, style)
+
+
 def cells_of(text: str, style: str = "") -> Iterator[Cell]:
     """The cells of a text without line ends; a mark joins the cell before it, one without a base is shown escaped."""
+    if text.isascii() and text.isprintable():
+        yield from (_plain(char, style) for char in text)
+        return
     for cluster in clusters(text):
         base = cluster[0]
         if not base.isprintable() or width_of(base) == 0:

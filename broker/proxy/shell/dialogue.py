@@ -46,8 +46,9 @@ _INTERRUPT: Final = b"\x03"
 _GIVEN_UP: Final = 130
 """The status of a line that Ctrl-C gave up, as bash has it."""
 _TICK_S: Final = 1.0
+_REST_S: Final = 0.15
 _HINTED: Final = 1024
-"""Characters of a line that is classified at each key; a longer one is when it is entered."""
+"""Characters of a line that is classified while it is typed; a longer one is when it is entered."""
 _MAY_GO_ON: Final = 4 * 1024
 """Characters of a line that Enter may continue; a longer one is entered, and the gate says what it is."""
 
@@ -124,17 +125,13 @@ class Dialogue:
         ahead, self._ahead = self._ahead, b""
         await self._console.draw(self._editor.begin(self._prompt(), ahead=ahead))
         while True:
-            try:
-                async with asyncio.timeout(limits.SHELL_IDLE_S):
-                    data = await self._wire.read()
-            except TimeoutError:
-                await self._console.draw(self._editor.close())
-                await self._console.say("ended: idle")
-                return None
+            data = await self._typed()
             if not data:
                 await self._console.draw(self._editor.close())
+                if data is None:
+                    await self._console.say("ended: idle")
                 return None
-            out, asked = self._editor.feed(data)
+            out, asked = self._editor.feed(data, more=self._wire.waiting)
             await self._console.draw(out)
             for each in asked:
                 match each:
@@ -149,6 +146,19 @@ class Dialogue:
                         await self._complete(text, cursor)
                     case _:
                         assert_never(each)
+
+    async def _typed(self) -> bytes | None:
+        """What is typed next, empty at the end; None where nothing comes for long."""
+        try:
+            try:
+                async with asyncio.timeout(_REST_S):
+                    return await self._wire.read()
+            except TimeoutError:
+                await self._console.draw(self._editor.rested())
+            async with asyncio.timeout(limits.SHELL_IDLE_S):
+                return await self._wire.read()
+        except TimeoutError:
+            return None
 
     def _prompt(self) -> tuple[Styled, ...]:
         return tuple(
@@ -332,6 +342,8 @@ class Dialogue:
         self._steering = ClientSteering()
         if action.pty:
             self._steering.open(self._wire.steering.terminal)
+            if action.stdin_mode is StdinMode.NONE:
+                await self._console.say("this command gets no keyboard; Ctrl-C interrupts it")
         try:
             finished = await self._with_keys(ticket, outlet, self._steering)
         finally:

@@ -21,6 +21,8 @@ from broker.proxy.shell.line import KillRing, Line
 BELL: Final = b"\a"
 PASTE_ON, PASTE_OFF = b"\x1b[?2004h", b"\x1b[?2004l"
 MAX_AHEAD: Final = 4 * 1024
+HINTED_AT_ONCE: Final = 96
+"""Characters of a line that has its hint while it is typed; a longer one gets it when the hand rests."""
 _MORE: Final = Styled(text="> ", style="2")
 _SEVERAL_LINES: Final = re.compile(rb"[\r\n][^\x00-\x1f\x7f]")
 """A line end with text behind it in one piece: nobody types so."""
@@ -114,8 +116,11 @@ class Editor:
         self._draw()
         return self._taken()
 
-    def feed(self, data: bytes) -> tuple[bytes, Sequence[Asked]]:
-        """What to send to the terminal, and what the person asked for. Nothing is taken while no line is open."""
+    def feed(self, data: bytes, *, more: bool = False) -> tuple[bytes, Sequence[Asked]]:
+        """What to send to the terminal, and what the person asked for. Nothing is taken while no line is open.
+
+        `more`: the next piece is there already, so that this one need not be shown.
+        """
         asked: list[Asked] = []
         if not self._open:
             return b"", asked
@@ -129,8 +134,15 @@ class Editor:
                 asked.append(answer)
                 if not isinstance(answer, Wanted):  # the line is closed
                     return self._taken(), asked
-        self._draw()
+        if not more or asked:
+            self._draw()
         return self._taken(), asked
+
+    def rested(self) -> bytes:
+        """The hand rests: the hint of a longer line."""
+        if self._open and len(self._line.text) > HINTED_AT_ONCE:
+            self._draw(late=True)
+        return self._taken()
 
     def prompted(self, prompt: Sequence[Styled]) -> bytes:
         """Another prompt before the same line, such as one whose time has gone on."""
@@ -297,9 +309,11 @@ class Editor:
         self._line.set(found, found.index(part))
 
     # ---- drawing -----------------------------------------------------------------------------------------------------
-    def _draw(self, *, plain: bool = False, behind: Styled | None = None) -> None:
-        """`plain`: without the hint, as the line stays on the terminal."""
-        hint = (behind or Styled(text="")) if plain else self._hint(self._line.text)
+    def _draw(self, *, plain: bool = False, late: bool = False, behind: Styled | None = None) -> None:
+        """`plain`: without the hint, as the line stays on the terminal. `late`: the hint may take its time."""
+        hint = behind or Styled(text="")
+        if not plain and (late or len(self._line.text) <= HINTED_AT_ONCE):
+            hint = self._hint(self._line.text)
         self._out += self._canvas.draw(self._picture(hint, gap=not plain))
 
     def _picture(self, hint: Styled, *, gap: bool) -> Picture:

@@ -7,8 +7,9 @@ from itertools import accumulate
 from typing import Final
 
 from broker.proxy.shell.cells import clusters
-from policy.shell import MAX_COMMAND_BYTES
 
+MAX_LINE_BYTES: Final = 4 * 1024
+"""What is longer belongs into a file: it is drawn anew with each key, on the loop that everybody shares."""
 _KILLS: Final = 16
 _UNDOS: Final = 100
 
@@ -39,7 +40,7 @@ class KillRing:
 
 
 class Line:
-    """A text of at most MAX_COMMAND_BYTES with a cursor between its clusters."""
+    """A text of at most MAX_LINE_BYTES with a cursor between its clusters."""
 
     def __init__(self, kills: KillRing) -> None:
         self.text, self.cursor = "", 0
@@ -56,7 +57,7 @@ class Line:
 
     def insert(self, text: str) -> bool:
         """Puts text in at the cursor; False, and nothing changed, where it would get too long."""
-        if len((self.text + text).encode("utf-8", "surrogateescape")) > MAX_COMMAND_BYTES:
+        if len((self.text + text).encode("utf-8", "surrogateescape")) > MAX_LINE_BYTES:
             return False
         self._remember()
         self._replace(self.cursor, self.cursor, text)

@@ -59,6 +59,11 @@ class Wire(asyncssh.SSHServerSession[bytes]):
         """The client reads again."""
         self._roomy.set()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether another piece is there already."""
+        return bool(self._pieces)
+
     # ---- what the shell asks -----------------------------------------------------------------------------------------
     async def read(self) -> bytes:
         """The next piece; empty at the end. Raises ConnectionError when the client is gone.

@@ -200,6 +200,24 @@ def test_the_hint_stands_behind_and_goes_with_enter() -> None:
     assert desk.rows() == ["web1$ ls"]
 
 
+def test_a_long_line_has_its_hint_when_the_hand_rests() -> None:
+    """What costs much is not done for each key; a line that is too long to be looked at has none."""
+    desk = Desk(columns=250, hint=HINT).type("x" * 200)
+    assert not desk.rows()[0].endswith("read")
+    desk.show(desk.editor.rested())
+    assert desk.rows()[0].endswith("read")
+    desk.type("y")
+    assert not desk.rows()[0].endswith("read")
+
+
+def test_pieces_that_wait_are_drawn_once() -> None:
+    """A client that sends faster than it can be shown costs one picture."""
+    desk = Desk()
+    assert desk.editor.feed(b"l", more=True) == (b"", [])
+    desk.type("s")
+    assert desk.rows() == ["web1$ ls"]
+
+
 def test_a_notice_stands_above_the_line() -> None:
     """What is typed stays as it was, below it."""
     desk = Desk().type("ls -l", "\x02")

@@ -1,0 +1,127 @@
+"""Where the person sits: recorded first, in order; programs as they are, the gateway escaped (I-30, F38)."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.proxy.shell.console import RESTORED, Console
+from broker.proxy.shell.wire import Wire
+from recorder.errors import RecorderFailed
+from recorder.grec import Kind
+from recorder.sink import RecordingSink
+
+
+@dataclass(slots=True)
+class Journal:
+    """Stands for both sides: what was recorded and what was sent, in order."""
+
+    told: list[tuple[str, bytes]] = field(default_factory=list)
+    fails: bool = False
+
+    async def event(self, kind: Kind, chan: int, data: bytes) -> None:
+        """As RecordingSink."""
+        await asyncio.sleep(0)
+        if self.fails:
+            raise RecorderFailed("the disk is full")
+        self.told.append((f"recorded {kind.name}", data))
+
+    async def write(self, data: bytes, datatype: Any = None) -> None:  # noqa: ANN401  asyncssh's
+        """As Wire."""
+        await asyncio.sleep(0)
+        self.told.append(("sent", data))
+
+
+def console(journal: Journal, *, terminal: bool = True) -> Console:
+    """One that is recorded."""
+    made = Console(cast("Wire", journal), terminal=terminal)
+    made.record_to(cast("RecordingSink", journal))
+    return made
+
+
+async def test_everything_is_recorded_before_it_is_sent() -> None:
+    """I-30: also where several speak at once; the recording has the very order of the terminal."""
+    journal = Journal()
+    made = console(journal)
+    async with asyncio.TaskGroup() as group:
+        for number in range(5):
+            group.create_task(made.out(b"out %d\n" % number))
+            group.create_task(made.say(f"say {number}"))
+            group.create_task(made.draw(b"draw %d" % number))
+    assert [what for what, _ in journal.told] == ["recorded OUT", "sent"] * 15
+    assert [data for what, data in journal.told if what == "sent"] == [
+        data for what, data in journal.told if what != "sent"
+    ]
+
+
+async def test_what_cannot_be_recorded_is_not_shown() -> None:
+    """I-30: nothing, not even a word of the gateway's."""
+    journal = Journal(fails=True)
+    for show in (console(journal).say("x"), console(journal).out(b"x"), console(journal).draw(b"x")):
+        with pytest.raises(RecorderFailed):
+            await show
+    unrecorded = Console(cast("Wire", journal), terminal=True)
+    with pytest.raises(ConnectionError):
+        await unrecorded.say("x")
+    assert journal.told == []
+
+
+async def test_what_others_wrote_is_escaped() -> None:
+    """F38: a reason of an approver's, a name of a target's."""
+    journal = Journal()
+    await console(journal).say("denied: \x1b]0;x\x07\u202e\r\n")
+    assert journal.told[-1][1] == b"grantd: denied: \\x1b]0;x\\x07\\u202e\\x0d\\x0a\r\n"
+
+
+@given(st.lists(st.sampled_from([b"a", b"\n", b"\r", b"\r\n", b"b\n\n"]), max_size=8))
+def test_line_ends_are_whole_wherever_they_are_cut(pieces: list[bytes]) -> None:
+    """A program without a terminal ends its lines with a line feed; the client's terminal wants both, once."""
+
+    async def shown() -> bytes:
+        journal = Journal()
+        made = console(journal)
+        for piece in pieces:
+            await made.out(piece)
+        return b"".join(data for what, data in journal.told if what == "sent")
+
+    whole = b"".join(pieces)
+    assert asyncio.run(shown()) == whole.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+
+async def test_a_program_in_a_terminal_of_its_own_passes_as_it_is() -> None:
+    """Its lines end as its own terminal ends them."""
+    journal = Journal()
+    await console(journal).program(b"a\nb\r\n", drawn=True)
+    assert journal.told[-1] == ("sent", b"a\nb\r\n")
+
+
+async def test_the_terminal_is_put_back() -> None:
+    """Only where a program touched it, and the alternate screen only where it was left on."""
+    made = console(Journal())
+    await made.out(b"plain\n")
+    assert made.settled() == b""
+    await made.out(b"no end")
+    assert made.settled() == b"\r\n"
+    await made.out(b"\x1b[31mred\n")
+    assert made.settled() == RESTORED
+    await made.program(b"\x1b[?1049h\x1b[?1049l", drawn=True)
+    assert made.settled() == RESTORED + b"\r\n"
+    await made.program(b"\x1b[?1049hx", drawn=True)
+    assert made.settled() == b"\x1b[?1049l" + RESTORED + b"\r\n"
+    assert made.settled() == b""
+
+
+async def test_without_a_terminal_the_streams_are_apart() -> None:
+    """Byte by byte, and the gateway speaks on stderr."""
+    journal = Journal()
+    made = console(journal, terminal=False)
+    await made.out(b"a\n")
+    await made.err(b"b\n")
+    await made.say("c")
+    assert [data for what, data in journal.told if what == "sent"] == [b"a\n", b"b\n", b"grantd: c\r\n"]
+    assert [what for what, _ in journal.told if what != "sent"] == ["recorded OUT", "recorded ERR", "recorded ERR"]
