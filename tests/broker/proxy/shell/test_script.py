@@ -11,7 +11,7 @@ import pytest
 from broker.core.action import ActionState
 from broker.proxy.shell import script as scripts
 from tests.broker.proxy.shell.world import SHELL, actions, allowed
-from tests.broker.proxy.world import Gate
+from tests.broker.proxy.world import Gate, until
 
 
 async def scripted(front: Gate, script: bytes) -> asyncssh.SSHCompletedProcess:
@@ -97,3 +97,14 @@ async def test_rows_that_are_hard_to_read_hold_nobody_up(front: Gate, monkeypatc
     assert ran.exit_status == 126
     assert max(lags) < 2, "the loop stood still"
     assert await actions(front) == [], "half a line is refused by the gate"
+
+
+async def test_a_client_that_leaves_ends_what_runs(front: Gate) -> None:
+    """I-02, F06: also what is quiet and reads nothing; nothing of the rest is run."""
+    client = await front.connect(await front.admit(flags=SHELL))
+    process = await client.create_process(encoding=None)
+    process.stdin.write(b"sleep 60\necho never\n")
+    await until(lambda: len(front.house.targets.plans) == 1)
+    client.abort()
+    await until(lambda: not front.door_busy())
+    assert [(action.command, action.state) for action in await actions(front)] == [(b"sleep 60", ActionState.CUT)]
