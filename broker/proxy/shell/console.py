@@ -49,6 +49,8 @@ class Console:
     def __init__(self, wire: Wire, *, terminal: bool) -> None:
         self.wire, self.terminal = wire, terminal
         self.desk: Desk | None = None
+        self.bottom: int | None = None
+        """The terminal's last row, while a program draws on the whole of it."""
         self._sink: RecordingSink | None = None
         self._turn = asyncio.Lock()
         self._told = ""
@@ -102,6 +104,8 @@ class Console:
             await self._show(text, Kind.ERR)
         elif self.desk is not None:
             await self._show(self.desk.notice(text), Kind.OUT)
+        elif self.bottom is not None:
+            await self._show(self._over_the_program(text), Kind.OUT)
         else:
             await self._show(self._fresh_row() + text, Kind.OUT)
 
@@ -137,6 +141,10 @@ class Console:
         async with self._turn:
             await self._sink.event(kind, _CHANNEL, data)
             await self.wire.write(data, _STDERR if kind is Kind.ERR else None)
+
+    def _over_the_program(self, text: bytes) -> bytes:
+        """In the last row, with the cursor where it was: the program's next picture takes it away."""
+        return b"\x1b7\x1b[%d;1H\x1b[0;7m%b\x1b[0m\x1b[K\x1b8" % (self.bottom or 1, text.rstrip(b"\r\n"))
 
     def _with_returns(self, data: bytes) -> bytes:
         """A line feed alone leaves the cursor in its column: the client's terminal is in raw mode."""

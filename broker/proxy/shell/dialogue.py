@@ -200,6 +200,8 @@ class Dialogue:
                     await self._console.note(Kind.RESIZE, struct.pack(">HH", size.columns, size.rows))
                     if self._steering is not None:
                         self._steering.resized(size)
+                    if self._console.bottom is not None:
+                        self._console.bottom = size.rows
                     await self._console.draw(self._editor.resize(columns=size.columns, lines=size.rows))
                 case Signal() as name:
                     if self._steering is not None:
@@ -344,10 +346,11 @@ class Dialogue:
             self._steering.open(self._wire.steering.terminal)
             if action.stdin_mode is StdinMode.NONE:
                 await self._console.say("this command gets no keyboard; Ctrl-C interrupts it")
+        self._console.bottom = self._editor.lines if action.pty else None
         try:
             finished = await self._with_keys(ticket, outlet, self._steering)
         finally:
-            self._steering = None
+            self._steering = self._console.bottom = None
         await self._console.draw(self._console.settled())
         if finished.outcome is not None and finished.outcome.reason:
             await self._console.say(f"ended: {finished.outcome.reason}")

@@ -34,6 +34,7 @@ log = structlog.get_logger()
 NOT_RUN: Final = 126
 _SIGNALLED: Final = 128
 MAX_CAPTURED: Final = 64 * 1024
+_QUIETLY_S: Final = 5.0
 UNABLE: Final = "the broker could not do this"
 
 
@@ -145,8 +146,9 @@ class Runner:
                 await self.take_back(proposal.action.id)
                 return None
             captured = Captured()
-            finished = await self.run(proposal.ticket, Nothing(), captured, ClientSteering())
-        except (Refusal, Fault) as error:
+            async with asyncio.timeout(_QUIETLY_S):
+                finished = await self.run(proposal.ticket, Nothing(), captured, ClientSteering())
+        except (Refusal, Fault, TimeoutError) as error:
             log.info("shell.completion_failed", cause=str(error))
             return None
         return captured.data if status_of(finished) == 0 else None

@@ -125,3 +125,15 @@ async def test_without_a_terminal_the_streams_are_apart() -> None:
     await made.say("c")
     assert [data for what, data in journal.told if what == "sent"] == [b"a\n", b"b\n", b"grantd: c\r\n"]
     assert [what for what, _ in journal.told if what != "sent"] == ["recorded OUT", "recorded ERR", "recorded ERR"]
+
+
+async def test_a_word_over_a_full_screen_program_leaves_its_cursor() -> None:
+    """The last row, and back: the program goes on where it was."""
+    journal = Journal()
+    made = console(journal)
+    made.bottom = 24
+    await made.say("access ends in 10 s")
+    shown = journal.told[-1][1]
+    assert shown.startswith(b"\x1b7\x1b[24;1H")
+    assert shown.endswith(b"\x1b8")
+    assert b"\n" not in shown
