@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +26,15 @@ class Command:
 
 
 class Commands:
-    """Pairs what was asked for with the decision, where that follows at once."""
+    """Pairs what was asked for with the decision.
 
-    def __init__(self) -> None:
+    Args:
+        asked: what was asked for, by the id that a decision's mark bears. A decision that it does not know belongs to
+            what the recording has just said, if that was a command.
+    """
+
+    def __init__(self, asked: Mapping[str, str]) -> None:
+        self._asked_by_id = asked
         self.found: list[Command] = []
         self._asked_now = False
         self.terminal = False
@@ -43,7 +49,7 @@ class Commands:
         if event.kind == Kind.EXEC:
             self._asked(event.t_us, document_of(event))
         elif event.kind == Kind.MARK:
-            self._decided(event.t_us, label_of(document_of(event).get("label", "")), undecided=undecided)
+            self._decided(event.t_us, document_of(event), undecided=undecided)
 
     def _asked(self, t_us: int, document: dict[str, Any]) -> None:
         self.terminal = self.terminal or document.get("pty") is True
@@ -51,13 +57,14 @@ class Commands:
             self._asked_now = True
             self._add(Command(t_us, text, ""))
 
-    def _decided(self, t_us: int, label: str, *, undecided: bool) -> None:
-        """A mark that follows nothing that was asked for stands for itself."""
+    def _decided(self, t_us: int, mark: dict[str, Any], *, undecided: bool) -> None:
+        """A mark of what nobody knows stands for itself."""
+        label = label_of(mark.get("label", ""))
         if undecided and self.found:
             last = self.found.pop()
             self._add(Command(last.t_us, last.text, label))
         else:
-            self._add(Command(t_us, "", label))
+            self._add(Command(t_us, label_of(self._asked_by_id.get(str(mark.get("audit")), "")), label))
 
     def _add(self, command: Command) -> None:
         if len(self.found) < MAX_COMMANDS:
@@ -73,9 +80,9 @@ class Outline:
     commands: tuple[Command, ...]
 
 
-def outline_of(events: Iterable[Event]) -> Outline:
-    """Reads every event once."""
-    commands, last_us = Commands(), 0
+def outline_of(events: Iterable[Event], asked: Mapping[str, str]) -> Outline:
+    """Reads every event once. `asked`: as for `Commands`."""
+    commands, last_us = Commands(asked), 0
     for event in events:
         commands.feed(event)
         last_us = event.t_us

@@ -6,12 +6,12 @@ Drawn on a fresh terminal this shows what full replay would show, as long as the
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from recorder.events import Event, Kind
+from recorder.modes import TerminalModes
 
 TAIL_BYTES = 64 * 1024
 LOOK_BACK_BYTES = 4 * 1024 * 1024
@@ -19,8 +19,6 @@ LOOK_BACK_BYTES = 4 * 1024 * 1024
 COLUMNS, ROWS = 80, 24
 """Where the recording does not say."""
 _SIZE = struct.Struct(">HH")
-_SETTING = re.compile(rb"\x1b\[\?([\d;]{1,40})([hl])|\x1b\[(\d{0,5}(?:;\d{0,5})?)r|\x1b([()])([0AB])|([\x0e\x0f])")
-_MODES = frozenset((b"1", b"7", b"12", b"25", b"47", b"1047", b"1048", b"1049"))
 _DRAWN = frozenset({Kind.OUT, Kind.ERR})
 
 
@@ -43,21 +41,7 @@ def screen_of(events: Iterable[Event]) -> Screen:
             size = _SIZE.unpack(event.payload)
     drawing = bytes(output[-TAIL_BYTES:])
     if len(output) > TAIL_BYTES:
-        drawing = modes_of(bytes(output[:-TAIL_BYTES])) + drawing
+        modes = TerminalModes()
+        modes.feed(bytes(output[:-TAIL_BYTES]))
+        drawing = modes.restore() + drawing
     return Screen(columns=size[0], rows=size[1], drawing=drawing)
-
-
-def modes_of(output: bytes) -> bytes:
-    """The sequences that set a fresh terminal's modes as this output left them."""
-    found: dict[bytes, bytes] = {}
-    for match in _SETTING.finditer(output):
-        numbers, switch, margins, side, *_ = match.groups()
-        if numbers is not None:
-            for number in _MODES & set(numbers.split(b";")):
-                found.pop(number, None)
-                found[number] = b"\x1b[?" + number + switch
-        else:
-            key = b"r" if margins is not None else side or b"shift"
-            found.pop(key, None)
-            found[key] = match[0]
-    return b"".join(found.values())

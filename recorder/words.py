@@ -21,7 +21,7 @@ _SEQUENCE: Final = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]?|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]?|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
 _PRINTED: Final = frozenset({Kind.OUT, Kind.ERR})
-_SAID: Final = {Kind.EXEC: ("argv", "subsystem"), Kind.MARK: ("label",), Kind.SFTP: ("op", "path")}
+_SAID: Final = {Kind.EXEC: ("argv", "subsystem"), Kind.MARK: ("label",), Kind.SFTP: ("op", "path", "to")}
 _MAX_HELD = 16 * 1024  # bytes of one unfinished line
 _MAX_EXCERPT = 200  # characters
 

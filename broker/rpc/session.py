@@ -55,9 +55,9 @@ class SessionServicer:
     async def PlayRecording(
         self, request: pb.PlayRecordingRequest, call: Call
     ) -> AsyncIterator[pb.PlayRecordingResponse]:
-        reader = await self._session.play(call.caller, SessionId(request.session_id), request.reason)
+        reader, asked = await self._session.review(call.caller, SessionId(request.session_id), request.reason)
         if request.with_outline:
-            yield outline_out(await asyncio.to_thread(lambda: outline_of(reader.events())))
+            yield outline_out(await asyncio.to_thread(lambda: outline_of(reader.events(), asked)))
         if request.with_screen:
             yield screen_out(await asyncio.to_thread(reader.screen, request.from_us))
         async for event in walked(reader.events(request.from_us), at_once=_EVENTS_AT_ONCE):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from broker.core.errors import not_found
 from broker.core.events import AuditEvent
@@ -21,6 +22,8 @@ from recorder.reader import RecordingReader
 
 _PAGE = 50
 _MAX_PAGE = 200
+_MAX_ASKED = 2_000
+"""Newest commands of a shell that are told with their decisions."""
 MAX_REASON_BYTES = 512
 
 
@@ -32,6 +35,8 @@ class SessionView:
     identity_name: str
     target_name: str
     command: bytes
+    asked: Mapping[str, str] = field(default_factory=dict)
+    """Commands of a shell by their action ids; only where a recording is read."""
 
 
 class SessionService:
@@ -70,8 +75,14 @@ class SessionService:
 
     async def play(self, caller: Caller, session_id: SessionId, reason: str) -> RecordingReader:
         """A reader with the key: the audit row that names the caller is durable before it is handed out."""
+        return (await self.review(caller, session_id, reason))[0]
+
+    async def review(
+        self, caller: Caller, session_id: SessionId, reason: str
+    ) -> tuple[RecordingReader, Mapping[str, str]]:
+        """As `play`, with what was asked for by the ids that decisions bear in the recording."""
         view, key = await self._reading(caller, session_id, reason, name="recording.viewed")
-        return await self._reader(view.session, key)
+        return await self._reader(view.session, key), view.asked
 
     async def fetch(self, caller: Caller, session_id: SessionId, reason: str) -> RecordingReader:
         """A reader without the key: the sealed parts, for keeping and for offline checks."""
@@ -100,6 +111,7 @@ class SessionService:
             state=session.recording_state,
             leaves=session.recording_leaves,
             root=session.recording_root,
+            asked=view.asked,
             exporter=f"{caller.name} ({caller.identity})",
             exported_at=self._world.clock.now(),
         )
@@ -123,7 +135,7 @@ class SessionService:
                 personal=story.personal(caller.identity, reason=reason),
             )
             tx.audit.append(event, now)
-            return _view(tx, session), key
+            return replace(_view(tx, session), asked=_asked(tx, session)), key
 
         return await self._world.store.run(caller.tenant, unit)
 
@@ -170,3 +182,11 @@ def _view(tx: Tx, session: Session) -> SessionView:
         target_name=target.name if target else "",
         command=action.command if action else b"",
     )
+
+
+def _asked(tx: Tx, session: Session) -> Mapping[str, str]:
+    """A shell's recording has the ids of its decisions; what was decided on stands in their actions."""
+    if session.action_id is not None:
+        return {}
+    actions = tx.actions.page(grant=session.grant_id, identity=None, after=None, limit=_MAX_ASKED)
+    return {action.id: action.command.decode("utf-8", "surrogateescape") for action in actions}

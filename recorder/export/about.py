@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -26,6 +26,8 @@ class About:
     leaves: int
     root: bytes
     """What the audit log committed to; empty while nothing was."""
+    asked: Mapping[str, str]
+    """What was asked for, by the id that decisions bear in the recording; empty where the recording says it itself."""
     exporter: str
     exported_at: datetime
 

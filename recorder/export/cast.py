@@ -33,7 +33,7 @@ def cast(events: Iterable[Event], about: About, *, version: Version, with_input:
         version: 3 also says how the command exited.
         with_input: recorded keystrokes too, which may hold secrets that were typed.
     """
-    frames = Frames(with_input=with_input)
+    frames = Frames(about.asked, with_input=with_input)
     yield from cast_of((frame for event in events for frame in frames.feed(event)), about, version=version)
 
 

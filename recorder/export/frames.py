@@ -7,7 +7,7 @@ playback is in ours (I-27, F38). The exact bytes are in the sealed recording and
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -47,13 +47,14 @@ class Frames:
     """Turns events into frames as they come. Memory: one filter a stream, and the commands.
 
     Args:
+        asked: as for `Commands`.
         with_input: whether recorded keystrokes are frames too.
     """
 
-    def __init__(self, *, with_input: bool) -> None:
+    def __init__(self, asked: Mapping[str, str], *, with_input: bool) -> None:
         self._with_input = with_input
         self._filters: dict[tuple[int, int], TerminalFilter] = {}
-        self._commands = Commands()
+        self._commands = Commands(asked)
 
     @property
     def commands(self) -> list[Command]:

@@ -41,7 +41,7 @@ def page(events: Iterable[Event], about: About, *, max_text: int = MAX_TEXT) -> 
     Raises:
         ExportTooLong: more than a browser can play; what came so far is no whole file.
     """
-    frames = Frames(with_input=False)
+    frames = Frames(about.asked, with_input=False)
     lines = cast_of((frame for event in events for frame in frames.feed(event)), about, version=Version.THREE)
     for text, hole in _pieces((_FOLDER / "page.html").read_text()):
         yield text.encode()

@@ -632,7 +632,7 @@ class _Session(session_pb2_grpc.SessionServiceServicer):
         moments = [Event(event.t_us, event.kind, event.channel, event.payload) for event in self._broker.played]
         self._broker.openings.append(request.from_us)
         if request.with_outline:
-            yield outline_out(outline_of(moments))
+            yield outline_out(outline_of(moments, {}))
         if request.with_screen:
             yield screen_out(screen_of(event for event in moments if event.t_us < request.from_us))
         yield from (event for event in self._broker.played if event.t_us >= request.from_us)

@@ -146,6 +146,21 @@ def test_the_canary_would_be_found(house: House, lived: dict[str, bytes], tmp_pa
     assert len(lived) >= 10, sorted(lived)
 
 
+def test_a_session_is_found_and_taken_away(house: House, tmp_path: Path) -> None:
+    """By a word that it printed, before and after its filter is made; the page says who took it (I-33)."""
+    house.run(house.grant(), "printf 'a %s here' haystack-needle").finished()
+    for _ in range(2):
+        answers = house.ctl("owner", "sessions", "grep", "haystack-needle", "--reason", "looking", "-o", "json").json()
+        (found,) = [answer["session"]["id"] for answer in answers if "session" in answer]
+        wait_until(lambda: any(house.data.rglob("words.grwf")), 10)
+    page = tmp_path / "session.html"
+    assert house.ctl("owner", "sessions", "export", found, "--html", "--out", str(page)).status == 0
+    assert b"default-src 'none'; script-src 'sha256-" in page.read_bytes()
+    assert b"exported by</dt><dd>owner (pe_" in page.read_bytes()
+    cast = house.ctl("owner", "sessions", "export", found, "--cast", "v3", "--out", "-").out
+    assert "a haystack-needle here" in cast
+
+
 def _all_played(house: House) -> Iterator[PlayRecordingResponse]:
     for session in house.ctl("owner", "sessions", "list", "-o", "json").json():
         yield from house.played(session["id"])

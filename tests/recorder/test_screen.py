@@ -7,14 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from recorder import reader as reading
 from recorder import screen, track
 from recorder.events import Event, Kind
 from recorder.outline import outline_of
-from recorder.screen import Screen, modes_of, screen_of
+from recorder.screen import Screen, screen_of
 from tests.recorder.export.events import TERMINAL
 from tests.recorder.recordings import DONE, QUICK, START, meta, reader, store
 
@@ -81,26 +79,6 @@ async def test_seeking_does_not_read_from_the_start(
     assert len(opened) <= 6
 
 
-OUTPUT = st.lists(
-    st.sampled_from([b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b[?25l", b"\x1b[?1;7h", b"\x1b[2;9r", b"\x1b[r", b"\x1b(0"])
-    | st.sampled_from([b"\x1b)B", b"\x0e", b"\x0f", b"\x1b[?1000h", b"\x1b]0;x\x07", b"text", b"\x1b[31m"]),
-    max_size=20,
-).map(b"".join)
-
-
-@given(OUTPUT)
-def test_modes_are_those_that_were_set_last(output: bytes) -> None:
-    """Saying the modes again sets the same modes; nothing else is said."""
-    modes = modes_of(output)
-    assert modes_of(modes) == modes
-    assert modes_of(output + modes) == modes
-    assert b"1000" not in modes
-    assert b"x" not in modes
-    for switch in (b"\x1b[?1049h", b"\x1b[?25l"):
-        last = max(output.rfind(switch[:-1] + b"h"), output.rfind(switch[:-1] + b"l"))
-        assert (switch in modes) == (last >= 0 and output[last:].startswith(switch))
-
-
 def test_modes_before_the_tail_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full-screen program that has drawn more than the tail is still on its own screen."""
     monkeypatch.setattr(screen, "TAIL_BYTES", 5)
@@ -110,11 +88,11 @@ def test_modes_before_the_tail_are_kept(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_an_outline_says_what_was_decided() -> None:
     """Commands with their verdicts, whether there was a terminal, and how long it all took."""
-    outline = outline_of(TERMINAL)
+    outline = outline_of(TERMINAL, {"ac_2": "systemctl restart x"})
     assert (outline.duration_us, outline.terminal) == (10_000_000, True)
     assert [(each.t_us, each.verdict[:14]) for each in outline.commands] == [
         (0, "write: approve"),
         (4_000_000, "</script><scri"),
         (9_000_000, "execute: denie"),
     ]
-    assert outline.commands[0].text == "vim /etc/hosts"
+    assert [each.text for each in outline.commands[:2]] == ["vim /etc/hosts", "systemctl restart x"]

@@ -50,7 +50,7 @@ class Broker:
     def open_at(self, t_us: int) -> Reading:
         screen = screen_out(screen_of(event for event in self._events if event.t_us < t_us))
         rest = [event_out(event) for event in self._events if event.t_us >= t_us]
-        outline = [] if self.opened else [outline_out(outline_of(self._events))]
+        outline = [] if self.opened else [outline_out(outline_of(self._events, {}))]
         self.opened.append(t_us)
         return Reading([*outline, screen, *rest], self._failure)
 

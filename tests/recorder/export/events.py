@@ -21,6 +21,7 @@ ABOUT = About(
     state="final",
     leaves=7,
     root=bytes(range(32)),
+    asked={},
     exporter="auditor (pe_1)",
     exported_at=datetime(2026, 11, 22, 10, 0, tzinfo=UTC),
 )

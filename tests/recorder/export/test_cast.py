@@ -13,7 +13,7 @@ from recorder.escape import visible
 from recorder.events import Event, Kind
 from recorder.export.cast import Version, cast
 from tests.recorder.export.events import ABOUT, COMMAND, HOSTILE, TERMINAL
-from tests.recorder.test_play import SAFE
+from tests.recorder.test_terminal import SAFE
 
 
 def read(events: list[Event], version: Version, *, with_input: bool = False) -> tuple[dict[str, Any], list[list[Any]]]:

@@ -16,9 +16,10 @@ from broker.core.approval import Verdict
 from broker.core.grant import EndReason
 from broker.proxy import limits
 from recorder.grec import Kind
+from recorder.outline import outline_of
 from tests.broker.proxy.shell.world import SHELL, Seat, actions, allowed, awaiting, recorded
 from tests.broker.proxy.world import Gate, until
-from tests.broker.rpc.agent import decide
+from tests.broker.rpc.agent import decide, identified
 from tests.broker.rpc.world import TENANT
 
 
@@ -206,6 +207,10 @@ async def test_the_whole_shell_is_recorded_as_it_was_shown(front: Gate) -> None:
     marks = [json.loads(e.payload) for e in shell if e.kind == Kind.MARK]
     assert [mark["audit"] for mark in marks] == [(await actions(front))[0].id]
     assert Kind.IN not in {e.kind for e in shell}
+    admin = await identified(front.house, "admin")
+    reader, asked = await front.house.cases.session.review(admin, sessions[1].id, "a test")
+    (command,) = outline_of(reader.events(), asked).commands
+    assert (command.text, command.verdict) == ("echo shown", "read: unattended")
     names = await front.house.events()
     assert names.count("session.opened") == names.count("session.closed") == 2
 

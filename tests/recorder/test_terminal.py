@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 
 import pytest
@@ -12,10 +11,8 @@ from hypothesis import strategies as st
 from recorder.escape import Decoder, visible
 from recorder.export.text import transcript
 from recorder.grec import Event, Kind
-from recorder.play import is_pty, play
 from recorder.terminal import TerminalFilter
 
-END = TerminalFilter().end()
 SAFE = re.compile(
     r"\x1b(?:[78DEM]|[()][0AB]|\[\d{0,5}(?:[;:]\d{0,5})*[ABCDEFGHJKLMPSTX@`abdefmrsu]"
     r"|\[\?(?:1|7|12|25|47|1047|1048|1049)(?:;(?:1|7|12|25|47|1047|1048|1049))*[hl])|[\b\t\n\v\f\r\x0e\x0f]"
@@ -108,6 +105,16 @@ def test_commands_to_the_terminal_are_held_back(data: bytes) -> None:
     assert drawn(b"a", *(bytes([byte]) for byte in data), b"b")[0] == "ab"
 
 
+def test_a_terminal_is_left_as_it_was() -> None:
+    """The end restores colours, character set, margins, cursor, and the main screen where it was left."""
+    screen = TerminalFilter()
+    assert "\x1b[0m" in screen.end()
+    assert "\x1b[?25h" in screen.end()
+    assert "\x1b[?1049l" not in screen.end()
+    screen.feed(b"\x1b[?1049hvim")
+    assert screen.end().endswith("\x1b[?1049l")
+
+
 def test_broken_sequences_hide_nothing_else() -> None:
     """A sequence that breaks off ends where a new one begins."""
     assert drawn(b"\x1b[3\x1b[31mx") == ("\x1b[31mx", 1)
@@ -130,46 +137,6 @@ def test_whatever_comes_only_drawing_leaves(pieces: list[bytes]) -> None:
     """Any bytes: what leaves is printable text and allowed sequences, nothing else."""
     text, _ = drawn(*pieces)
     assert all(char.isprintable() or char == "\ufffd" for char in SAFE.sub("", text))
-
-
-def played(events: list[Event], *, pty: bool, **options: float) -> tuple[str, list[float]]:
-    """The output, and the waits."""
-    out, waits = io.StringIO(), list[float]()
-    play(
-        events,
-        out,
-        pty=pty,
-        speed=options.get("speed", 1.0),
-        idle_limit_s=options.get("idle_limit_s", 10.0),
-        sleep=waits.append,
-    )
-    return out.getvalue(), waits
-
-
-def test_a_terminal_is_left_as_it_was() -> None:
-    """After playback colours, cursor, margins and screen are restored, and what was held back is counted."""
-    events = [
-        Event(0, Kind.RESIZE, 0, b"\0\x50\0\x18"),
-        Event(0, Kind.OUT, 0, b"\x1b[?1049h\x1b[31mhi\x1b]0;x\x07"),
-        Event(10, Kind.IN, 0, b"never drawn"),
-        Event(20, Kind.EXIT, 0, b'{"status":0,"x":"\\u001b[31m"}'),
-    ]
-    text, _ = played(events, pty=True)
-    assert text.startswith("\x1b[?1049h\x1b[31mhi\x1b[0m")
-    assert "\x1b[?25h\x1b[?1049l\r\n--- exit {" in text
-    assert "1 control sequences were held back" in text
-    assert "never drawn" not in text
-
-
-def test_pace() -> None:
-    """Waits follow the recording, divided by speed, and no idle stretch is longer than the limit."""
-    events = [Event(t_us, Kind.OUT, 0, b"x") for t_us in (500_000, 1_500_000, 61_500_000)]
-    assert played(events, pty=True)[1] == [0.5, 1.0, 10.0]
-    assert played(events, pty=True, speed=2.0, idle_limit_s=4.0)[1] == [0.25, 0.5, 2.0]
-    assert played(events, pty=False, speed=float("inf"))[1] == []
-    for bad in ({"speed": 0.0}, {"speed": -1.0}, {"speed": float("nan")}, {"idle_limit_s": -1.0}):
-        with pytest.raises(ValueError, match="speed"):
-            played(events, pty=True, **bad)
 
 
 COMMAND = [
@@ -202,7 +169,6 @@ LINES = [
 def test_a_command_is_shown_line_by_line() -> None:
     """Streams stay apart, split characters come out whole, every escape is visible."""
     assert list(transcript(COMMAND)) == LINES
-    assert played(COMMAND, pty=False)[0] == "\n".join(LINES) + "\n"
 
 
 def test_endless_lines_are_cut_visibly() -> None:
@@ -236,13 +202,3 @@ def _unescape(code: str) -> str:
         return code
     value = int(code[1:], 16)
     return chr(value + 0xDC00) if code[0] == "x" and value >= 0x80 else chr(value)
-
-
-@pytest.mark.parametrize(
-    ("payload", "expected"),
-    [(b'{"pty":true}', True), (b'{"pty":1}', False), (b"{}", False), (b"[]", False), (b"{", False)],
-)
-def test_which_recordings_had_a_terminal(payload: bytes, expected: bool) -> None:  # noqa: FBT001 - a parameter
-    """The first EXEC event says so; anything unclear is shown line by line."""
-    assert is_pty(Event(0, Kind.EXEC, 0, payload)) is expected
-    assert not is_pty(Event(0, Kind.OUT, 0, payload))
