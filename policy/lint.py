@@ -11,7 +11,7 @@ from typing import Any, Final
 from policy.cedar import Parsed
 from policy.complaints import offset_of
 from policy.reading import Position, Problem, Rule, read
-from policy.vocabulary import CLOSED, LEVELS, meant
+from policy.vocabulary import CLOSED, LEVELS, OPEN, meant
 
 _HELD_IN_PYTHON: Final = {
     "tenant.isolation": "no decision crosses a tenant",
@@ -83,7 +83,7 @@ def _of_word(rule: Rule, node: Parsed) -> Iterator[Problem]:
         match node.get(operator):
             case {"left": left, "right": {"Value": str(word)}}:
                 known = CLOSED.get(_path(left))
-                if known and word not in known:
+                if known and word not in known and not word.startswith(OPEN.get(_path(left), ("\0",))):
                     yield _warning(rule, f'"{word}"', f'{_path(left)} is never "{word}"{meant(word, known)}')
             case _:
                 pass

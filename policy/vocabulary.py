@@ -29,6 +29,8 @@ CLOSED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     }
 )
 """Texts that only ever hold one of these words."""
+OPEN: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({"context.flags": ("sftp-root=/",)})
+"""How other texts may begin, where not only closed words are held."""
 LEVELS: Final[Mapping[str, range]] = MappingProxyType(
     {"context.level": range(1, 6), "context.ceiling": range(1, 6), "context.weekday": range(1, 8)}
 )

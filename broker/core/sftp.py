@@ -6,6 +6,7 @@ draft-ietf-secsh-filexfer-02 and OpenSSH's PROTOCOL, section 4.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from enum import IntEnum, IntFlag, StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from broker.core.errors import Fault
+from broker.core.errors import Fault, invalid
+from broker.core.fileroot import PLACES, confined, is_root
 from policy.classes import CommandClass
 from policy.shell.calls import stops_the_machine
 
@@ -244,6 +246,15 @@ def _open_flags(packet: bytes) -> int:
 
 
 # ---- what runs on the target -----------------------------------------------------------------------------------------
+ROOT_FLAG: Final = "sftp-root="
+"""Before the one folder that a grant's file sessions see."""
+_COMMAND: Final = re.compile(r"internal-sftp(?P<reading> -R)?(?: --root=(?P<root>\S+))?")
+_PROGRAM: Final = (
+    f"for p in {PLACES}; do [ ! -x $p/sftp-server ] || exec $p/sftp-server%s; done; "
+    "echo 'grantd: this host has no sftp-server' >&2; exit 127"
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sessions:
     """The commands of a grant's file sessions."""
@@ -258,17 +269,37 @@ class NoSession(Fault):
 
 def sessions_of(flags: frozenset[str]) -> Sessions | None:
     """The commands that a grant with these flags may run as file sessions; None without the flag `sftp`."""
-    return Sessions(reading=READING, writing=WRITING) if "sftp" in flags else None
+    if "sftp" not in flags:
+        return None
+    root = next((f" --root={flag.removeprefix(ROOT_FLAG)}" for flag in flags if flag.startswith(ROOT_FLAG)), "")
+    return Sessions(reading=READING + root.encode(), writing=WRITING + root.encode())
+
+
+def checked_roots(flags: frozenset[str]) -> frozenset[str]:
+    """Those of `flags` that name a root, if they can stand together: one, a plain folder, beside `sftp`."""
+    roots = frozenset(flag for flag in flags if flag.startswith(ROOT_FLAG))
+    if len(roots) > 1 or (roots and "sftp" not in flags) or not all(map(_is_root_flag, roots)):
+        raise invalid(
+            "bad_sftp_root",
+            "sftp-root is not one plain folder beside the flag sftp",
+            "ask for sftp and sftp-root=/one/absolute/folder, of letters, digits and . _ + @ -",
+        )
+    return roots
+
+
+def _is_root_flag(flag: str) -> bool:
+    return is_root(flag.removeprefix(ROOT_FLAG))
 
 
 def is_session(command: bytes) -> bool:
     """Whether a command names a file session."""
-    return command in (READING, WRITING)
+    return _read(command) is not None
 
 
 def ceiling_of(command: bytes) -> CommandClass:
     """The highest class of operation that a file session lets through, whatever its own class was decided to be."""
-    return CommandClass.READ if command == READING else CommandClass.WRITE
+    session = _read(command)
+    return CommandClass.READ if session is None or session["reading"] else CommandClass.WRITE
 
 
 def is_granted(command: bytes, flags: frozenset[str]) -> bool:
@@ -277,19 +308,22 @@ def is_granted(command: bytes, flags: frozenset[str]) -> bool:
     return own is not None and command in (own.reading, own.writing)
 
 
-_PLACES: Final = "/usr/lib/openssh /usr/libexec/openssh /usr/lib/ssh /usr/libexec/ssh /usr/libexec"
-_PROGRAM: Final = (
-    f"for p in {_PLACES}; do [ ! -x $p/sftp-server ] || exec $p/sftp-server%s; done; "
-    "echo 'grantd: this host has no sftp-server' >&2; exit 127"
-)
-
-
 def program(command: bytes) -> bytes:
     """The fixed text that a file session runs on the target: OpenSSH's sftp-server, read-only for a reading one.
 
     Raises:
         NoSession: the command is none.
     """
-    if not is_session(command):
+    session = _read(command)
+    if session is None:
         raise NoSession("not a file session")
-    return (_PROGRAM % (" -R" if command == READING else "")).encode()
+    reading = session["reading"] is not None
+    if session["root"] is not None:
+        return confined(session["root"], reading=reading).encode()
+    return (_PROGRAM % (" -R" if reading else "")).encode()
+
+
+def _read(command: bytes) -> re.Match[str] | None:
+    session = _COMMAND.fullmatch(command.decode("ascii", "replace"))
+    named = session is not None and session["root"] is not None
+    return None if session is None or (named and not is_root(session["root"])) else session

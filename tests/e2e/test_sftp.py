@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -94,6 +95,59 @@ def test_a_copy_that_is_denied_leaves_nothing(house: House, tmp_path: Path) -> N
     assert process.returncode != 0
     assert b"Permission denied" in said
     assert not there.exists()
+
+
+def test_a_root_is_all_that_a_client_sees(house: House, tmp_path: Path) -> None:
+    """`sftp-root` in the grant: links out of it lead nowhere, for reading and for writing."""
+    root, outside = tmp_path / "root", tmp_path / "rootx"
+    for folder in (root, outside):
+        folder.mkdir()
+    (outside / "secret").write_text("secret")
+    (root / "own").write_text("own")
+    (root / "link").symlink_to(outside)
+    files = house.ssh_files(house.grant(FREE, flags=("sftp", f"sftp-root={root}")))
+    batch = tmp_path / "batch"
+    batch.write_text(
+        f"get own {tmp_path}/back\n-get link/secret {tmp_path}/stolen\n-get {outside}/secret {tmp_path}/stolen\n"
+        f"put {tmp_path}/back new\n-put {tmp_path}/back link/evil\n-put {tmp_path}/back {outside}/evil\n"
+    )
+    ran = finish(words(house, files, "sftp", "-b", str(batch), "AT"))
+    assert ran.status == 0, ran
+    assert ((tmp_path / "back").read_text(), (root / "new").read_text()) == ("own", "own")
+    assert not (tmp_path / "stolen").exists()
+    assert [each.name for each in outside.iterdir()] == ["secret"]
+    two = house.ctl("owner", "sessions", "list", "-o", "json").json()[:2]
+    played = [event for session in two for event in house.played(session["id"])]
+    ran_there = {json.loads(event.payload)["argv"] for event in played if event.kind == 5}
+    assert ran_there == {f"internal-sftp -R --root={root}", f"internal-sftp --root={root}"}
+    wrong = house.ctl("builder", "request", FREE, house.sshd.login, "--reason", "x", "--flag", "sftp-root=/srv/../etc")
+    assert (wrong.status, "sftp-root is not one plain folder" in wrong.err) == (2, True), wrong
+
+
+def test_the_end_of_a_grant_ends_a_confined_server(house: House, tmp_path: Path) -> None:
+    """I-01, I-02: revoked in the middle, the server is gone from the target within a second or two."""
+    grant = house.grant(FREE, flags=("sftp", f"sftp-root={tmp_path}"))
+    (tmp_path / "big").write_bytes(bytes(1 << 20))
+    command = words(house, house.ssh_files(grant), "sftp", "-b", "-", "AT")
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(f"get big {tmp_path}/back\n".encode())
+        process.stdin.flush()
+        wait_until((tmp_path / "back").exists, 15)
+        assert _confined() != []
+        house.client("builder").revoke(grant, "done")
+        wait_until(lambda: _confined() == [], 2)
+        process.kill()
+
+
+def _confined() -> list[int]:
+    """The sftp-servers of this machine whose root is not the machine's."""
+    found = []
+    for root in Path("/proc").glob("[0-9]*/root"):
+        with contextlib.suppress(OSError):
+            if "sftp-server" in (root.parent / "comm").read_text() and not (root / "proc").exists():
+                found.append(int(root.parent.name))
+    return found
 
 
 def _pending(house: House, command: bytes) -> str:

@@ -15,6 +15,7 @@ from broker.adapters.target_ssh.connection import Connection, dial
 from broker.adapters.target_ssh.credential import connect
 from broker.adapters.target_ssh.pool import opened
 from broker.adapters.target_ssh.start_up import LOOK, findings
+from broker.core import fileroot
 from broker.core.action import Outcome
 from broker.core.cert import CertSpec, egress_spec, ingress_spec, principal_of
 from broker.core.errors import Fault, TargetFault
@@ -74,7 +75,7 @@ class Probe:
             found += [await self._refused_principal(), await self._refused_ingress()]
             found += [await self._forced(), await self._start_up()]
             if found[-2].ok:
-                found += await self._home()
+                found += [*await self._home(), *await self._files()]
         return found
 
     async def _reachable(self) -> Finding:
@@ -152,6 +153,18 @@ class Probe:
     async def _home(self) -> list[Finding]:
         said, _ = await self._asked(force_command(LOOK.encode(), cwd="", env={}, seconds=_SECONDS), "look")
         return list(findings(said))
+
+    async def _files(self) -> list[Finding]:
+        """Notes: a target without either is fine for every other grant."""
+        said, ended = await self._asked(force_command(fileroot.LOOK.encode(), cwd="", env={}, seconds=_SECONDS), "look")
+        words = said.decode("ascii", "replace").split()
+        if ended != 0 or "root" in words:
+            return []
+        if "server" not in words:
+            advice = "install OpenSSH's sftp-server before you grant sftp on it"
+            return [Finding(ok=True, what="it has no sftp-server: no file transfer", advice=advice)]
+        advice = "sftp-root is refused here: it needs user namespaces for this login, and util-linux 2.36 or newer"
+        return [Finding(ok=True, what="it cannot confine file transfer to a folder", advice=advice)]
 
     async def _asked(self, forced: str, command: str) -> tuple[bytes, int | None]:
         """The command's stdout, about _MAX_ANSWER bytes at most, and its exit status; (b"", None) where it failed."""

@@ -34,6 +34,7 @@ MAX_FILES: Final = 128
 ANSWERS_WITHIN_S: Final = 5.0
 """For what is still asked when the client has said everything."""
 _LENGTH: Final = struct.Struct(">I")
+_NO_SERVER: Final = "the target's file server did not start"
 _SILENT: Final = frozenset({Op.READ, Op.WRITE, Op.READDIR})
 """Operations that are counted, and noted as one with their file."""
 
@@ -127,6 +128,7 @@ class FileSession:
     async def _converse(self) -> None:
         offers = await _asked(self._reader)
         if offers is None:
+            await self._client.tell(_NO_SERVER)
             return
         waiting = await self._greeted(offers)
         async with asyncio.TaskGroup() as group:
@@ -258,6 +260,7 @@ class FileSession:
         upstream = Upstream(link)
         try:
             if await _asked(upstream) is None:
+                await self._client.tell(_NO_SERVER)
                 return
             writer.set_result(upstream)
             async with asyncio.TaskGroup() as group:

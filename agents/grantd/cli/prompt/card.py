@@ -43,6 +43,7 @@ _FLAGS: Final = {
     "shell": "a shell, each line decided for itself",
     "raw_shell": "a RAW SHELL: nothing typed in it is classified",
     "sftp": "file transfer",
+    "sftp-root": "of all files, only those in this folder",
     "forward": "port forwarding: other machines become reachable through this one",
     "stream_stdin": "stdin that nobody sees beforehand",
 }
@@ -104,7 +105,8 @@ def _access_head(item: PendingItem, fields: AccessRecord, width: int) -> list[Li
         *_votes(item, width),
     ]
     for flag in fields.flags:
-        lines += _field("with", _meaning(flag, _FLAGS), width)
+        word = flag.partition("=")[0]
+        lines += _field("with", [*foreign(flag), *cells(f": {_FLAGS.get(word, 'unknown to this grantctl')}")], width)
     return lines
 
 
