@@ -7,20 +7,19 @@ It begins on a target's server that can only read. The first operation above tha
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol
 
 from broker.core import sftp
 from broker.core.action import Action
 from broker.core.errors import Refusal
-from broker.core.sftp import EXTENSIONS, Field, Op, Reply, Status
+from broker.core.sftp import EXTENSIONS, Field, Op, Status
 from broker.proxy.sftp import packets as wire
+from broker.proxy.sftp.answers import Answers, Books, Over, Pending
 from broker.proxy.sftp.files import OpenFile
 from broker.proxy.sftp.notes import note_of
-from broker.proxy.sftp.packets import Answer, Malformed, Request, Splitter, Unsupported
+from broker.proxy.sftp.packets import Malformed, Request, Splitter, Unsupported
 from broker.proxy.sftp.upstream import Upstream, not_sftp
 from broker.service.shield import to_the_end
 from broker.service.start import Ticket
@@ -33,10 +32,7 @@ MAX_PENDING: Final = 512
 MAX_FILES: Final = 128
 ANSWERS_WITHIN_S: Final = 5.0
 """For what is still asked when the client has said everything."""
-_LENGTH: Final = struct.Struct(">I")
 _NO_SERVER: Final = "the target's file server did not start"
-_SILENT: Final = frozenset({Op.READ, Op.WRITE, Op.READDIR})
-"""Operations that are counted, and noted as one with their file."""
 
 
 class Client(Protocol):
@@ -67,29 +63,14 @@ class Client(Protocol):
         ...
 
 
-@dataclass(slots=True, kw_only=True)
-class _Pending:
-    """A request that was sent and not answered."""
-
-    request: Request
-    upstream: Upstream
-    file: OpenFile | None
-
-
-class _Over(Exception):
-    """The session ends: a server did."""
-
-
 class FileSession:
     """The conversation with the server that reads; holds the one with the server that writes."""
 
     def __init__(self, client: Client, *, writing: bytes) -> None:
         self._client, self._command = client, writing
         self._splitter = Splitter()
-        self._pending: dict[int, _Pending] = {}
-        self._files: dict[bytes, OpenFile] = {}
-        self._numbers = 0
-        self._roomy = asyncio.Event()
+        self._books = Books()
+        self._answers = Answers(self._books, client.out)
         self._leaving = asyncio.Event()
         self._reader: Upstream
         self._writer: asyncio.Future[Upstream | None] | None = None
@@ -98,7 +79,7 @@ class FileSession:
     # ---- Conversation ------------------------------------------------------------------------------------------------
     async def converse(self, link: Link) -> None:
         """As Conversation."""
-        self._reader = Upstream(link)
+        self._reader = Upstream(link, writes=False)
         try:
             await self._converse()
         except ExceptionGroup as several:
@@ -118,7 +99,7 @@ class FileSession:
 
     async def _ended_by(self, problem: Exception) -> None:
         match problem:
-            case _Over():
+            case Over():
                 return
             case Malformed():
                 await self._client.tell("this is not SFTP as it is spoken here")
@@ -133,7 +114,7 @@ class FileSession:
         waiting = await self._greeted(offers)
         async with asyncio.TaskGroup() as group:
             self._group = group
-            answering = group.create_task(self._answer_all(self._reader))
+            answering = group.create_task(self._answers.pass_on(self._reader))
             await self._serve(waiting)
             await self._last_answers()
             self._leaving.set()
@@ -164,7 +145,7 @@ class FileSession:
             waiting = self._splitter.feed(data)
 
     async def _ask(self, request: Request | Unsupported) -> None:
-        if request.id in self._pending:
+        if request.id in self._books.pending:
             raise Malformed("two requests with one id")
         if isinstance(request, Unsupported):
             await self._note({"op": request.name, "result": "unsupported"})
@@ -173,7 +154,7 @@ class FileSession:
             await self._client.out(wire.limits(request.id, MAX_FILES))
         elif Field.HANDLE in request.shape.fields:
             await self._ask_of_file(request)
-        elif request.op in (Op.OPEN, Op.OPENDIR) and self._full():
+        elif request.op in (Op.OPEN, Op.OPENDIR) and self._books.opening() >= MAX_FILES:
             await self._refuse(request, Status.FAILURE, "too_many_files")
         elif request.command_class is CommandClass.READ:
             await self._send(request, self._reader, None)
@@ -188,25 +169,25 @@ class FileSession:
 
     async def _ask_of_file(self, request: Request) -> None:
         """A file stays with the server that opened it; one that only reads is asked for nothing above that."""
-        file = self._files.get(request.handle)
+        file = self._books.files.get(request.handle)
         if file is None:
             await self._refuse(request, Status.FAILURE, "no_such_handle")
         elif request.command_class > CommandClass.READ and not file.writing:
             await self._refuse(request, Status.PERMISSION_DENIED, "denied", file)
         else:
             if request.op is Op.CLOSE:
-                del self._files[request.handle]
+                del self._books.files[request.handle]
             upstream = await self._writing() if file.writing else self._reader
             if upstream is None:  # it was opened there, so it is there
-                raise _Over
+                raise Over
             await self._send(request, upstream, file)
 
     async def _send(self, request: Request, upstream: Upstream, file: OpenFile | None) -> None:
         """Notes what may change something, and queues it."""
-        while len(self._pending) >= MAX_PENDING:
-            self._roomy.clear()  # before the flush: what is answered meanwhile may be the last answer that comes
+        while len(self._books.pending) >= MAX_PENDING or self._is_early(upstream, file):
+            self._books.roomy.clear()  # before anything that waits: what is answered meanwhile counts
             await self._flush()
-            await self._roomy.wait()
+            await self._books.roomy.wait()
         if request.op is Op.WRITE and file is not None:
             file.written.take(request.offset, request.data())
             if file.due():
@@ -215,7 +196,20 @@ class FileSession:
             await upstream.link.note(note_of(request, file))
         upstream.queue(request.packet if file is None else request.with_handle(file.handle))
         request.packet = b""  # its data is not kept until the answer
-        self._pending[request.id] = _Pending(request=request, upstream=upstream, file=file)
+        self._books.pending[request.id] = pending = Pending(request=request, upstream=upstream, file=file)
+        pending.count(1)
+
+    def _is_early(self, upstream: Upstream, file: OpenFile | None) -> bool:
+        """Whether the other server still has something to do first: a client may ask for what it did not wait for.
+
+        What is asked of a path waits for everything there, what is asked of an open file for the paths alone: copies
+        in both directions go on side by side.
+        """
+        other = self._reader if upstream is not self._reader else self._opened_writer()
+        return other is not None and bool(other.paths or (other.handles and file is None))
+
+    def _opened_writer(self) -> Upstream | None:
+        return self._writer.result() if self._writer is not None and self._writer.done() else None
 
     async def _refuse(self, request: Request, code: Status, result: str, file: OpenFile | None = None) -> None:
         await self._note(note_of(request, file, result=result))
@@ -224,13 +218,9 @@ class FileSession:
     async def _note(self, event: Mapping[str, object]) -> None:
         await self._reader.link.note(event)
 
-    def _full(self) -> bool:
-        opening = sum(1 for each in self._pending.values() if each.request.op in (Op.OPEN, Op.OPENDIR))
-        return len(self._files) + opening >= MAX_FILES
-
     async def _flush(self) -> None:
         await self._reader.flush()
-        if self._writer is not None and self._writer.done() and (writer := self._writer.result()) is not None:
+        if (writer := self._opened_writer()) is not None:
             await writer.flush()
 
     # ---- the server that writes --------------------------------------------------------------------------------------
@@ -253,129 +243,41 @@ class FileSession:
         if not writer.done():
             writer.set_result(None)
         elif not self._leaving.is_set():
-            raise _Over
+            raise Over
 
     async def writing(self, link: Link, writer: asyncio.Future[Upstream | None]) -> None:
         """The conversation with it, to the end of the session."""
-        upstream = Upstream(link)
+        upstream = Upstream(link, writes=True)
         try:
             if await _asked(upstream) is None:
                 await self._client.tell(_NO_SERVER)
                 return
             writer.set_result(upstream)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._until_left(group.create_task(self._answer_all(upstream))))
+                group.create_task(self._until_left(group.create_task(self._answers.pass_on(upstream))))
         except ExceptionGroup as several:
             problem = _first(several)
-            if not isinstance(problem, _Over):
+            if not isinstance(problem, Over):
                 raise problem from None
 
     async def _until_left(self, answering: asyncio.Task[None]) -> None:
         await self._leaving.wait()
         answering.cancel()
 
-    # ---- what a server answers ---------------------------------------------------------------------------------------
-    async def _answer_all(self, upstream: Upstream) -> None:
-        while packets := await upstream.packets():
-            told: list[bytes] = []
-            for packet in packets:
-                try:
-                    told += await self._answer(upstream, wire.answer_of(packet))
-                except Malformed:
-                    raise not_sftp() from None
-            await self._client.out(b"".join(told))
-            self._roomy.set()
-        raise _Over
-
-    async def _answer(self, upstream: Upstream, answer: Answer) -> tuple[bytes, ...]:
-        """What the client is told; noted before."""
-        pending = self._pending.pop(answer.id, None)
-        if pending is None or pending.upstream is not upstream:
-            raise Malformed("an answer to nothing that was asked")
-        request, file = pending.request, pending.file
-        if answer.kind is Reply.STATUS:
-            code = answer.status()
-            if code is Status.OK and request.shape.answers:
-                raise Malformed("it went well, and nothing came of it")
-            await self._ended(pending, code)
-            return (wire.status(request.id, code),)
-        if answer.kind not in request.shape.answers:
-            raise Malformed("an answer to another question")
-        if answer.kind is Reply.HANDLE:
-            return (await self._opened(upstream, request, answer.handle()),)
-        await self._passed(upstream, request, file, answer)
-        if request.op not in _SILENT:
-            await upstream.link.note(note_of(request, file, result="ok"))
-        return _LENGTH.pack(len(answer.packet)), answer.packet
-
-    async def _passed(self, upstream: Upstream, request: Request, file: OpenFile | None, answer: Answer) -> None:
-        """An answer that the client gets as it came, if it is well made."""
-        match answer.kind:
-            case Reply.DATA if file is not None:
-                await self._take(upstream, request, file, answer.data())
-            case Reply.NAME:
-                _check_names(request, file, answer.names())
-            case Reply.ATTRS:
-                self._sized(request, file, answer.attrs())
-            case _:
-                pass
-
-    async def _take(self, upstream: Upstream, request: Request, file: OpenFile, data: memoryview) -> None:
-        if not 0 < len(data) <= request.length:
-            raise Malformed("more than was asked for")
-        file.read.take(request.offset, data)
-        if file.due():
-            await upstream.link.note(file.progress())
-
-    async def _opened(self, upstream: Upstream, request: Request, handle: bytes) -> bytes:
-        self._numbers += 1
-        own = _LENGTH.pack(self._numbers)
-        self._files[own] = file = OpenFile(
-            handle=handle,
-            path=request.path,
-            flags=request.flags,
-            writing=upstream is not self._reader,
-            folder=request.op is Op.OPENDIR,
-            number=self._numbers,
-        )
-        await upstream.link.note(note_of(request, file, result="ok"))
-        return wire.handle(request.id, own)
-
-    def _sized(self, request: Request, file: OpenFile | None, attrs: Mapping[str, int]) -> None:
-        if file is not None and request.op is Op.FSTAT:
-            file.size = attrs.get("size")
-
-    async def _ended(self, pending: _Pending, code: Status) -> None:
-        """A STATUS: the whole answer of most operations."""
-        request, file, link = pending.request, pending.file, pending.upstream.link
-        result = code.name.lower()
-        if request.op is Op.CLOSE and file is not None:
-            for note in file.summary((file.failed or code).name.lower()):
-                await link.note(note)
-        elif request.op is Op.READ and file is not None and code is Status.EOF:
-            # asked for nothing, a server says EOF anywhere
-            file.ended = file.ended or (request.length > 0 and request.offset <= file.read.next)
-        elif request.op in _SILENT and file is not None and code in (Status.OK, Status.EOF):
-            return
-        else:
-            if file is not None and code is not Status.OK and request.op in _SILENT:
-                file.failed = file.failed or code
-            await link.note(note_of(request, file, result=result))
-
     # ---- the end -----------------------------------------------------------------------------------------------------
     async def _last_answers(self) -> None:
         try:
             async with asyncio.timeout(ANSWERS_WITHIN_S):
-                while self._pending:
-                    self._roomy.clear()
-                    await self._roomy.wait()
+                while self._books.pending:
+                    self._books.roomy.clear()
+                    await self._books.roomy.wait()
         except TimeoutError:
             return
 
     async def _note_what_is_open(self) -> None:
         """Files that nobody closed, so that what went through them is known."""
         try:
-            for file in self._files.values():
+            for file in self._books.files.values():
                 for note in file.summary("not_closed"):
                     await self._note(note)
         except RecorderFailed:
@@ -414,22 +316,10 @@ def _offered(offers: Mapping[bytes, bytes]) -> Iterator[tuple[bytes, bytes]]:
         yield from ((name, sftp.VERSIONS[name]) for name in sftp.OFFERED_ANYWAY if name not in offers)
 
 
-def _check_names(request: Request, file: OpenFile | None, names: list[bytes]) -> None:
-    """One name for a path, and for a folder names of its entries alone: a server that names `../x` is hostile (F30)."""
-    if request.op is not Op.READDIR:
-        if len(names) != 1:
-            raise Malformed("not one name")
-        return
-    if any(not name or b"/" in name or b"\0" in name for name in names):
-        raise Malformed("an entry's name is a path")
-    if file is not None:
-        file.entries += len(names)
-
-
 def _first(group: BaseExceptionGroup[Exception]) -> Exception:
     """The first leaf that is no mere echo of the end."""
     leaves = list(_leaves(group))
-    return next((leaf for leaf in leaves if not isinstance(leaf, _Over)), leaves[0])
+    return next((leaf for leaf in leaves if not isinstance(leaf, Over)), leaves[0])
 
 
 def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:

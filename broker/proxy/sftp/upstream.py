@@ -18,8 +18,10 @@ def not_sftp() -> TargetFault:
 class Upstream:
     """Whole packets out of a link, whole batches into it."""
 
-    def __init__(self, link: Link) -> None:
-        self.link = link
+    def __init__(self, link: Link, *, writes: bool) -> None:
+        self.link, self.writes = link, writes
+        self.paths = self.handles = 0
+        """Requests without an answer: those of paths, and those of open files."""
         self._splitter = Splitter()
         self._first: deque[bytes] = deque()
         self._outgoing: list[bytes] = []

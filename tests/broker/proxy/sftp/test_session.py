@@ -176,6 +176,57 @@ async def test_reads_are_answered_while_a_person_decides() -> None:
     assert stage.statuses() == {2: Status.OK}
 
 
+async def test_what_was_asked_first_is_done_first() -> None:
+    """A client may ask for what it did not wait for: sshfs opens a new file and looks at it in one breath."""
+    stage = Stage()
+    held: list[bytes] = []
+    honest = stage.writer.honest
+
+    def hold(packet: bytes) -> bytes:
+        held.append(honest(packet))
+        return b""
+
+    stage.writer.answer = hold
+    stage.client.send(INIT, opened(1, b"/new", Open.WRITE | Open.CREAT), request(2, Op.LSTAT, string(b"/new")))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stage.until_its_end())
+        async with asyncio.timeout(5):
+            while not held:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            assert stage.reader.asked == []
+            stage.writer.push(held.pop())
+            while not stage.reader.asked:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        stage.client.feed(b"")
+    assert [packet[0] for packet in stage.client.answers()[1:]] == [Reply.HANDLE, Reply.ATTRS]
+
+
+async def test_copies_both_ways_go_on_side_by_side() -> None:
+    """What is asked of one open file does not wait for another's."""
+    stage = Stage()
+    stage.reader.files[b"/a"] = bytearray(b"content")
+    flags = Open.WRITE | Open.CREAT | Open.TRUNC
+    await stage.run(opened(1, b"/a", Open.READ), opened(2, b"/b", flags))
+    both = Stage()
+    both.writer.answer = lambda packet: both.writer.honest(packet) if packet[0] == Op.OPEN else b""
+    both.client.send(INIT, opened(1, b"/a", Open.READ))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(both.until_its_end())
+        async with asyncio.timeout(10):
+            while len(both.client.answers()) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            both.client.send(opened(2, b"/b", flags))
+            while len(both.client.answers()) < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            write = request(3, Op.WRITE, string(u32(2)), u64(0), string(b"data"))
+            both.client.send(write, request(4, Op.READ, HANDLE, u64(0), u32(10)))
+            while len(both.client.answers()) < 4:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            both.writer.push(said(3, Status.OK))
+            both.client.feed(b"")
+
+
 async def test_what_is_unknown_is_unsupported_and_named_by_its_number() -> None:
     """A client's own words are in no note; copy-data, which would outlive its session, is not offered."""
     stage = Stage()
