@@ -18,7 +18,7 @@ async def main(folder: Path, *, fast_path: bool) -> None:
     """Serves."""
     async with gate(folder, fast_path=fast_path) as front:
         await front.trust()
-        passes = [await front.admit(flags=frozenset({"stream_stdin"})) for _ in range(1)]
+        passes = [await front.admit(flags=frozenset({"stream_stdin", "sftp"})) for _ in range(1)]
         told = [
             {"key": shown.key.private_bytes_raw().hex(), "certificate": shown.certificate.hex(), "user": shown.user,
              "grant": shown.grant} for shown in passes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -18,6 +19,10 @@ from asyncssh.packet import String, UInt32
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from broker.core.ids import GrantId
+from broker.core.sftp import Op, Open
+from broker.proxy.sftp.packets import framed, string
+from tests import peers
+from tests.broker.proxy.sftp.world import INIT, opened, request, u32, u64
 from tests.broker.proxy.world import Pass, Raw, raw
 
 REKEY_S = 2.0
@@ -126,4 +131,45 @@ async def test_stdin_that_nobody_reads(served: Served) -> None:
     for _ in range(64):
         client.send_packet(94, UInt32(0), String(b"x" * (32 << 10)))
     assert await served.most(1, client) - before < GROWTH
+    client.abort()
+
+
+async def _files(served: Served, *packets: bytes) -> tuple[Raw, int]:
+    """A file session that has answered the first packets, and the memory before it did."""
+    peers.require("sftp-server")
+    warm = await served.entered()
+    warm.abort()
+    client = await served.entered()
+    before = served.memory()
+    assert await client.session(window=2**31 - 1) == 0
+    client.request(b"subsystem", String("sftp"))
+    assert (await client.next())[0] == MSG_CHANNEL_SUCCESS
+    for packet in packets:
+        client.send_packet(94, UInt32(0), String(framed(packet)))
+        await client.next(94)
+    return client, before
+
+
+async def test_a_client_that_never_reads_a_file(served: Served) -> None:
+    """M4: five hundred reads in the air, 128 MB of answers to come, and nobody who takes one."""
+    client, before = await _files(served, INIT, opened(1, b"/dev/zero", Open.READ))
+    client.stop_reading()
+    reads = b"".join(framed(request(n, Op.READ, string(u32(1)), u64(0), u32(261_120))) for n in range(2, 514))
+    for at in range(0, len(reads), 32 << 10):
+        client.send_packet(94, UInt32(0), String(reads[at : at + (32 << 10)]))
+    assert await served.most(2, client) - before < GROWTH
+    assert not client.gone.is_set()
+    client.abort()
+
+
+async def test_a_server_that_hangs(served: Served, tmp_path: Path) -> None:
+    """M4: it waits in a pipe that nobody reads, while a client asks for more and more."""
+    os.mkfifo(tmp_path / "pipe")
+    client, before = await _files(served, INIT)
+    asked = framed(opened(1, str(tmp_path / "pipe").encode(), Open.WRITE))
+    asked += b"".join(framed(request(n, Op.REMOVE, string(b"/" * 4_000))) for n in range(2, 500))
+    for at in range(0, len(asked), 32 << 10):
+        client.send_packet(94, UInt32(0), String(asked[at : at + (32 << 10)]))
+    assert await served.most(2, client) - before < GROWTH
+    assert not client.gone.is_set()
     client.abort()
