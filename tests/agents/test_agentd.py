@@ -339,6 +339,33 @@ async def test_other_users_get_no_answer(runtime: Path, other: int, answer: byte
         serving.cancel()
 
 
+def test_nothing_begins_without_the_word(broker: FakeBroker, desk: Desk, helper: subprocess.Popen[bytes]) -> None:
+    """A process that gave up in time does it itself; the helper, which heard no go, does not do it as well."""
+    broker.execute = finishing(action=ended(ActionState.ACTION_STATE_SUCCEEDED, exit_status=0))  # type: ignore[assignment]
+    message = b"\0".join([thin.PROTOCOL, thin.stamp(), os.fsencode(desk.home), b"", b"gr_1", b"--", b"never"])
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
+        connection.connect(str(desk.runtime / "grantd" / thin.SOCKET))
+        socket.send_fds(connection, [len(message).to_bytes(thin.LENGTH_BYTES, "big") + message], [2, 2, 2])
+        assert connection.recv(1) == thin.ACCEPTED
+    assert desk.by_helper("run", "gr_1", "--", "x").returncode == 0
+    assert [request.start.command.line for request in broker.started] == [b"x"]
+
+
+def test_a_helper_that_does_not_answer_is_not_waited_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped, or busy for too long: the whole grantctl does it."""
+    directory = desk.runtime / "grantd"
+    directory.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(desk.runtime))
+    monkeypatch.delenv(thin.SWITCH, raising=False)
+    monkeypatch.setattr(thin, "_speaks_utf8", lambda: True)
+    monkeypatch.setattr(thin, "_ANSWER_SECONDS", 0.1)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(directory / thin.SOCKET))
+        listener.listen()
+        assert thin.attempt(["--profile", str(desk.home), "run", "gr_1", "--", "x"]) is None
+
+
 def test_another_users_socket_is_given_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Streams are handed only to the same user's process."""
     directory = desk.runtime / "grantd"

@@ -260,6 +260,17 @@ def test_what_is_not_certain_is_left_to_the_broker(
     assert quick.attempt(words(tmp_path, *options, **(said or {}))) == expected
 
 
+def test_files_that_ssh_would_not_find_are_not_enough(tmp_path: Path) -> None:
+    """The link for this spelling of user and host has to be there, and lead there."""
+    kept_certificate(tmp_path)
+    link = kept.link_of(tmp_path, "deploy", "web1.grantd")
+    for target in ("deploy+web2", None):
+        link.unlink()
+        if target is not None:
+            link.symlink_to(target)
+        assert quick.attempt(words(tmp_path)) is None
+
+
 def test_after_a_minute_the_broker_is_asked(tmp_path: Path) -> None:
     """A revoked grant is noticed; a clock that went back is not trusted either."""
     state = kept_certificate(tmp_path) / "state.json"
