@@ -351,6 +351,7 @@ class Dialogue:
             finished = await self._with_keys(ticket, outlet, self._steering)
         finally:
             self._steering = self._console.bottom = None
+        self._keep_ahead(self._wire.drain())  # meant for the program, which is gone: it runs nothing
         await self._console.draw(self._console.settled())
         if finished.outcome is not None and finished.outcome.reason:
             await self._console.say(f"ended: {finished.outcome.reason}")

@@ -79,11 +79,22 @@ class Wire(asyncssh.SSHServerSession[bytes]):
             self._arrived.clear()
             await self._arrived.wait()
         data = self._pieces.popleft()
-        self._used += len(data)
+        self._credit(len(data))
+        return data
+
+    def drain(self) -> bytes:
+        """All that came and was not read."""
+        data = b"".join(self._pieces)
+        self._pieces.clear()
+        self._credit(len(data))
+        return data
+
+    def _credit(self, size: int) -> None:
+        """Lets the client send as much again, once half the window was read."""
+        self._used += size
         if self._used >= limits.WAITING_WINDOW // 2:
             used, self._used = self._used, 0
             self.channel.take(used)
-        return data
 
     async def write(self, data: bytes, datatype: asyncssh.DataType = None) -> None:
         """Sends, and waits until neither window nor socket holds the bytes back."""

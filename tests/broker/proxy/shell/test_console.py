@@ -10,8 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.proxy import limits
+from broker.proxy.channel import GatewayChannel
+from broker.proxy.connection import GatewayConnection
 from broker.proxy.shell.console import RESTORED, Console
 from broker.proxy.shell.wire import Wire
+from broker.proxy.steering import ClientSteering
 from recorder.errors import RecorderFailed
 from recorder.grec import Kind
 from recorder.sink import RecordingSink
@@ -137,3 +141,35 @@ async def test_a_word_over_a_full_screen_program_leaves_its_cursor() -> None:
     assert shown.startswith(b"\x1b7\x1b[24;1H")
     assert shown.endswith(b"\x1b8")
     assert b"\n" not in shown
+
+
+class Door:
+    """Stands for the client's channel and connection."""
+
+    def __init__(self) -> None:
+        self.granted = 0
+
+    def take(self, size: int) -> None:
+        """As GatewayChannel."""
+        self.granted += size
+
+    def session_closed(self) -> None:
+        """As GatewayConnection."""
+
+
+async def test_keys_come_in_the_pieces_they_were_typed_in() -> None:
+    """A paste is told from typing by them; the window grows as they are read, and so do those that nobody read."""
+    door = Door()
+    wire = Wire(cast("GatewayConnection", door), cast("GatewayChannel", door), ClientSteering())
+    for piece in (b"a", b"bc", b"x" * (limits.WAITING_WINDOW // 2)):
+        wire.data_received(piece, None)
+    assert [await wire.read(), await wire.read()] == [b"a", b"bc"]
+    assert (wire.waiting, door.granted) == (True, 0)
+    assert wire.drain() == b"x" * (limits.WAITING_WINDOW // 2)
+    assert (wire.waiting, door.granted) == (False, limits.WAITING_WINDOW // 2 + 3)
+    wire.data_received(b"last", None)
+    wire.eof_received()
+    assert [await wire.read(), await wire.read()] == [b"last", b""]
+    wire.connection_lost(None)
+    with pytest.raises(ConnectionError):
+        await wire.read()
