@@ -21,8 +21,6 @@ from broker.proxy.shell.line import KillRing, Line
 BELL: Final = b"\a"
 PASTE_ON, PASTE_OFF = b"\x1b[?2004h", b"\x1b[?2004l"
 MAX_AHEAD: Final = 4 * 1024
-HINTED_AT_ONCE: Final = 96
-"""Characters of a line that has its hint while it is typed; a longer one gets it when the hand rests."""
 _MORE: Final = Styled(text="> ", style="2")
 _SEVERAL_LINES: Final = re.compile(rb"[\r\n][^\x00-\x1f\x7f]")
 """A line end with text behind it in one piece: nobody types so."""
@@ -139,9 +137,9 @@ class Editor:
         return self._taken(), asked
 
     def rested(self) -> bytes:
-        """The hand rests: the hint of a longer line."""
-        if self._open and len(self._line.text) > HINTED_AT_ONCE:
-            self._draw(late=True)
+        """The hand rests: now the hint is of use. Half a word would have one that says nothing."""
+        if self._open:
+            self._draw(hint=self._hint(self._line.text))
         return self._taken()
 
     def prompted(self, prompt: Sequence[Styled]) -> bytes:
@@ -181,7 +179,7 @@ class Editor:
         """Leaves the line as it stands; nothing is taken until the next one begins."""
         if not self._open:
             return b""
-        self._draw(plain=True)
+        self._draw()
         return self._left_behind()
 
     # ---- strokes -----------------------------------------------------------------------------------------------------
@@ -200,7 +198,7 @@ class Editor:
             case Key.INTERRUPT:
                 return self._interrupt()
             case Key.END_OR_DELETE if not self._line.text:
-                self._draw(plain=True)
+                self._draw()
                 self._out += self._left_behind()
                 return Left()
             case Key.TAB:
@@ -241,14 +239,14 @@ class Editor:
             self._insert("\n")
             return None
         self._line.move(len(text))
-        self._draw(plain=True)
+        self._draw()
         self._out += self._left_behind()
         self.history.add(text)
         return Entered(text)
 
     def _interrupt(self) -> Asked:
         self._line.move(len(self._line.text))
-        self._draw(plain=True, behind=Styled(text="^C"))
+        self._draw(behind=Styled(text="^C"))
         self._out += self._left_behind()
         return Interrupted()
 
@@ -309,12 +307,9 @@ class Editor:
         self._line.set(found, found.index(part))
 
     # ---- drawing -----------------------------------------------------------------------------------------------------
-    def _draw(self, *, plain: bool = False, late: bool = False, behind: Styled | None = None) -> None:
-        """`plain`: without the hint, as the line stays on the terminal. `late`: the hint may take its time."""
-        hint = behind or Styled(text="")
-        if not plain and (late or len(self._line.text) <= HINTED_AT_ONCE):
-            hint = self._hint(self._line.text)
-        self._out += self._canvas.draw(self._picture(hint, gap=not plain))
+    def _draw(self, *, hint: Styled | None = None, behind: Styled | None = None) -> None:
+        """`hint`: some blanks behind the text. `behind`: right behind it."""
+        self._out += self._canvas.draw(self._picture(hint or behind or Styled(text=""), gap=hint is not None))
 
     def _picture(self, hint: Styled, *, gap: bool) -> Picture:
         before = self._line.text[: self._line.cursor]

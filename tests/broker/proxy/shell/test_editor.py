@@ -191,23 +191,18 @@ def test_control_keys_ask() -> None:
     assert Desk().type("ab\t").asked == [Wanted("ab", 2)]
 
 
-def test_the_hint_stands_behind_and_goes_with_enter() -> None:
-    """It is no part of the line that stays."""
+def test_the_hint_stands_behind_when_the_hand_rests() -> None:
+    """One key costs one byte; the hint goes with the next one, and is no part of the line that stays."""
     desk = Desk(hint=HINT).type("ls")
+    assert desk.rows() == ["web1$ ls"]
+    desk.show(desk.editor.rested())
     assert desk.rows() == ["web1$ ls  read"]
     assert desk.cursor() == (0, 8)
-    desk.type("\r")
-    assert desk.rows() == ["web1$ ls"]
-
-
-def test_a_long_line_has_its_hint_when_the_hand_rests() -> None:
-    """What costs much is not done for each key; a line that is too long to be looked at has none."""
-    desk = Desk(columns=250, hint=HINT).type("x" * 200)
-    assert not desk.rows()[0].endswith("read")
+    desk.type("x")
+    assert desk.sent == b"x\x1b[K"
     desk.show(desk.editor.rested())
-    assert desk.rows()[0].endswith("read")
-    desk.type("y")
-    assert not desk.rows()[0].endswith("read")
+    desk.type("\r")
+    assert desk.rows() == ["web1$ lsx"]
 
 
 def test_pieces_that_wait_are_drawn_once() -> None:
@@ -243,7 +238,7 @@ PIECES = st.one_of(
 )  # fmt: skip
 
 
-def shown_anew(desk: Desk) -> tuple[list[str], tuple[int, int]]:
+def shown_anew(desk: Desk, *, rested: bool = False) -> tuple[list[str], tuple[int, int]]:
     """The editor's picture, drawn from nothing on an empty screen."""
     screen = Screen(desk.screen.columns, desk.screen.lines)
     again = Desk(columns=desk.screen.columns, lines=desk.screen.lines, hint=HINT)
@@ -251,6 +246,8 @@ def shown_anew(desk: Desk) -> tuple[list[str], tuple[int, int]]:
     again.editor._line, again.editor._search = desk.editor._line, desk.editor._search  # noqa: SLF001
     again.editor._canvas.forget()  # noqa: SLF001
     again.show(again.editor.prompted(PROMPT))
+    if rested:
+        again.show(again.editor.rested())
     return again.rows(), again.cursor()
 
 
@@ -262,8 +259,9 @@ def test_the_screen_shows_the_line(pieces: list[bytes], columns: int, lines: int
     for piece in pieces:
         desk.type(piece)
     desk.type(b"\x0c")
-    rows, cursor = desk.rows(), desk.cursor()
-    assert (rows, cursor) == shown_anew(desk)
+    assert (desk.rows(), desk.cursor()) == shown_anew(desk)
+    desk.show(desk.editor.rested())
+    assert (desk.rows(), desk.cursor()) == shown_anew(desk, rested=True)
 
 
 @settings(max_examples=100, deadline=None)

@@ -292,6 +292,18 @@ async def test_completion_never_asks_a_person(front: Gate) -> None:
     assert not [action for action in await actions(front) if action.state is ActionState.AWAITING]
 
 
+async def test_the_class_is_shown_before_enter(front: Gate) -> None:
+    """By the rules that decide: also what makes a line never run."""
+    seat = await Seat.taken(front)
+    seat.type("ls")
+    await seat.sees("$ ls  read")
+    seat.type(b"\x15", "rm -r x")
+    await seat.sees("$ rm -r x  write")
+    seat.type(b"\x15", "$x y")
+    await seat.sees("execute, a person looks")
+    assert await actions(front) == []
+
+
 async def test_help_says_what_runs_unasked(front: Gate) -> None:
     """Tier, ceiling, time; from the very policy that decides."""
     seat = await Seat.taken(front)
