@@ -59,6 +59,10 @@ _TABLE = (
     ("SE1003W", "session.cut", _EXPIRED),
     ("SE1004W", "session.feature_refused", _REFUSED),
     ("SE1005W", "session.refused", _REFUSED),
+    ("SE1006I", "session.watched", _SUCCESS),  # somebody began to watch it live
+    ("SE1007I", "session.unwatched", _SUCCESS),  # and left it
+    ("SE1008I", "session.paused", _SUCCESS),
+    ("SE1009I", "session.resumed", _SUCCESS),
     # actions
     ("SE2001I", "action.proposed", _SUCCESS),
     ("SE2002I", "action.allowed", _SUCCESS),

@@ -20,8 +20,9 @@ from grantd import asking, execution
 from grantd.connection import CALL_SECONDS, Connected, drained
 from grantd.errors import GrantdError, Unreachable
 from grantd.execution import Conversation, Done, Event, Finished, Poll, Resume, Retry, Stderr, Stdout
-from grantd.v1 import access_pb2, action_pb2, identity_pb2, options_pb2
+from grantd.v1 import access_pb2, action_pb2, identity_pb2, options_pb2, session_pb2
 from grantd.v1.action_pb2 import ActionState
+from grantd.watching import SessionWatch
 
 WAIT_SECONDS: Final = 50
 """One WaitAction; the broker allows 55 s."""
@@ -165,6 +166,19 @@ class Client(Connected):
     def revoke(self, grant_id: str, reason: str) -> access_pb2.RevokeGrantResponse:
         """End a grant now. Repeating it is harmless."""
         return self.call(self.access.RevokeGrant, access_pb2.RevokeGrantRequest(grant_id=grant_id, reason=reason))
+
+    # --- sessions
+
+    def watch_session(self, session_id: str, *, reason: str, only_look: bool = False) -> SessionWatch:
+        """Watch an open session: what it shows now, then everything as it is recorded.
+
+        Args:
+            session_id: the session.
+            reason: why; kept in the audit log.
+            only_look: input must not flow because of this watcher, where a session must be watched.
+        """
+        start = session_pb2.WatchStart(session_id=session_id, reason=reason, only_look=only_look)
+        return SessionWatch(self.sessions.WatchSession, start)
 
     # --- commands
 

@@ -32,7 +32,7 @@ A = TypeVar("A")
 A_co = TypeVar("A_co", covariant=True)
 
 
-class _Answers(Protocol[A_co]):
+class Answers(Protocol[A_co]):
     """What a streaming call returns."""
 
     def __iter__(self) -> Iterator[A_co]: ...
@@ -166,7 +166,7 @@ class Connected:
         return stubs
 
 
-def drained(call: _Answers[A]) -> Iterator[A]:
+def drained(call: Answers[A]) -> Iterator[A]:
     """A stream's messages; its failure as a GrantdError, and its end whenever the reader leaves."""
     try:
         yield from call

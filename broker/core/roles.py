@@ -30,6 +30,7 @@ class Permission(StrEnum):
     APPROVAL_DECIDE = "approval.decide"
     ACTION_RUN = "action.run"
     SESSION_READ = "session.read"
+    SESSION_WATCH = "session.watch"
     SESSION_TERMINATE = "session.terminate"
     RECORDING_READ = "recording.read"
     AUDIT_READ = "audit.read"
@@ -58,6 +59,7 @@ _OWN = frozenset(
 _VIEWER = _OWN | {Permission.SESSION_READ, Permission.DIRECTORY_READ, Permission.POLICY_READ, Permission.APPROVAL_READ}
 _MANAGER = _VIEWER | {
     Permission.APPROVAL_DECIDE,
+    Permission.SESSION_WATCH,
     Permission.SESSION_TERMINATE,
     Permission.RECORDING_READ,
     Permission.AGENT_WRITE,

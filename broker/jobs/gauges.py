@@ -41,6 +41,9 @@ class Gauges:
         for name, value in zip(("grants_active", "grants_stuck", "approvals_pending"), sums, strict=True):
             self._meter.gauge(name, value)
         self._meter.gauge("sessions_active", self._live.count())
+        standings = [live.oversight.standing() for live in self._live.all()]
+        self._meter.gauge("sessions_watched", sum(1 for standing in standings if standing.watchers))
+        self._meter.gauge("sessions_held", sum(1 for standing in standings if not standing.flows))
         self._meter.gauge("recorder_lag_seconds", self._live.recorder_lag())
 
 

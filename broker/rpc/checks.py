@@ -179,8 +179,15 @@ RULES: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
         },
         "CancelActionRequest": {"action_id": an_id("action")},
         # session
-        "ListSessionsRequest": {"page_size": _PAGE_SIZE, "page_token": an_id("session", empty=True)},
+        "ListSessionsRequest": {
+            "page_size": _PAGE_SIZE, "page_token": an_id("session", empty=True), "open_only": judged,
+        },
         "GetSessionRequest": {"session_id": an_id("session")},
+        "WatchSessionRequest": {"start": a_message, "present": a_message, "pause": a_message, "resume": a_message},
+        "WatchStart": {**_REVEALED, "only_look": judged},
+        "Present": {},
+        "Pause": {},
+        "Resume": {},
         "TerminateSessionRequest": _REVEALED,
         "PlayRecordingRequest": _REVEALED
         | {"from_us": number(1 << 62), "with_outline": judged, "with_screen": judged},

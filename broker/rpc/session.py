@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 
 from broker.core.errors import exhausted
 from broker.core.ids import SessionId
-from broker.rpc.call import Call
+from broker.rpc.call import Call, Send
 from broker.rpc.convert.session import event_out, found_out, outline_out, screen_out, session_out
 from broker.rpc.threads import walked
+from broker.rpc.watch import Watching
 from broker.service.search import SearchService
 from broker.service.session import SessionService
+from broker.service.watch import WatchService
 from grantd.v1 import session_pb2 as pb
 from recorder.errors import ExportTooLong
 from recorder.export.forms import Form, exported
@@ -31,10 +33,13 @@ _FORMS = {
 class SessionServicer:
     """Translates; broker.service.session does the work."""
 
-    def __init__(self, session: SessionService, search: SearchService) -> None:
-        self._session, self._search = session, search
+    def __init__(self, session: SessionService, watch: WatchService, search: SearchService) -> None:
+        self._session, self._watch, self._search = session, watch, search
 
     async def ListSessions(self, request: pb.ListSessionsRequest, call: Call) -> pb.ListSessionsResponse:
+        if request.open_only:
+            running = await self._session.running(call.caller)
+            return pb.ListSessionsResponse(sessions=[session_out(view) for view in running])
         size = request.page_size or _PAGE
         after = SessionId(request.page_token) if request.page_token else None
         found = await self._session.page(call.caller, after=after, limit=size)
@@ -47,6 +52,11 @@ class SessionServicer:
         return pb.GetSessionResponse(
             session=session_out(await self._session.get(call.caller, SessionId(request.session_id)))
         )
+
+    async def WatchSession(
+        self, requests: AsyncIterator[pb.WatchSessionRequest], call: Call, send: Send[pb.WatchSessionResponse]
+    ) -> None:
+        await Watching(self._watch, call, requests, send).conduct()
 
     async def TerminateSession(self, request: pb.TerminateSessionRequest, call: Call) -> pb.TerminateSessionResponse:
         view = await self._session.terminate(call.caller, SessionId(request.session_id), request.reason)

@@ -51,8 +51,12 @@ class IdentifyService:
         return caller
 
     def forget(self, key: bytes) -> None:
-        """Drops what is remembered of a key: after a suspension or a role change on this node it counts at once."""
+        """Drops what is remembered of a key, and whoever watches with it.
+
+        After a suspension or a role change on this node it counts at once.
+        """
         self._recent.pop(key, None)
+        self._world.live.dismiss(key)
 
 
 def caller_of(row: Identity) -> Caller:

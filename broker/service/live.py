@@ -7,7 +7,7 @@ touches the store: a cut needs no database (I-61).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,6 +15,7 @@ from typing import Protocol
 from broker.core.errors import Blame, Refusal, exhausted
 from broker.core.ids import GrantId, IdentityId, SessionId, TenantId
 from broker.service.feed import Feed
+from broker.service.oversight import Oversight
 from recorder.sink import RecordingSink
 
 
@@ -35,6 +36,8 @@ class LiveSession:
         """Age in seconds of its oldest recorded byte that is not durable yet."""
         self.feed = Feed()
         """What it records, for those who watch it."""
+        self.oversight = Oversight()
+        """Who watches it, and whether its input flows."""
         self._opened = asyncio.Event()
         self._sink: RecordingSink | None = None
 
@@ -109,6 +112,14 @@ class LiveSessions(Protocol):
         """A session of the tenant that runs here."""
         ...
 
+    def all(self) -> Sequence[LiveSession]:
+        """Everything that runs here, of every tenant."""
+        ...
+
+    def dismiss(self, key: bytes) -> None:
+        """Whoever has this key watches nothing any more: at once, needs no store."""
+        ...
+
     def count(self, tenant: TenantId | None = None) -> int: ...
     def recorder_lag(self) -> float:
         """The worst of all sessions, in seconds."""
@@ -156,6 +167,13 @@ class LiveRegistry:
     def get(self, tenant: TenantId, session: SessionId) -> LiveSession | None:
         live = self._live.get(session)
         return live if live is not None and live.tenant == tenant else None
+
+    def all(self) -> Sequence[LiveSession]:
+        return tuple(self._live.values())
+
+    def dismiss(self, key: bytes) -> None:
+        for live in self._live.values():
+            live.oversight.dismiss(key)
 
     def count(self, tenant: TenantId | None = None) -> int:
         return sum(1 for live in self._live.values() if tenant in (None, live.tenant))

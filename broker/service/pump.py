@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import struct
+from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from broker.core.action import Action, Outcome
 from broker.core.errors import TargetFault
 from broker.core.terminal import Signal, Size, Terminal
 from broker.service.live import LiveSession
+from broker.service.oversight import Oversight
 from broker.service.ports import Chunk, ExecPlan, Stream, TargetProcess, Targets
 from broker.service.shield import to_the_end
 from broker.service.start import Ticket
@@ -119,6 +121,17 @@ async def _raise_on_failure(sink: RecordingSink) -> None:
     raise CutShort("recorder_failed")
 
 
+async def once_input_flows(oversight: Oversight, plan: ExecPlan) -> ExecPlan:
+    """The plan, with the seconds that are left, once input flows.
+
+    A command is input too: nothing is asked of the target before somebody watches, where somebody must.
+    """
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await oversight.until_flows()
+    return replace(plan, seconds_left=plan.seconds_left - (loop.time() - began))
+
+
 class Pump:
     """One command's bytes."""
 
@@ -128,12 +141,13 @@ class Pump:
         sink: RecordingSink,
         inlet: Inlet,
         outlet: Outlet,
+        oversight: Oversight,
         *,
         max_output: int,
         steering: Steering | None = None,
     ) -> None:
         self._ticket, self._sink, self._inlet, self._outlet = ticket, sink, inlet, outlet
-        self._steering = steering
+        self._oversight, self._steering = oversight, steering
         self._room = max_output
 
     async def run(self, targets: Targets, plan: ExecPlan) -> Outcome:
@@ -145,6 +159,7 @@ class Pump:
         if plan.pty is not None:
             await self._sink.event(Kind.RESIZE, _CHANNEL, _size_payload(plan.pty.size))
         await self._sink.marker(*decision_of(self._ticket.action))
+        plan = await once_input_flows(self._oversight, plan)
         try:
             process = await targets.start(plan)
         except TargetFault as fault:
@@ -195,7 +210,10 @@ class Pump:
             while data := await self._inlet.read():
                 kind, payload = (Kind.HIDDEN, hidden_class(data)) if typed else (Kind.IN, data)
                 await self._sink.event(kind, _CHANNEL, payload)
+                # after the recorder, which may have taken its time: what is held now is not sent (threats.md F14)
+                await self._oversight.until_flows()
                 await process.write(data)
+            await self._oversight.until_flows()
             await process.write_eof()
         except TargetFault:
             return  # the command closed its stdin or ended: `read` tells how

@@ -23,7 +23,9 @@ from broker.core.ids import ActionId, CredentialId
 from broker.core.terminal import Terminal
 from broker.service import lookup, story
 from broker.service.closing import CALLER_GONE, Closing, Ended, cut
+from broker.service.holding import hold
 from broker.service.live import LiveSession
+from broker.service.oversight import Oversight
 from broker.service.ports import Credential, ExecPlan, Tx
 from broker.service.pump import CutShort, Inlet, Outlet, Pump, Steering, Warned, guard, say_why
 from broker.service.sealing import failed_to_run, first, note_checkpoints, seal
@@ -37,7 +39,7 @@ from recorder.sink import RecordingSink
 from recorder.track import Commitment
 
 log = structlog.get_logger()
-Move: TypeAlias = Callable[[RecordingSink], Awaitable[Outcome]]
+Move: TypeAlias = Callable[[RecordingSink, Oversight], Awaitable[Outcome]]
 """What moves the bytes of a session, given its recording."""
 
 
@@ -90,8 +92,8 @@ class RunService:
         """
         room = self._world.limits.max_output_bytes
 
-        def move(sink: RecordingSink) -> Awaitable[Outcome]:
-            pump = Pump(ticket, sink, inlet, outlet, max_output=room, steering=steering)
+        def move(sink: RecordingSink, oversight: Oversight) -> Awaitable[Outcome]:
+            pump = Pump(ticket, sink, inlet, outlet, oversight, max_output=room, steering=steering)
             return pump.run(self._world.targets, self._plan(ticket, steering))
 
         return await self._session(ticket, outlet, move)
@@ -103,8 +105,8 @@ class RunService:
             self._plan(ticket, None), command=sftp.program(ticket.action.command), sealed=True, wants_stdin=True
         )
 
-        def move(sink: RecordingSink) -> Awaitable[Outcome]:
-            return Transfer(ticket, sink, conversation, max_notes=room).run(self._world.targets, plan)
+        def move(sink: RecordingSink, oversight: Oversight) -> Awaitable[Outcome]:
+            return Transfer(ticket, sink, conversation, oversight, max_notes=room).run(self._world.targets, plan)
 
         return await self._session(ticket, conversation, move)
 
@@ -149,6 +151,7 @@ class RunService:
         self, ticket: Ticket, live: LiveSession, sink: RecordingSink, warned: Warned, move: Move
     ) -> Ended:
         """The command under its guards. A guard that fires cancels what moves, which ends it on the target."""
+        unwatched_for = self._world.limits.unwatched_for.total_seconds()
         left = ticket.seconds_left - (self._world.clock.monotonic() - ticket.instant.mono)
         outcome: Outcome | None = None
         short: Exception | None = None
@@ -156,9 +159,10 @@ class RunService:
             async with asyncio.TaskGroup() as group:
                 guards = [
                     group.create_task(guard(live, sink, warned, left)),
+                    group.create_task(hold(live, warned, unwatched_for=unwatched_for)),
                     group.create_task(note_checkpoints(self._world, ticket.session, sink)),
                 ]
-                outcome = await move(sink)
+                outcome = await move(sink, live.oversight)
                 for task in guards:
                     task.cancel()
         except* (CutShort, RecorderFailed, Refusal, Fault) as several:

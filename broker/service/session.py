@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from broker.core.errors import not_found
 from broker.core.events import AuditEvent
@@ -12,7 +13,8 @@ from broker.core.ids import SessionId
 from broker.core.request import checked_text
 from broker.core.roles import Role
 from broker.service import lookup, story
-from broker.service.live import Scope
+from broker.service.live import LiveSessions, Scope
+from broker.service.oversight import Standing
 from broker.service.paging import Page, eyes, seen_page
 from broker.service.ports import RecordingKey, Session, SessionState, Tx
 from broker.service.world import World
@@ -35,6 +37,8 @@ class SessionView:
     identity_name: str
     target_name: str
     command: bytes
+    oversight: Standing | None
+    """How it stands, while it runs."""
     asked: Mapping[str, str] = field(default_factory=dict)
     """Commands of a shell by their action ids; only where a recording is read."""
 
@@ -48,11 +52,24 @@ class SessionService:
     async def page(self, caller: Caller, *, after: SessionId | None, limit: int) -> Page[SessionView]:
         """Sessions, newest first, as far as the caller may see them."""
         size = min(limit or _PAGE, _MAX_PAGE)
-        return await self._world.store.read(caller.tenant, lambda tx: _page(tx, caller, after, size))
+        return await self._world.store.read(caller.tenant, lambda tx: _page(tx, caller, after, size, self._world.live))
+
+    async def running(self, caller: Caller) -> Sequence[SessionView]:
+        """Those that run now, newest first, as far as the caller may see them."""
+        lives = [live for live in self._world.live.all() if live.tenant == caller.tenant]
+
+        def unit(tx: Tx) -> Sequence[SessionView]:
+            rows = [row for live in lives if (row := tx.sessions.get(live.session)) is not None]
+            seen = [row for row in rows if row.state is SessionState.OPEN and sees_session(tx, caller, row)]
+            return [view_of(tx, row, self._world.live) for row in sorted(seen, key=_opened, reverse=True)]
+
+        return await self._world.store.read(caller.tenant, unit)
 
     async def get(self, caller: Caller, session_id: SessionId) -> SessionView:
         """One session."""
-        return await self._world.store.read(caller.tenant, lambda tx: _view(tx, _seen(tx, caller, session_id)))
+        return await self._world.store.read(
+            caller.tenant, lambda tx: view_of(tx, seen_session(tx, caller, session_id), self._world.live)
+        )
 
     async def terminate(self, caller: Caller, session_id: SessionId, reason: str) -> SessionView:
         """Cuts a session within a second; repeating it is harmless."""
@@ -123,7 +140,7 @@ class SessionService:
         now = self._world.clock.now()
 
         def unit(tx: Tx) -> tuple[SessionView, RecordingKey]:
-            session = _seen(tx, caller, session_id)
+            session = seen_session(tx, caller, session_id)
             key = tx.keys.recording_key(session.recording)
             if key is None:
                 raise not_found("recording")
@@ -135,7 +152,7 @@ class SessionService:
                 personal=story.personal(caller.identity, reason=reason),
             )
             tx.audit.append(event, now)
-            return replace(_view(tx, session), asked=_asked(tx, session)), key
+            return replace(view_of(tx, session, self._world.live), asked=_asked(tx, session)), key
 
         return await self._world.store.run(caller.tenant, unit)
 
@@ -149,18 +166,20 @@ class SessionService:
         )
 
 
-def _seen(tx: Tx, caller: Caller, session_id: SessionId) -> Session:
+def seen_session(tx: Tx, caller: Caller, session_id: SessionId) -> Session:
+    """A session that is the caller's own, or that its role lets it see."""
     session = tx.sessions.get(session_id)
-    if session is None or not _sees(tx, caller, session):
+    if session is None or not sees_session(tx, caller, session):
         raise not_found("session")
     return session
 
 
-def _sees(tx: Tx, caller: Caller, session: Session) -> bool:
+def sees_session(tx: Tx, caller: Caller, session: Session) -> bool:
+    """Whether it is the caller's own, or on a target whose happenings its role lets it see."""
     return session.identity == caller.identity or lookup.sees_target(caller, tx.targets.get(session.target_id))
 
 
-def _page(tx: Tx, caller: Caller, after: SessionId | None, size: int) -> Page[SessionView]:
+def _page(tx: Tx, caller: Caller, after: SessionId | None, size: int, lives: LiveSessions) -> Page[SessionView]:
     own = caller.identity if caller.role is Role.AGENT else None
     sees = eyes(tx, caller)
     page = seen_page(
@@ -170,10 +189,12 @@ def _page(tx: Tx, caller: Caller, after: SessionId | None, size: int) -> Page[Se
         after=after,
         size=size,
     )
-    return Page(rows=[_view(tx, session) for session in page.rows], next=page.next)
+    return Page(rows=[view_of(tx, session, lives) for session in page.rows], next=page.next)
 
 
-def _view(tx: Tx, session: Session) -> SessionView:
+def view_of(tx: Tx, session: Session, lives: LiveSessions) -> SessionView:
+    """A session with its names, and how it stands where it runs."""
+    live = lives.get(session.tenant, session.id) if session.state is SessionState.OPEN else None
     identity, target = tx.identities.get(session.identity), tx.targets.get(session.target_id)
     action = tx.actions.get(session.action_id) if session.action_id else None
     return SessionView(
@@ -181,7 +202,12 @@ def _view(tx: Tx, session: Session) -> SessionView:
         identity_name=identity.name if identity else "",
         target_name=target.name if target else "",
         command=action.command if action else b"",
+        oversight=live.oversight.standing() if live else None,
     )
+
+
+def _opened(session: Session) -> tuple[datetime, str]:
+    return session.opened_at, session.id
 
 
 def _asked(tx: Tx, session: Session) -> Mapping[str, str]:

@@ -15,8 +15,9 @@ from typing import Final, Protocol
 from broker.core import sftp
 from broker.core.action import Outcome
 from broker.core.errors import Fault, TargetFault
+from broker.service.oversight import Oversight
 from broker.service.ports import ExecPlan, Stream, TargetProcess, Targets
-from broker.service.pump import CutShort, Warned, decision_of, exit_payload
+from broker.service.pump import CutShort, Warned, decision_of, exit_payload, once_input_flows
 from broker.service.shield import to_the_end
 from broker.service.start import Ticket
 from policy.classes import CommandClass
@@ -36,8 +37,12 @@ class NotAllowed(Fault):
 class Link:
     """What a conversation may do with the target's SFTP server."""
 
-    def __init__(self, process: TargetProcess, sink: RecordingSink, ceiling: CommandClass, *, max_notes: int) -> None:
-        self._process, self._sink, self._ceiling, self._room = process, sink, ceiling, max_notes
+    def __init__(
+        self, process: TargetProcess, sink: RecordingSink, oversight: Oversight, ceiling: CommandClass, *,
+        max_notes: int,
+    ) -> None:  # fmt: skip
+        self._process, self._sink, self._oversight = process, sink, oversight
+        self._ceiling, self._room = ceiling, max_notes
         self.outcome: Outcome | None = None
         """How the server ended, once `hear` said nothing more comes."""
 
@@ -52,7 +57,7 @@ class Link:
         await self._process.write(_framed([bytes([sftp.INIT]) + _LENGTH.pack(sftp.VERSION)]))
 
     async def say(self, packets: Sequence[bytes]) -> None:
-        """Sends requests that were noted; waits while the target does not read.
+        """Sends requests that were noted; waits while input is held, and while the target does not read.
 
         Raises:
             NotAllowed: one is above what the session's command covers, or no operation at all.
@@ -61,6 +66,7 @@ class Link:
             command_class = sftp.class_of(packet)
             if command_class is None or command_class > self._ceiling:
                 raise NotAllowed("a file operation above its session's class")
+        await self._oversight.until_flows()
         await self._process.write(_framed(packets))
 
     async def hear(self) -> bytes:
@@ -108,8 +114,11 @@ class Conversation(Warned, Protocol):
 class Transfer:
     """One file session's run."""
 
-    def __init__(self, ticket: Ticket, sink: RecordingSink, conversation: Conversation, *, max_notes: int) -> None:
+    def __init__(
+        self, ticket: Ticket, sink: RecordingSink, conversation: Conversation, oversight: Oversight, *, max_notes: int
+    ) -> None:
         self._ticket, self._sink, self._conversation, self._room = ticket, sink, conversation, max_notes
+        self._oversight = oversight
 
     async def run(self, targets: Targets, plan: ExecPlan) -> Outcome:
         """Starts the server and lets the door converse with it.
@@ -120,11 +129,12 @@ class Transfer:
         told = {"argv": action.command.decode(), "cwd": "", "env": {}, "subsystem": "sftp"}
         await self._sink.event(Kind.EXEC, _CHANNEL, json.dumps(told, sort_keys=True).encode())
         await self._sink.marker(*decision_of(action))
+        plan = await once_input_flows(self._oversight, plan)
         try:
             process = await targets.start(plan)
         except TargetFault as fault:
             return Outcome(exit_status=None, signal="", reason=fault.code)
-        link = Link(process, self._sink, sftp.ceiling_of(action.command), max_notes=self._room)
+        link = Link(process, self._sink, self._oversight, sftp.ceiling_of(action.command), max_notes=self._room)
         try:
             await self._conversation.converse(link)
             outcome = await link.leave()

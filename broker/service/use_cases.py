@@ -34,6 +34,7 @@ from broker.service.simulate import SimulateService
 from broker.service.start import Start
 from broker.service.validate import ValidateService
 from broker.service.waiting import WaitingService
+from broker.service.watch import WatchService
 from broker.service.world import World
 
 
@@ -49,6 +50,7 @@ class UseCases:
     issue: IssueService
     session: SessionService
     search: SearchService
+    watch: WatchService
     audit: AuditService
     enrol: EnrolService
     identify: IdentifyService
@@ -84,6 +86,7 @@ class UseCases:
             issue=IssueService(world, ending),
             session=session,
             search=SearchService(world, session),
+            watch=WatchService(world),
             audit=AuditService(world, log),
             enrol=EnrolService(world),
             identify=identify,

@@ -30,6 +30,8 @@ class Limits:
     sessions_per_process: int = 500
     max_output_bytes: int = 1 << 30
     """Of one command, stdout and stderr together; more cuts it."""
+    unwatched_for: timedelta = timedelta(minutes=5)
+    """How long a session's input may be held while nobody is there who could let it flow; then it is cut."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ from grantd import Client, asking, records, stepup
 from grantd.cli.signing import find
 from grantd.cli.sshfiles import SshFiles, write
 from grantd.enrolment import Join, enrol
-from grantd.execution import Changed, Event, Finished, Stderr, Stdout
+from grantd.execution import Changed, Event, Finished, Stderr, Stdout, Told
 from grantd.v1 import access_pb2, admin_pb2, approval_pb2, audit_pb2, options_pb2, session_pb2
 from grantd.v1.action_pb2 import Action, ActionState
 from tests.peers_sshd import Sshd
@@ -110,6 +110,10 @@ class Running:
     def output(self) -> bytes:
         """Everything that came on stdout."""
         return b"".join(e.data for _, e in list(self.events) if isinstance(e, Stdout))
+
+    def told(self) -> str:
+        """What the broker said to the caller, a line each."""
+        return "\n".join(e.text for _, e in list(self.events) if isinstance(e, Told))
 
     def errors(self) -> bytes:
         """Everything that came on stderr."""

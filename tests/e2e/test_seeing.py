@@ -33,6 +33,11 @@ def lived(house: House, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
     secrets = {"stdin": STDIN_CANARY, "join secret": house.add_agent("canary")}
     grant = house.grant(ASKS)
     assert house.run(grant, "uname -s").finished().exit_status == 0
+    running = house.run(grant, "sleep 60")
+    started = running.until(ActionState.ACTION_STATE_RUNNING)
+    assert next(iter(house.client("owner").watch_session(started.session_id, reason="a look"))).HasField("joined")
+    house.client("builder").cancel_action(started.id)
+    running.finished()
     running = house.run(grant, "tee copy", stdin=STDIN_CANARY, cwd=str(folder))
     house.decide(running.until(ActionState.ACTION_STATE_AWAITING).id)
     assert running.finished().exit_status == 0

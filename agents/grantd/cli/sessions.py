@@ -13,6 +13,7 @@ from grantd.cli.playing.command import play
 from grantd.cli.searching import grep
 from grantd.cli.shell import Shell, facts, moment
 from grantd.cli.visible import exact, one_line
+from grantd.cli.watch import watch
 from grantd.v1 import session_pb2
 from grantd.v1.session_pb2 import Session
 
@@ -28,17 +29,19 @@ def sessions() -> None:
 
 sessions.add_command(play)
 sessions.add_command(fetch)
+sessions.add_command(watch)
 sessions.add_command(export)
 sessions.add_command(grep)
 
 
 @sessions.command("list")
+@click.option("--open", "open_only", is_flag=True, help="only those that run now")
 @click.pass_obj
-def list_sessions(shell: Shell) -> int:
+def list_sessions(shell: Shell, *, open_only: bool) -> int:
     """Sessions that you may see, newest first."""
     shell.show_all(
-        _all(shell),
-        ("SESSION", "OPENED", "WHO", "LOGIN", "TARGET", "DOOR", "STATE", "COMMAND"),
+        _all(shell, open_only=open_only),
+        ("SESSION", "OPENED", "WHO", "LOGIN", "TARGET", "DOOR", "STATE", "WATCHED BY", "COMMAND"),
         lambda each: (
             each.id,
             moment(each.opened_at),
@@ -46,7 +49,8 @@ def list_sessions(shell: Shell) -> int:
             each.login,
             each.target_name,
             each.door,
-            each.state,
+            _state(each),
+            ", ".join(each.oversight.watchers),
             exact(each.command),
         ),
     )
@@ -78,10 +82,20 @@ def kill(shell: Shell, session_id: str, reason: str) -> int:
     return Exit.OK
 
 
-def _all(shell: Shell) -> Iterator[Session]:
+def _state(session: Session) -> str:
+    """The state; of an open session whose input is held, why."""
+    standing = session.oversight
+    if not session.HasField("oversight") or standing.flows:
+        return session.state
+    return f"{session.state}, paused" if standing.paused else f"{session.state}, must be watched"
+
+
+def _all(shell: Shell, *, open_only: bool) -> Iterator[Session]:
     client, token = shell.client, ""
     while True:
-        page = client.call(client.sessions.ListSessions, session_pb2.ListSessionsRequest(page_token=token))
+        page = client.call(
+            client.sessions.ListSessions, session_pb2.ListSessionsRequest(page_token=token, open_only=open_only)
+        )
         yield from page.sessions
         token = page.next_page_token
         if not token:
@@ -98,7 +112,8 @@ def _text(told: Session) -> str:
             "grant": told.grant_id,
             "action": told.action_id,
             "door": told.door,
-            "state": f"{told.state} ({told.end_reason})" if told.end_reason else told.state,
+            "state": f"{told.state} ({told.end_reason})" if told.end_reason else _state(told),
+            "watched by": ", ".join(told.oversight.watchers),
             "opened": moment(told.opened_at),
             "closed": moment(told.closed_at),
             "recording": f"{told.recording_id} ({told.recording_state}, {told.recording_leaves} leaves)",

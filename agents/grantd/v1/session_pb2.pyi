@@ -77,6 +77,7 @@ class Session(_message.Message):
     RECORDING_ROOT_FIELD_NUMBER: _builtins.int
     RECORDING_STATE_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
+    OVERSIGHT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, `se_...`."""
     grant_id: _builtins.str
@@ -119,6 +120,10 @@ class Session(_message.Message):
     def closed_at(self) -> _timestamp_pb2.Timestamp:
         """When it closed."""
 
+    @_builtins.property
+    def oversight(self) -> Global___Oversight:
+        """For an open one, how its input stands."""
+
     def __init__(
         self,
         *,
@@ -141,14 +146,51 @@ class Session(_message.Message):
         recording_root: _builtins.bytes = ...,
         recording_state: _builtins.str = ...,
         command: _builtins.bytes = ...,
+        oversight: Global___Oversight | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "opened_at", b"opened_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "opened_at", b"opened_at", "oversight", b"oversight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_id", b"action_id", "closed_at", b"closed_at", "command", b"command", "door", b"door", "end_reason", b"end_reason", "grant_id", b"grant_id", "id", b"id", "identity_id", b"identity_id", "identity_name", b"identity_name", "kind", b"kind", "login", b"login", "opened_at", b"opened_at", "recording_id", b"recording_id", "recording_leaves", b"recording_leaves", "recording_root", b"recording_root", "recording_state", b"recording_state", "state", b"state", "target_id", b"target_id", "target_name", b"target_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_id", b"action_id", "closed_at", b"closed_at", "command", b"command", "door", b"door", "end_reason", b"end_reason", "grant_id", b"grant_id", "id", b"id", "identity_id", b"identity_id", "identity_name", b"identity_name", "kind", b"kind", "login", b"login", "opened_at", b"opened_at", "oversight", b"oversight", "recording_id", b"recording_id", "recording_leaves", b"recording_leaves", "recording_root", b"recording_root", "recording_state", b"recording_state", "state", b"state", "target_id", b"target_id", "target_name", b"target_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Session: _TypeAlias = Session  # noqa: Y015
+
+@_typing.final
+class Oversight(_message.Message):
+    """Who watches an open session, and whether its input goes through."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MUST_BE_WATCHED_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
+    FLOWS_FIELD_NUMBER: _builtins.int
+    WATCHERS_FIELD_NUMBER: _builtins.int
+    must_be_watched: _builtins.bool
+    """Policy demands that somebody watches: input goes through only while one who may attend does."""
+    paused: _builtins.bool
+    """Somebody paused it."""
+    flows: _builtins.bool
+    """Input goes through."""
+    @_builtins.property
+    def watchers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of who watches, sorted."""
+
+    def __init__(
+        self,
+        *,
+        must_be_watched: _builtins.bool = ...,
+        paused: _builtins.bool = ...,
+        flows: _builtins.bool = ...,
+        watchers: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flows", b"flows", "must_be_watched", b"must_be_watched", "paused", b"paused", "watchers", b"watchers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Oversight: _TypeAlias = Oversight  # noqa: Y015
 
 @_typing.final
 class ListSessionsRequest(_message.Message):
@@ -158,19 +200,23 @@ class ListSessionsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    OPEN_ONLY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """1 to 200; 0 means 50."""
     page_token: _builtins.str
     """Token of the page before; empty for the first."""
+    open_only: _builtins.bool
+    """Only those that run now, all of them on one page."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        open_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["open_only", b"open_only", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -249,6 +295,309 @@ class GetSessionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetSessionResponse: _TypeAlias = GetSessionResponse  # noqa: Y015
+
+@_typing.final
+class WatchSessionRequest(_message.Message):
+    """A message from a watcher."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    PRESENT_FIELD_NUMBER: _builtins.int
+    PAUSE_FIELD_NUMBER: _builtins.int
+    RESUME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def start(self) -> Global___WatchStart:
+        """Must come first."""
+
+    @_builtins.property
+    def present(self) -> Global___Present:
+        """Somebody still watches."""
+
+    @_builtins.property
+    def pause(self) -> Global___Pause:
+        """Hold the input of the session, until somebody resumes it."""
+
+    @_builtins.property
+    def resume(self) -> Global___Resume:
+        """Let it go through again."""
+
+    def __init__(
+        self,
+        *,
+        start: Global___WatchStart | None = ...,
+        present: Global___Present | None = ...,
+        pause: Global___Pause | None = ...,
+        resume: Global___Resume | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "pause", b"pause", "present", b"present", "resume", b"resume", "start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "pause", b"pause", "present", b"present", "resume", b"resume", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["start", "present", "pause", "resume"]  # noqa: Y015
+    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+
+Global___WatchSessionRequest: _TypeAlias = WatchSessionRequest  # noqa: Y015
+
+@_typing.final
+class WatchStart(_message.Message):
+    """Names a session to watch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ONLY_LOOK_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Session id."""
+    reason: _builtins.str
+    """Why; at most 512 bytes, kept in the audit log."""
+    only_look: _builtins.bool
+    """Only look: input must not flow because of this watcher."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        only_look: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["only_look", b"only_look", "reason", b"reason", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchStart: _TypeAlias = WatchStart  # noqa: Y015
+
+@_typing.final
+class Present(_message.Message):
+    """Somebody still watches."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Present: _TypeAlias = Present  # noqa: Y015
+
+@_typing.final
+class Pause(_message.Message):
+    """Holds the input."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pause: _TypeAlias = Pause  # noqa: Y015
+
+@_typing.final
+class Resume(_message.Message):
+    """Ends a pause."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Resume: _TypeAlias = Resume  # noqa: Y015
+
+@_typing.final
+class WatchSessionResponse(_message.Message):
+    """A message to a watcher."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOINED_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    OVERSIGHT_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def joined(self) -> Global___WatchJoined:
+        """First."""
+
+    @_builtins.property
+    def events(self) -> Global___WatchedEvents:
+        """What was recorded. The first of these, with `joined`, is what the session shows now."""
+
+    @_builtins.property
+    def oversight(self) -> Global___Oversight:
+        """How it stands, at the beginning and at each change."""
+
+    @_builtins.property
+    def ended(self) -> Global___WatchEnded:
+        """Last: the session is over."""
+
+    def __init__(
+        self,
+        *,
+        joined: Global___WatchJoined | None = ...,
+        events: Global___WatchedEvents | None = ...,
+        oversight: Global___Oversight | None = ...,
+        ended: Global___WatchEnded | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "events", b"events", "joined", b"joined", "message", b"message", "oversight", b"oversight"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "events", b"events", "joined", b"joined", "message", b"message", "oversight", b"oversight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["joined", "events", "oversight", "ended"]  # noqa: Y015
+    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+
+Global___WatchSessionResponse: _TypeAlias = WatchSessionResponse  # noqa: Y015
+
+@_typing.final
+class WatchJoined(_message.Message):
+    """The session, and where the watching begins."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    ATTENDS_FIELD_NUMBER: _builtins.int
+    FIRST_SEQ_FIELD_NUMBER: _builtins.int
+    TERMINAL_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    RESTORE_FIELD_NUMBER: _builtins.int
+    attends: _builtins.bool
+    """Whether input may flow because of this watcher."""
+    first_seq: _builtins.int
+    """Number of the first event that comes."""
+    terminal: _builtins.bool
+    """Its output draws on a screen."""
+    columns: _builtins.int
+    """Columns before the first event; 0 where not known."""
+    rows: _builtins.int
+    """Rows before the first event; 0 where not known."""
+    restore: _builtins.bytes
+    """What puts a terminal that was just reset into the state before the first event: raw, filter it like all output."""
+    @_builtins.property
+    def session(self) -> Global___Session:
+        """The session."""
+
+    def __init__(
+        self,
+        *,
+        session: Global___Session | None = ...,
+        attends: _builtins.bool = ...,
+        first_seq: _builtins.int = ...,
+        terminal: _builtins.bool = ...,
+        columns: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        restore: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attends", b"attends", "columns", b"columns", "first_seq", b"first_seq", "restore", b"restore", "rows", b"rows", "session", b"session", "terminal", b"terminal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchJoined: _TypeAlias = WatchJoined  # noqa: Y015
+
+@_typing.final
+class WatchedEvents(_message.Message):
+    """Consecutive events."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___WatchedEvent]:
+        """In the recording's order."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___WatchedEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchedEvents: _TypeAlias = WatchedEvents  # noqa: Y015
+
+@_typing.final
+class WatchedEvent(_message.Message):
+    """One event, as recorded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQ_FIELD_NUMBER: _builtins.int
+    T_US_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    """Its number in the session, from 0; no number is missing."""
+    t_us: _builtins.int
+    """Microseconds since the start."""
+    kind: _builtins.int
+    """Kind number of the recording format (1 stdout, 2 stderr, 3 stdin, 5 exec, 6 exit, 9 mark ...)."""
+    channel: _builtins.int
+    """Channel."""
+    payload: _builtins.bytes
+    """Payload: raw bytes of the target and the agent; escape or filter before display."""
+    def __init__(
+        self,
+        *,
+        seq: _builtins.int = ...,
+        t_us: _builtins.int = ...,
+        kind: _builtins.int = ...,
+        channel: _builtins.int = ...,
+        payload: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "kind", b"kind", "payload", b"payload", "seq", b"seq", "t_us", b"t_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchedEvent: _TypeAlias = WatchedEvent  # noqa: Y015
+
+@_typing.final
+class WatchEnded(_message.Message):
+    """The session is over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def session(self) -> Global___Session:
+        """As it stands now."""
+
+    def __init__(
+        self,
+        *,
+        session: Global___Session | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchEnded: _TypeAlias = WatchEnded  # noqa: Y015
 
 @_typing.final
 class TerminateSessionRequest(_message.Message):

@@ -45,6 +45,11 @@ class SessionServiceStub(object):
                 request_serializer=grantd_dot_v1_dot_session__pb2.GetSessionRequest.SerializeToString,
                 response_deserializer=grantd_dot_v1_dot_session__pb2.GetSessionResponse.FromString,
                 _registered_method=True)
+        self.WatchSession = channel.stream_stream(
+                '/grantd.v1.SessionService/WatchSession',
+                request_serializer=grantd_dot_v1_dot_session__pb2.WatchSessionRequest.SerializeToString,
+                response_deserializer=grantd_dot_v1_dot_session__pb2.WatchSessionResponse.FromString,
+                _registered_method=True)
         self.TerminateSession = channel.unary_unary(
                 '/grantd.v1.SessionService/TerminateSession',
                 request_serializer=grantd_dot_v1_dot_session__pb2.TerminateSessionRequest.SerializeToString,
@@ -85,6 +90,15 @@ class SessionServiceServicer(object):
 
     def GetSession(self, request, context):
         """One session.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchSession(self, request_iterator, context):
+        """Watches an open session: what it shows now, then everything as it is recorded, without a gap. An audit row names the
+        watcher first. The first message starts; after it, one `present` a second says that somebody still watches: without
+        one for 4 s the stream ends, and who watched no longer counts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,6 +154,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.GetSession,
                     request_deserializer=grantd_dot_v1_dot_session__pb2.GetSessionRequest.FromString,
                     response_serializer=grantd_dot_v1_dot_session__pb2.GetSessionResponse.SerializeToString,
+            ),
+            'WatchSession': grpc.stream_stream_rpc_method_handler(
+                    servicer.WatchSession,
+                    request_deserializer=grantd_dot_v1_dot_session__pb2.WatchSessionRequest.FromString,
+                    response_serializer=grantd_dot_v1_dot_session__pb2.WatchSessionResponse.SerializeToString,
             ),
             'TerminateSession': grpc.unary_unary_rpc_method_handler(
                     servicer.TerminateSession,
@@ -222,6 +241,33 @@ class SessionService(object):
             '/grantd.v1.SessionService/GetSession',
             grantd_dot_v1_dot_session__pb2.GetSessionRequest.SerializeToString,
             grantd_dot_v1_dot_session__pb2.GetSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchSession(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/grantd.v1.SessionService/WatchSession',
+            grantd_dot_v1_dot_session__pb2.WatchSessionRequest.SerializeToString,
+            grantd_dot_v1_dot_session__pb2.WatchSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

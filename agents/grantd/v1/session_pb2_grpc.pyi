@@ -37,6 +37,11 @@ class SessionServiceStub:
     """Sessions, newest first: one's own; those of one's teams for a Manager; all for Admin, Owner and Viewer."""
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.GetSessionRequest, _session_pb2.GetSessionResponse]
     """One session."""
+    WatchSession: _grpc.StreamStreamMultiCallable[_session_pb2.WatchSessionRequest, _session_pb2.WatchSessionResponse]
+    """Watches an open session: what it shows now, then everything as it is recorded, without a gap. An audit row names the
+    watcher first. The first message starts; after it, one `present` a second says that somebody still watches: without
+    one for 4 s the stream ends, and who watched no longer counts.
+    """
     TerminateSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.TerminateSessionRequest, _session_pb2.TerminateSessionResponse]
     """Cuts a session now. Repeating it is harmless."""
     PlayRecording: _grpc.UnaryStreamMultiCallable[_session_pb2.PlayRecordingRequest, _session_pb2.PlayRecordingResponse]
@@ -63,6 +68,11 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """Sessions, newest first: one's own; those of one's teams for a Manager; all for Admin, Owner and Viewer."""
     GetSession: _aio.UnaryUnaryMultiCallable[_session_pb2.GetSessionRequest, _session_pb2.GetSessionResponse]  # type: ignore[assignment]
     """One session."""
+    WatchSession: _aio.StreamStreamMultiCallable[_session_pb2.WatchSessionRequest, _session_pb2.WatchSessionResponse]  # type: ignore[assignment]
+    """Watches an open session: what it shows now, then everything as it is recorded, without a gap. An audit row names the
+    watcher first. The first message starts; after it, one `present` a second says that somebody still watches: without
+    one for 4 s the stream ends, and who watched no longer counts.
+    """
     TerminateSession: _aio.UnaryUnaryMultiCallable[_session_pb2.TerminateSessionRequest, _session_pb2.TerminateSessionResponse]  # type: ignore[assignment]
     """Cuts a session now. Repeating it is harmless."""
     PlayRecording: _aio.UnaryStreamMultiCallable[_session_pb2.PlayRecordingRequest, _session_pb2.PlayRecordingResponse]  # type: ignore[assignment]
@@ -98,6 +108,17 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.GetSessionResponse, _abc.Awaitable[_session_pb2.GetSessionResponse]]:
         """One session."""
+
+    @_abc_1.abstractmethod
+    def WatchSession(
+        self,
+        request_iterator: _MaybeAsyncIterator[_session_pb2.WatchSessionRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_session_pb2.WatchSessionResponse], _abc.AsyncIterator[_session_pb2.WatchSessionResponse]]:
+        """Watches an open session: what it shows now, then everything as it is recorded, without a gap. An audit row names the
+        watcher first. The first message starts; after it, one `present` a second says that somebody still watches: without
+        one for 4 s the stream ends, and who watched no longer counts.
+        """
 
     @_abc_1.abstractmethod
     def TerminateSession(

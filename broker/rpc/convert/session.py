@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import assert_never
 
 from broker.rpc.convert.scalars import moment, moment_or_none
+from broker.service.feed import Numbered
+from broker.service.oversight import Standing
 from broker.service.search import Found, Looked
 from broker.service.session import SessionView
+from broker.service.watch import Watch
 from grantd.v1 import session_pb2 as pb
 from recorder.grec import Event
 from recorder.outline import Command, Outline
@@ -38,7 +41,38 @@ def session_out(view: SessionView) -> pb.Session:
         recording_root=session.recording_root,
         recording_state=session.recording_state,
         command=view.command,
+        oversight=oversight_out(view.oversight) if view.oversight else None,
     )
+
+
+def oversight_out(standing: Standing) -> pb.Oversight:
+    """How an open session stands."""
+    return pb.Oversight(
+        must_be_watched=standing.must_be_watched,
+        paused=standing.paused,
+        flows=standing.flows,
+        watchers=standing.watchers,
+    )
+
+
+def joined_out(watch: Watch) -> pb.WatchJoined:
+    """Where a watching begins."""
+    snapshot = watch.follower.snapshot
+    return pb.WatchJoined(
+        session=session_out(watch.view),
+        attends=watch.watcher.attends,
+        first_seq=snapshot.events[0].seq if snapshot.events else snapshot.next_seq,
+        terminal=snapshot.terminal,
+        columns=snapshot.columns,
+        rows=snapshot.rows,
+        restore=snapshot.restore,
+    )
+
+
+def watched_out(item: Numbered) -> pb.WatchedEvent:
+    """One event as it was recorded; raw, whoever shows it escapes or filters it (I-11)."""
+    event = item.event
+    return pb.WatchedEvent(seq=item.seq, t_us=event.t_us, kind=event.kind, channel=event.chan, payload=event.payload)
 
 
 def event_out(event: Event) -> pb.PlayRecordingResponse:

@@ -231,6 +231,7 @@ OWNERS_ALONE = {Permission.PERSON_WRITE, Permission.POLICY_WRITE}
 FROM_ADMIN = {Permission.AUDIT_READ, Permission.TEAM_WRITE, Permission.TARGET_WRITE, Permission.UNFREEZE}
 FROM_MANAGER = {
     Permission.APPROVAL_DECIDE,
+    Permission.SESSION_WATCH,
     Permission.SESSION_TERMINATE,
     Permission.RECORDING_READ,
     Permission.AGENT_WRITE,

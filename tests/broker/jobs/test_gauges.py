@@ -38,7 +38,16 @@ async def test_they_count_what_there_is(house: House) -> None:
     gauges = Gauges(store=house.store, live=house.world.live, meter=meter)
     await gauges.step()
     assert meter.values == dict.fromkeys(
-        ("grants_active", "grants_stuck", "approvals_pending", "sessions_active", "recorder_lag_seconds"), 0.0
+        (
+            "grants_active",
+            "grants_stuck",
+            "approvals_pending",
+            "sessions_active",
+            "sessions_watched",
+            "sessions_held",
+            "recorder_lag_seconds",
+        ),
+        0.0,
     )
     agent = await house.add("builder", Role.AGENT)
     grant = await house.granted(agent, ttl=timedelta(seconds=60))

@@ -68,6 +68,7 @@ from broker.service.start import Ticket
 from broker.service.stepup import Change, StepUp
 from broker.service.use_cases import UseCases
 from broker.service.wake import Bell
+from broker.service.watch import Watch
 from broker.service.world import Limits, Places, World
 from broker.signer.keys import CaKeys, load_keys, make_keys
 from broker.signer.sign import sign_ssh, sign_x509
@@ -537,6 +538,13 @@ async def until(true: Callable[[], bool], within_s: float = 5.0) -> None:
     while not true():
         assert time.monotonic() < end, "it never came true"
         await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def watching(house: House, who: Somebody, ticket: Ticket, *, only_look: bool = False) -> AsyncIterator[Watch]:
+    """A session that somebody watches."""
+    async with house.cases.watch.watching(who.caller, ticket.session.id, "a test", only_look=only_look) as watch:
+        yield watch
 
 
 async def refused(attempt: Awaitable[object]) -> str:

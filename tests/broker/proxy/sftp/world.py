@@ -19,6 +19,7 @@ from broker.core.action import Action, Outcome
 from broker.core.sftp import Op, Reply, Status
 from broker.proxy.sftp.packets import Fields, Splitter, framed, string
 from broker.proxy.sftp.session import FileSession
+from broker.service.oversight import Oversight
 from broker.service.ports import Chunk, Stream
 from broker.service.start import Ticket
 from broker.service.transfer import Conversation, Link
@@ -217,7 +218,7 @@ class Asker:
 
 def linked(server: Server, journal: list[tuple[str, Any]], ceiling: CommandClass) -> Link:
     """A link to a server."""
-    return Link(server, cast("RecordingSink", Sink(server.name, journal)), ceiling, max_notes=1 << 16)
+    return Link(server, cast("RecordingSink", Sink(server.name, journal)), Oversight(), ceiling, max_notes=1 << 16)
 
 
 class Stage:
