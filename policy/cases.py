@@ -27,7 +27,7 @@ SHIPPED: Final = "shipped"
 DECISIONS: Final = ("permit", "needs_approval", "deny", "refused")
 _FILE_KEYS: Final = ("policies", "given", "case")
 _CASE_KEYS: Final = ("name", "given", "expect")
-_EXPECT_KEYS: Final = ("decision", "quorum", "roles", "rules", "class")
+_EXPECT_KEYS: Final = ("decision", "quorum", "roles", "watched", "rules", "class")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,13 +94,17 @@ def _answer(decision: Decision | None, verdict: Verdict | None) -> dict[str, Any
     match decision:
         case None:
             return {"decision": "refused", **seen}
-        case Permit(reasons=reasons):
-            return {"decision": "permit", "rules": sorted(reasons), **seen}
+        case Permit(reasons=reasons, watchers=watchers):
+            return {"decision": "permit", **_watched(watchers), "rules": sorted(reasons), **seen}
         case Deny(reasons=reasons):
             return {"decision": "deny", "rules": sorted(reasons), **seen}
-        case NeedsApproval(quorum=quorum, roles=roles, reasons=reasons):
-            asks = {"quorum": quorum, "roles": sorted(roles)}
+        case NeedsApproval(quorum=quorum, roles=roles, watchers=watchers, reasons=reasons):
+            asks = {"quorum": quorum, "roles": sorted(roles), **_watched(watchers)}
             return {"decision": "needs_approval", **asks, "rules": sorted(reasons), **seen}
+
+
+def _watched(watchers: frozenset[str]) -> dict[str, Any]:
+    return {"watched": sorted(watchers)} if watchers else {}
 
 
 def _differences(expected: Table, got: Mapping[str, Any]) -> Sequence[str]:
@@ -113,6 +117,8 @@ def _differences(expected: Table, got: Mapping[str, Any]) -> Sequence[str]:
     for key, among in (("roles", tuple(sorted(APPROVER_ROLES))), ("rules", ())):
         if key in expected:
             wanted[key] = sorted(words(expected, key, (), among=among))
+    if "watched" in expected:
+        wanted["watched"] = sorted(words(expected, "watched", (), among=tuple(sorted(APPROVER_ROLES)))) or None
     if "class" in expected:
         wanted["class"] = word(expected, "class", "", among=(*(cls.word for cls in CommandClass), "refused"))
     return [

@@ -101,6 +101,8 @@ class Permit:
     """Nobody has to be asked. `reasons` name the rules."""
 
     reasons: tuple[str, ...]
+    watchers: frozenset[str] = frozenset()
+    """Roles of whom one must watch while it runs; empty: nobody has to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,8 @@ class NeedsApproval:
     quorum: int
     roles: frozenset[str]
     reasons: tuple[str, ...]
+    watchers: frozenset[str] = frozenset()
+    """As of a Permit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -172,21 +172,30 @@ class PolicySet:
         forbidden = not attended.allowed and bool(attended.reasons)
         if attended.error or alone.error or forbidden or not (attended.allowed or alone.allowed):
             return _denied(attended, alone)
+        watchers = self._watchers([name for answer in (attended, alone) if answer.allowed for name in answer.reasons])
+        if watchers is None:
+            return Deny(reasons=(*alone.reasons, *attended.reasons, "no role may watch this"))
         if alone.allowed and not person_needed:
-            return Permit(reasons=alone.reasons)
+            return Permit(reasons=alone.reasons, watchers=watchers)
         if not attended.allowed:
             return Deny(reasons=("opaque.asks",))
-        return self._approval(attended.reasons, forbids=() if alone.allowed else alone.reasons)
+        return self._approval(attended.reasons, watchers, forbids=() if alone.allowed else alone.reasons)
 
-    def _approval(self, reasons: Sequence[str], *, forbids: Sequence[str]) -> Decision:
+    def _watchers(self, reasons: Sequence[str]) -> frozenset[str] | None:
+        """Whom all the permits that apply would have watch, with and without a person; None where that is nobody."""
+        demanded = [roles for name in reasons if (roles := self.rules[name].obligation.watchers)]
+        return (APPROVER_ROLES.intersection(*demanded) or None) if demanded else frozenset()
+
+    def _approval(self, reasons: Sequence[str], watchers: frozenset[str], *, forbids: Sequence[str]) -> Decision:
         """The strictest of what the permits ask for; `forbids` are told as what keeps it from going unattended."""
         obligations = [self.rules[name].obligation for name in reasons]
         roles = APPROVER_ROLES.intersection(*(o.roles for o in obligations if o.roles))
         if not roles:
             return Deny(reasons=(*reasons, "no role may approve this"))
         return NeedsApproval(
-            quorum=max((o.quorum for o in obligations), default=1), roles=roles, reasons=(*reasons, *forbids)
-        )
+            quorum=max((o.quorum for o in obligations), default=1), roles=roles, reasons=(*reasons, *forbids),
+            watchers=watchers,
+        )  # fmt: skip
 
     def _ask(
         self, principal: Principal, target: Resource, actions: Sequence[str], context: Mapping[str, object]

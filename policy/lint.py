@@ -50,6 +50,8 @@ def unknown_teams(rules: Sequence[Rule], known: Iterable[str]) -> Iterator[Probl
 def _of_rule(rule: Rule) -> Iterator[Problem]:
     if rule.obligation.quorum > 1 or rule.obligation.roles:
         yield from _of_obligation(rule)
+    if rule.obligation.watchers and (rule.effect == "forbid" or not rule.actions & {"run", "run_unattended"}):
+        yield _warning(rule, "watched", "@watched counts only on a permit of `run` or `run_unattended`")
     for node in _nodes([condition["body"] for condition in rule.parsed["conditions"]]):
         yield from _of_word(rule, node)
         yield from _of_level(rule, node)

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from policy.cedar import Compiled, Parsed
-from policy.reading import ACTIONS, PRINCIPALS, Rule
+from policy.reading import ACTIONS, PLAIN, PRINCIPALS, Rule
 
 WORTH: Final = 32
 """Policies that a head must leave over before facts are looked at: fewer are asked as fast."""
@@ -93,7 +93,7 @@ def names_of_context(expression: object) -> frozenset[str] | None:
 
 def may_apply(rule: Rule, facts: Facts) -> bool:
     """False only for a plain permit with a condition that these facts make false before anything else is looked at."""
-    if rule.effect != "permit" or rule.obligation.quorum > 1 or rule.obligation.roles:
+    if rule.effect != "permit" or rule.obligation != PLAIN:
         return True
     for condition in rule.parsed["conditions"]:
         for conjunct in _conjuncts(condition["body"]) if condition["kind"] == "when" else (None,):

@@ -66,10 +66,16 @@ class PolicyError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Obligation:
-    """What a permit asks of the approval that it leads to; `roles` empty for the default."""
+    """What a permit asks of the approval that it leads to, and of the session; `roles` empty for the default."""
 
     quorum: int
     roles: frozenset[str]
+    watchers: frozenset[str] = frozenset()
+    """Roles of whom one must watch while it runs; empty: nobody has to."""
+
+
+PLAIN: Final = Obligation(quorum=1, roles=frozenset())
+"""Of a permit that asks for nothing of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +198,10 @@ def _annotation_complaints(statement: str, annotations: Mapping[str, str | None]
             yield Complaint(at, f"@roles names {word!r}{meant(word, APPROVER_ROLES)}")
     if "roles" in annotations and not words:
         yield Complaint(at, f"@roles names nothing; known: {', '.join(sorted(APPROVER_ROLES))}")
+    at = _of_annotation(statement, "watched")
+    for word in (annotations.get("watched") or "").split():
+        if word not in APPROVER_ROLES:
+            yield Complaint(at, f"@watched names {word!r}{meant(word, APPROVER_ROLES)}")
 
 
 def _of_annotation(statement: str, key: str) -> int:
@@ -205,7 +215,12 @@ def _is_quorum(number: str) -> bool:
 
 def _obligation(annotations: Mapping[str, str | None]) -> Obligation:
     words = (annotations.get("roles") or "").split()
-    return Obligation(quorum=int(annotations.get("approvers") or "1"), roles=frozenset(words))
+    watchers = frozenset((annotations.get("watched") or "").split()) or APPROVER_ROLES
+    return Obligation(
+        quorum=int(annotations.get("approvers") or "1"),
+        roles=frozenset(words),
+        watchers=watchers if "watched" in annotations else frozenset(),
+    )
 
 
 def _actions(scope: Parsed) -> frozenset[str]:

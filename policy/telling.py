@@ -35,6 +35,8 @@ def _lines(rule: Rule) -> Iterator[str]:
         yield f"Asks for {rule.obligation.quorum} different people."
     if rule.obligation.roles:
         yield f"Asks for the role {' or '.join(sorted(rule.obligation.roles))}."
+    if rule.obligation.watchers:
+        yield f"Asks that somebody watches while it runs: {' or '.join(sorted(rule.obligation.watchers))}."
 
 
 def _clauses(text: str) -> Iterator[tuple[str, str]]:

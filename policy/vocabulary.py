@@ -12,7 +12,7 @@ from typing import Final
 from policy.cedar import schema_text
 
 APPROVER_ROLES: Final = frozenset({"owner", "admin", "manager"})
-ANNOTATIONS: Final = frozenset({"id", "approvers", "roles", "description"})
+ANNOTATIONS: Final = frozenset({"id", "approvers", "roles", "watched", "description"})
 CALLS: Final = (
     "contains", "containsAll", "containsAny", "isEmpty", "hasTag", "getTag", "datetime", "duration", "offset",
     "durationSince", "toDate", "toTime", "toMilliseconds", "toSeconds", "toMinutes", "toHours", "toDays",

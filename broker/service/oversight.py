@@ -22,8 +22,9 @@ class Watcher:
     name: str
     key: bytes
     """Of the certificate behind the stream."""
+    role: str
     attends: bool
-    """Whether input may flow because of them: another than who asked, in a role that may."""
+    """Whether input may flow because of them, in their role: another than who asked, and more than a looker."""
     dismissed: asyncio.Event = field(default_factory=asyncio.Event, compare=False)
     """Set when they may no longer watch; they count as absent from that moment."""
 
@@ -48,8 +49,9 @@ class Oversight:
     """The watchers of one session. Used on one loop."""
 
     def __init__(self) -> None:
-        self.roles: frozenset[str] = frozenset()
-        """Roles of whom one must attend; empty: nobody has to watch."""
+        self._roles: frozenset[str] = frozenset()
+        self._above: Oversight | None = None
+        self._below: set[Oversight] = set()
         self._watchers: tuple[Watcher, ...] = ()
         self._paused = False
         self._listeners: set[asyncio.Event] = set()
@@ -57,17 +59,35 @@ class Oversight:
         self._settle()
 
     def demand(self, roles: frozenset[str]) -> None:
-        """From now on input flows only while somebody in one of these roles attends."""
-        self.roles = roles
+        """From now on input flows only while somebody in one of these roles attends; none of them: always."""
+        self._roles = roles
         self._settle()
+
+    def lets(self, watcher: Watcher) -> bool:
+        """Whether input may flow because of this watcher."""
+        return watcher.attends and (not self._roles or watcher.role in self._roles)
+
+    @contextmanager
+    def within(self, above: Oversight) -> Iterator[None]:
+        """Whoever watches or pauses `above`, a shell, does so with this, a line of it, while the context is open."""
+        self._above = above
+        above._below.add(self)
+        self._settle()
+        try:
+            yield
+        finally:
+            self._above = None
+            above._below.discard(self)
+            self._settle()
 
     def standing(self) -> Standing:
         """As it is now."""
+        watchers = self._everybody()
         return Standing(
-            must_be_watched=bool(self.roles),
-            paused=self._paused,
-            watchers=tuple(sorted({watcher.name for watcher in self._watchers})),
-            attended=any(watcher.attends for watcher in self._watchers),
+            must_be_watched=bool(self._roles),
+            paused=self._is_paused(),
+            watchers=tuple(sorted({watcher.name for watcher in watchers})),
+            attended=any(map(self.lets, watchers)),
         )
 
     @property
@@ -117,6 +137,14 @@ class Oversight:
         finally:
             self._listeners.discard(event)
 
+    def _everybody(self) -> tuple[Watcher, ...]:
+        above = self._above
+        return self._watchers + (above._everybody() if above else ())  # noqa: SLF001  another of the same kind
+
+    def _is_paused(self) -> bool:
+        above = self._above
+        return self._paused or (above is not None and above._is_paused())  # noqa: SLF001  another of the same kind
+
     def _leave(self, watcher: Watcher) -> None:
         self._watchers = tuple(each for each in self._watchers if each is not watcher)
         self._settle()
@@ -128,3 +156,5 @@ class Oversight:
             self._flowing.clear()
         for event in self._listeners:
             event.set()
+        for below in self._below:
+            below._settle()  # noqa: SLF001  another of the same kind

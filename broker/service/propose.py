@@ -305,11 +305,13 @@ class _Draft:
         now, actor = self.instant.wall, self.caller.identity
         _must_be_granted(action, grant)
         match decision:
-            case Permit():
+            case Permit(watchers=watchers):
                 tx.audit.append(story.of_action("action.proposed", action, actor=actor), now)
                 allowed = actions.advance(action, ActionEvent.PERMIT)
                 tx.audit.append(story.of_action("action.allowed", allowed, actor=""), now)
-                ticket = self.start.begin(tx, allowed, grant, target, door=self.door, instant=self.instant)
+                ticket = self.start.begin(
+                    tx, allowed, grant, target, watchers=watchers, door=self.door, instant=self.instant
+                )
                 return Proposal(action=ticket.action, ticket=ticket)
             case NeedsApproval():
                 return Proposal(action=self._ask(tx, action), ticket=None)

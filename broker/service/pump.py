@@ -30,6 +30,7 @@ from recorder.sink import RecordingSink
 WARN_AT = (60.0, 10.0)
 """Seconds before the end at which the caller is warned."""
 _TOLD_WITHIN_S = 0.3
+_ENDING = frozenset({Signal.HUP, Signal.INT, Signal.KILL, Signal.TERM})
 _CHANNEL = 0
 _KIND = {Stream.OUT: Kind.OUT, Stream.ERR: Kind.ERR}
 
@@ -226,11 +227,11 @@ class Pump:
                 case Size() as size if resizes:
                     await self._sink.event(Kind.RESIZE, _CHANNEL, _size_payload(size))
                     await process.resize(size)
-                case Signal() as signal:
+                case Signal() as signal if signal in _ENDING or self._oversight.flows:
                     await self._sink.event(Kind.META, _CHANNEL, json.dumps({"signal": signal}).encode())
                     await process.signal(signal)
-                case Size():
-                    continue
+                case Size() | Signal():
+                    continue  # a command may take a signal for input: while that is held, only what ends it passes
 
 
 def hidden_class(typed: bytes) -> bytes:

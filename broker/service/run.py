@@ -60,9 +60,9 @@ class RunService:
             action = tx.actions.get(action_id)
             if action is None or action.identity != caller.identity:
                 raise not_found("action")
-            grant, target = self._start.recheck(tx, action, now=instant.wall)
+            grant, target, watchers = self._start.recheck(tx, action, now=instant.wall)
             self._world.leases.must_last(grant, instant)
-            return self._start.begin(tx, action, grant, target, door=door, instant=instant)
+            return self._start.begin(tx, action, grant, target, watchers=watchers, door=door, instant=instant)
 
         ticket, cancelled = await settled(self._world.store.run(caller.tenant, unit))
         if cancelled is not None:
@@ -113,6 +113,7 @@ class RunService:
     async def _session(self, ticket: Ticket, warned: Warned, move: Move) -> Action:
         session, limits = ticket.session, self._world.limits
         live = LiveSession(tenant=session.tenant, session=session.id, grant=session.grant_id, identity=session.identity)
+        live.oversight.demand(ticket.watchers)
         started = self._world.clock.monotonic()
         cancelled: asyncio.CancelledError | None = None
         commitment: Commitment | None = None

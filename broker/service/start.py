@@ -44,6 +44,8 @@ class Ticket:
     meta: RecordingMeta
     """What the recording is opened with; its first commitment is in the log already."""
     proof: Proof
+    watchers: frozenset[str]
+    """Roles of whom one must watch while it runs; empty: nobody has to."""
     seconds_left: float
     instant: Instant
 
@@ -54,7 +56,10 @@ class Start:
     def __init__(self, world: World, ending: Ending) -> None:
         self._world, self._ending = world, ending
 
-    def begin(self, tx: Tx, action: Action, grant: Grant, target: Target, *, door: str, instant: Instant) -> Ticket:
+    def begin(
+        self, tx: Tx, action: Action, grant: Grant, target: Target, *, watchers: frozenset[str], door: str,
+        instant: Instant,
+    ) -> Ticket:  # fmt: skip
         """RUNNING, with its session, its recording key and their audit rows.
 
         For an action that a person approved, `recheck` must have passed in the same transaction.
@@ -74,7 +79,7 @@ class Start:
         tx.sessions.put(session)
         for event in (
             story.of_action("action.running", running, actor=action.identity),
-            story.of_session("session.opened", session, actor=action.identity),
+            story.of_session("session.opened", session, actor=action.identity, watched=bool(watchers)),
             story.of_session("recording.opened", session, actor=""),
         ):
             tx.audit.append(event, instant.wall)
@@ -85,12 +90,16 @@ class Start:
             session=session,
             meta=meta,
             proof=_proof(running, tx.approvals.of(Subject.ACTION, action.id)),
+            watchers=watchers,
             seconds_left=self._world.leases.left(grant, instant),
             instant=instant,
         )
 
-    def recheck(self, tx: Tx, action: Action, *, now: datetime) -> tuple[Grant, Target]:
+    def recheck(self, tx: Tx, action: Action, *, now: datetime) -> tuple[Grant, Target, frozenset[str]]:
         """Everything that a decided action depends on, read again at the moment of use (I-10, I-13, I-14, F06).
+
+        Returns:
+            Its grant, its target, and the roles of whom one must watch.
 
         Raises:
             Refusal: what changed, and what to do.
@@ -129,7 +138,7 @@ class Start:
         # (6) once
         if not tx.approvals.spend(Subject.ACTION, action.id) and not isinstance(answer, Permit):
             raise conflict("approval_used", "this approval was used already", "propose it again")
-        return grant, target
+        return grant, target, answer.watchers
 
 
 def _people_still_say_yes(tx: Tx, action: Action, asked: NeedsApproval, *, now: datetime) -> None:

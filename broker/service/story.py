@@ -88,8 +88,8 @@ def _proposed(action: Action) -> dict[str, str]:
     return {"command": shown(action.command), "reason": action.reason}
 
 
-def of_session(name: str, session: Session, *, actor: str) -> AuditEvent:
-    """An event about a session or its recording."""
+def of_session(name: str, session: Session, *, actor: str, watched: bool = False) -> AuditEvent:
+    """An event about a session or its recording; `watched`: policy demands that somebody watches it."""
     facts: dict[str, str | int] = {
         "session": session.id,
         "grant": session.grant_id,
@@ -103,6 +103,8 @@ def of_session(name: str, session: Session, *, actor: str) -> AuditEvent:
         facts["action"] = session.action_id
     if session.recording_root:
         facts |= {"leaves": session.recording_leaves, "root": session.recording_root.hex(), "part": 0}
+    if watched:
+        facts["watched"] = 1
     if session.end_reason:
         facts["reason_code"] = session.end_reason
     opens = name == _OPENING

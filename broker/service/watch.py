@@ -74,13 +74,13 @@ class WatchService:
             if live is None or view.session.state is not SessionState.OPEN:
                 raise conflict("session_over", "the session is over", "play its recording")
             tx.audit.append(_told("session.watched", caller, view.session, reason=reason), self._world.clock.now())
-            return view, not only_look and _attends(tx, caller, view.session, live)
+            return view, not only_look and _is_another(tx, caller, view.session)
 
         view, attends = await self._world.store.run(caller.tenant, unit)
         if live is None or len(live.oversight.standing().watchers) >= WATCHERS_PER_SESSION:
             raise exhausted("too_many_watchers", "as many watch this session as may", "watch later")
         await self._mark(live, "session.watched", caller)
-        watcher = Watcher(identity=caller.identity, name=caller.name, key=caller.key, attends=attends)
+        watcher = Watcher(identity=caller.identity, name=caller.name, role=caller.role, key=caller.key, attends=attends)
         with live.feed.followed() as follower, live.oversight.watched_by(watcher):
             watch = Watch(caller=caller, view=view, live=live, watcher=watcher, follower=follower)
             try:
@@ -121,7 +121,7 @@ class WatchService:
                     return view
 
     def _must_attend(self, watch: Watch) -> None:
-        if not watch.watcher.attends or watch.watcher.dismissed.is_set():
+        if not watch.live.oversight.lets(watch.watcher) or watch.watcher.dismissed.is_set():
             raise forbidden(
                 "only_looks", "who only looks neither pauses nor resumes", "watch a session that is not your own"
             )
@@ -167,12 +167,11 @@ async def _raise_when_overtaken(watch: Watch) -> None:
     raise Overtaken
 
 
-def _attends(tx: Tx, caller: Caller, session: Session, live: LiveSession) -> bool:
-    """Whether input may flow because of this watcher: never who asked, nor whose agent asked."""
+def _is_another(tx: Tx, caller: Caller, session: Session) -> bool:
+    """Whether this is a person other than who asked, or whose agent asked: input never flows because of those."""
     asker = tx.identities.get(session.identity)
     own = asker is None or caller.identity in (asker.id, asker.owner)
-    demanded = live.oversight.roles
-    return not own and caller.kind is IdentityKind.PERSON and (not demanded or caller.role in demanded)
+    return not own and caller.kind is IdentityKind.PERSON
 
 
 def _still_may(tx: Tx, watch: Watch) -> bool:
@@ -180,10 +179,11 @@ def _still_may(tx: Tx, watch: Watch) -> bool:
     row = tx.identities.get(watch.caller.identity)
     if row is None or row.status is not IdentityStatus.ACTIVE or row.key != watch.caller.key:
         return False
-    now, session = caller_of(row), watch.view.session
+    now, session, watcher = caller_of(row), watch.view.session, watch.watcher
     if not holds(now.role, Permission.SESSION_WATCH) or not sees_session(tx, now, session):
         return False
-    return not watch.watcher.attends or _attends(tx, now, session, watch.live)
+    # whoever attends has the role that they came with, and is still another's
+    return not watcher.attends or (now.role == watcher.role and _is_another(tx, now, session))
 
 
 def _told(name: str, caller: Caller, session: Session, *, reason: str = "", reason_code: str = "") -> AuditEvent:

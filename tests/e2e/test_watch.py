@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import threading
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -12,6 +16,10 @@ from tests.e2e.stage import House, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sshd, pytest.mark.xdist_group("e2e-watch")]
 
+EYES = """
+@id("four.eyes") @watched("manager")
+permit (principal, action == Action::"run", resource) when { principal.teams.containsAny(resource.teams) };
+"""
 HOSTILE = b"\x1b]0;owned\x07\x1b[6n\x1b]52;c;aGVsbG8=\x07safe\n"
 
 
@@ -75,3 +83,75 @@ def test_an_agent_watches_nothing(house: House) -> None:
     assert refused.status == 3, refused
     assert "your role does not allow this call" in refused.err
     running.finished()
+
+
+def test_four_eyes_over_ssh(house: House, tmp_path: Path) -> None:
+    """F14: a stock ssh whose command waits for a manager who watches, and whose input is held when they leave."""
+    sources: dict[str, str] = house.ctl("owner", "-o", "json", "policy", "show").json()[0]["sources"]
+    for name, text in (sources | {"eyes.cedar": EYES}).items():
+        (tmp_path / name).write_text(text)
+    assert house.ctl("owner", "policy", "put", *map(str, tmp_path.glob("*.cedar"))).status == 0
+    files = house.ssh_files(house.grant())
+    words = ["ssh", *house.ssh_options(files), "-p", str(files.port), f"{files.user}@{files.host}", "cat"]
+    with Spoken(words) as ssh:
+        ssh.type(b"early\n")
+        wait_until(lambda: b"grantd: held: this must be watched" in ssh.err, 15)
+        assert ssh.out == b""
+        (session,) = house.ctl("owner", "-o", "json", "sessions", "list", "--open").json()
+        assert session["oversight"]["must_be_watched"]
+        assert "must be watched" in house.ctl("owner", "sessions", "list", "--open").out
+        with Console(house.ctl_words("approver", "sessions", "watch", session["id"]), env={}) as console:
+            wait_until(lambda: ssh.out == b"early\n", 15)
+            console.expect("early")
+            assert b"goes through again" in ssh.err
+            console.type("q")
+            assert console.wait() == 0
+        wait_until(lambda: ssh.err.count(b"grantd: held: this must be watched") == 2, 10)
+        ssh.type(b"unseen\n")
+        with Console(house.ctl_words("second", "sessions", "watch", session["id"]), env={}) as console:
+            console.expect("watched by second")
+            wait_until(lambda: ssh.out == b"early\nunseen\n", 15)
+            console.process.send_signal(signal.SIGSTOP)
+            wait_until(lambda: ssh.err.count(b"grantd: held: this must be watched") == 3, 10)
+            console.process.send_signal(signal.SIGCONT)
+    house.audited("session.opened", lambda entry: entry["session"] == session["id"] and entry["watched"] == 1)
+
+
+class Spoken:
+    """A program whose stdin a test types and whose output it reads as it comes."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.out = self.err = b""
+        self._process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        )
+        self._threads = [threading.Thread(target=read, daemon=True) for read in (self._read_out, self._read_err)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        for thread in self._threads:
+            thread.join(5)
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            assert pipe is not None
+            pipe.close()
+
+    def type(self, data: bytes) -> None:
+        """Bytes of stdin."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(data)
+
+    def _read_out(self) -> None:
+        assert self._process.stdout is not None
+        while data := self._process.stdout.read(4096):
+            self.out += data
+
+    def _read_err(self) -> None:
+        assert self._process.stderr is not None
+        while data := self._process.stderr.read(4096):
+            self.err += data

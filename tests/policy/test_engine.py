@@ -365,6 +365,41 @@ def test_roles_are_narrowed() -> None:
     assert isinstance(_load(first + second).decide(_action(WRITE)), Deny)
 
 
+@pytest.mark.parametrize(
+    ("annotations", "watchers"),
+    [
+        ([], set()),
+        (["@watched"], {"owner", "admin", "manager"}),
+        (['@watched("")'], {"owner", "admin", "manager"}),
+        (['@watched("owner admin")', "", "@watched"], {"owner", "admin"}),
+        (['@watched("owner admin")', '@watched("admin manager")'], {"admin"}),
+    ],
+    ids=str,
+)
+def test_who_must_watch(annotations: list[str], watchers: set[str]) -> None:
+    """F14: `@watched` of every permit that applies narrows who; it counts also where nobody has to approve."""
+    head = "permit (principal, action == Action::"
+    asks = "".join(f'@id("r{n}") {each} {head}"run", resource);' for n, each in enumerate(annotations))
+    asked = _load(asks + f'@id("run") {head}"run", resource);').decide(_action(WRITE))
+    alone = _load(asks + '@id("all") permit (principal, action, resource);').decide(_action(WRITE))
+    assert isinstance(asked, NeedsApproval)
+    assert isinstance(alone, Permit)
+    assert asked.watchers == alone.watchers == watchers
+
+
+def test_whom_nobody_may_watch_is_denied() -> None:
+    """Roles that exclude one another leave nobody; what does not apply asks for nothing."""
+    one, other = '@id("a") @watched("owner")', '@id("b") @watched("manager")'
+    permit = 'permit (principal, action == Action::"run", resource)'
+    assert isinstance(_load(f"{one} {permit};{other} {permit};").decide(_action(WRITE)), Deny)
+    elsewhere = _load(f"{one} {permit};{other} {permit} when {{ context.level == 5 }};").decide(_action(WRITE))
+    assert isinstance(elsewhere, NeedsApproval)
+    assert elsewhere.watchers == {"owner"}
+    unattended = 'permit (principal, action == Action::"run_unattended", resource)'
+    runs = _load(f"{one} {unattended};").decide(_action(WRITE))
+    assert runs == Permit(reasons=("a",), watchers=frozenset({"owner"}))
+
+
 def test_only_permitted_unattended() -> None:
     """A permit of the unattended run alone runs; an opaque command then has nobody to ask."""
     policies = _load('@id("u") permit (principal, action == Action::"run_unattended", resource);')
@@ -411,6 +446,7 @@ def test_labels_time_and_login_reach_policies() -> None:
         ('@id("x") @quorum("2") permit (principal, action, resource);', "unknown annotation @quorum"),
         ('@id("x") @approvers("0") permit (principal, action, resource);', "@approvers takes a number"),
         ('@id("x") @approvers("two") permit (principal, action, resource);', "@approvers takes a number"),
+        ('@id("x") @watched("boss") permit (principal, action, resource);', "@watched names 'boss'"),
         ('@id("x") @approvers permit (principal, action, resource);', "@approvers takes a number"),
         ('@id("x") @roles("boss") permit (principal, action, resource);', "@roles names"),
         ('@id("x") @roles("") permit (principal, action, resource);', "@roles names nothing"),

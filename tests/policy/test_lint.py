@@ -19,6 +19,8 @@ SUSPICIOUS = [
     (f"{RUN} when {{ false }};", "@id", "never apply: `when"),
     (f"{RUN} unless {{ true }};", "@id", "never apply: `unless"),
     (f'{RUN} when {{ resource.name == "a" && resource.name == "b" }};', "@id", "cannot be 'a' and 'b'"),
+    (f"@watched {APPROVE};", "watched", "counts only on a permit of `run`"),
+    ('@watched forbid (principal, action == Action::"run", resource);', "watched", "counts only on a permit"),
     (f'@approvers("2") {APPROVE};', "@id", "count only on a permit of `run` or `request`"),
     (f'@roles("owner") {RUN.replace("permit", "forbid")};', "@id", "count only on a permit"),
     ('@approvers("2") permit (principal, action, resource);', "@id", "permits request_unattended and run_unattended"),
@@ -48,6 +50,7 @@ def test_what_is_suspicious(text: str, word: str, said: str) -> None:
         f'{RUN} when {{ resource.name == "a" || resource.name == "b" }};',
         f'{RUN} when {{ principal.teams.contains(Team::"main/ops") }};',
         f'@approvers("2") @roles("owner") {RUN};',
+        f"@watched {RUN};",
     ],
 )
 def test_what_is_not(text: str) -> None:

@@ -78,7 +78,7 @@ def _rules(draw: st.DrawFn) -> list[Rule]:
     texts = []
     for index in range(draw(st.integers(1, 12))):
         head, effect = draw(st.sampled_from(HEADS)), draw(st.sampled_from(("permit", "permit", "forbid")))
-        note = draw(st.sampled_from(("", '@approvers("2")', '@roles("owner")')))
+        note = draw(st.sampled_from(("", '@approvers("2")', '@roles("owner")', "@watched")))
         parts = draw(st.lists(st.sampled_from(CONDITIONS), max_size=3))
         kind = draw(st.sampled_from(("when", "unless")))
         body = f" {kind} {{ {' && '.join(parts)} }}" if parts else ""
@@ -157,6 +157,7 @@ def test_a_policy_sees_of_the_context_what_it_names(condition: str, names: set[s
         (f"permit (principal, action, resource) unless {{ {BARE} }};", True),
         (f"forbid (principal, action, resource) when {{ {BARE} }};", True),
         (f'@approvers("2") permit (principal, action, resource) when {{ {BARE} }};', True),
+        (f"@watched permit (principal, action, resource) when {{ {BARE} }};", True),
         (f'@roles("owner") permit (principal, action, resource) when {{ {BARE} }};', True),
         (f'permit (principal, action, resource) when {{ {BARE} || principal.id == "a" }};', True),
         (f"permit (principal, action, resource) when {{ !{BARE} }};", True),

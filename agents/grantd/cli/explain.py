@@ -68,6 +68,8 @@ def forecast(raw: bytes, told: PreviewResponse, *, columns: int) -> str:
         lines.append(f"  {told.quorum} of: {one_line(', '.join(told.approver_roles))}")
     if told.approvers:
         lines.append(f"  who could: {one_line(', '.join(told.approvers))}")
+    if told.watcher_roles:
+        lines.append(f"  watched, as long as it runs, by one of: {one_line(', '.join(told.watcher_roles))}")
     if told.alternatives:
         lines.append("what would change it")
     lines += [

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from grantd.v1 import options_pb2 as grantd_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16grantd/v1/action.proto\x12\tgrantd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17grantd/v1/options.proto\"\xb3\x01\n\x07\x43ommand\x12\x0c\n\x04line\x18\x01 \x01(\x0c\x12\x0b\n\x03\x63wd\x18\x02 \x01(\t\x12(\n\x03\x65nv\x18\x03 \x03(\x0b\x32\x1b.grantd.v1.Command.EnvEntry\x12(\n\nstdin_mode\x18\x04 \x01(\x0e\x32\x14.grantd.v1.StdinMode\x12\r\n\x05stdin\x18\x05 \x01(\x0c\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa9\x02\n\x06\x41\x63tion\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08grant_id\x18\x02 \x01(\t\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.grantd.v1.ActionState\x12.\n\rcommand_class\x18\x04 \x01(\x0e\x32\x17.grantd.v1.CommandClass\x12\x0e\n\x06opaque\x18\x05 \x01(\x08\x12\x0e\n\x06\x64igest\x18\x06 \x01(\x0c\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsession_id\x18\x08 \x01(\t\x12\x18\n\x0b\x65xit_status\x18\t \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06signal\x18\n \x01(\t\x12\x0c\n\x04note\x18\x0b \x01(\tB\x0e\n\x0c_exit_status\"\x1f\n\x0f\x43lassifyRequest\x12\x0c\n\x04line\x18\x01 \x01(\x0c\"E\n\x10\x43lassifyResponse\x12\x31\n\x0e\x63lassification\x18\x01 \x01(\x0b\x32\x19.grantd.v1.Classification\"G\n\x0ePreviewRequest\x12\x10\n\x08grant_id\x18\x01 \x01(\t\x12#\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\x12.grantd.v1.Command\"\xd0\x01\n\x0fPreviewResponse\x12\x31\n\x0e\x63lassification\x18\x01 \x01(\x0b\x32\x19.grantd.v1.Classification\x12\x10\n\x08\x64\x65\x63ision\x18\x02 \x01(\t\x12\x0f\n\x07reasons\x18\x03 \x03(\t\x12\x0e\n\x06quorum\x18\x04 \x01(\r\x12\x16\n\x0e\x61pprover_roles\x18\x05 \x03(\t\x12\x11\n\tapprovers\x18\x06 \x03(\t\x12,\n\x0c\x61lternatives\x18\x07 \x03(\x0b\x32\x16.grantd.v1.Alternative\"-\n\x0b\x41lternative\x12\x0c\n\x04what\x18\x01 \x01(\t\x12\x10\n\x08\x64\x65\x63ision\x18\x02 \x01(\t\"\x97\x01\n\x0e\x45xecuteRequest\x12(\n\x05start\x18\x01 \x01(\x0b\x32\x17.grantd.v1.ExecuteStartH\x00\x12*\n\x06resume\x18\x02 \x01(\x0b\x32\x18.grantd.v1.ExecuteResumeH\x00\x12\x0f\n\x05stdin\x18\x03 \x01(\x0cH\x00\x12\x13\n\tstdin_eof\x18\x04 \x01(\x08H\x00\x42\t\n\x07message\"n\n\x0c\x45xecuteStart\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x10\n\x08grant_id\x18\x02 \x01(\t\x12#\n\x07\x63ommand\x18\x03 \x01(\x0b\x32\x12.grantd.v1.Command\x12\x0e\n\x06reason\x18\x04 \x01(\t\"1\n\rExecuteResume\x12\x11\n\taction_id\x18\x01 \x01(\t\x12\r\n\x05stdin\x18\x02 \x01(\x0c\"\xd9\x01\n\x0f\x45xecuteResponse\x12#\n\x06\x61\x63tion\x18\x01 \x01(\x0b\x32\x11.grantd.v1.ActionH\x00\x12\x10\n\x06stdout\x18\x02 \x01(\x0cH\x00\x12\x10\n\x06stderr\x18\x03 \x01(\x0cH\x00\x12(\n\x07warning\x18\x04 \x01(\x0b\x32\x15.grantd.v1.EndWarningH\x00\x12%\n\x08\x66inished\x18\x05 \x01(\x0b\x32\x11.grantd.v1.ActionH\x00\x12#\n\x06notice\x18\x06 \x01(\x0b\x32\x11.grantd.v1.NoticeH\x00\x42\x07\n\x05\x65vent\"\x16\n\x06Notice\x12\x0c\n\x04text\x18\x01 \x01(\t\"5\n\nEndWarning\x12\'\n\x04left\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"z\n\x11WaitActionRequest\x12\x11\n\taction_id\x18\x01 \x01(\t\x12&\n\x06unless\x18\x02 \x01(\x0e\x32\x16.grantd.v1.ActionState\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"7\n\x12WaitActionResponse\x12!\n\x06\x61\x63tion\x18\x01 \x01(\x0b\x32\x11.grantd.v1.Action\"(\n\x13\x43\x61ncelActionRequest\x12\x11\n\taction_id\x18\x01 \x01(\t\"9\n\x14\x43\x61ncelActionResponse\x12!\n\x06\x61\x63tion\x18\x01 \x01(\x0b\x32\x11.grantd.v1.Action*\xc6\x02\n\x0b\x41\x63tionState\x12\x1c\n\x18\x41\x43TION_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41\x43TION_STATE_PROPOSED\x10\x01\x12\x19\n\x15\x41\x43TION_STATE_AWAITING\x10\x02\x12\x18\n\x14\x41\x43TION_STATE_ALLOWED\x10\x03\x12\x17\n\x13\x41\x43TION_STATE_DENIED\x10\x04\x12\x18\n\x14\x41\x43TION_STATE_EXPIRED\x10\x05\x12\x1a\n\x16\x41\x43TION_STATE_CANCELLED\x10\x06\x12\x18\n\x14\x41\x43TION_STATE_RUNNING\x10\x07\x12\x1a\n\x16\x41\x43TION_STATE_SUCCEEDED\x10\x08\x12\x17\n\x13\x41\x43TION_STATE_FAILED\x10\t\x12\x14\n\x10\x41\x43TION_STATE_CUT\x10\n\x12\x15\n\x11\x41\x43TION_STATE_LOST\x10\x0b*l\n\tStdinMode\x12\x1a\n\x16STDIN_MODE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTDIN_MODE_NONE\x10\x01\x12\x17\n\x13STDIN_MODE_DECLARED\x10\x02\x12\x15\n\x11STDIN_MODE_STREAM\x10\x03\x32\xc8\x03\n\rActionService\x12S\n\x08\x43lassify\x12\x1a.grantd.v1.ClassifyRequest\x1a\x1b.grantd.v1.ClassifyResponse\"\x0e\xaa\xbb\x18\naction.run\x12P\n\x07Preview\x12\x19.grantd.v1.PreviewRequest\x1a\x1a.grantd.v1.PreviewResponse\"\x0e\xaa\xbb\x18\naction.run\x12T\n\x07\x45xecute\x12\x19.grantd.v1.ExecuteRequest\x1a\x1a.grantd.v1.ExecuteResponse\"\x0e\xaa\xbb\x18\naction.run(\x01\x30\x01\x12Y\n\nWaitAction\x12\x1c.grantd.v1.WaitActionRequest\x1a\x1d.grantd.v1.WaitActionResponse\"\x0e\xaa\xbb\x18\naction.run\x12_\n\x0c\x43\x61ncelAction\x12\x1e.grantd.v1.CancelActionRequest\x1a\x1f.grantd.v1.CancelActionResponse\"\x0e\xaa\xbb\x18\naction.runb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16grantd/v1/action.proto\x12\tgrantd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17grantd/v1/options.proto\"\xb3\x01\n\x07\x43ommand\x12\x0c\n\x04line\x18\x01 \x01(\x0c\x12\x0b\n\x03\x63wd\x18\x02 \x01(\t\x12(\n\x03\x65nv\x18\x03 \x03(\x0b\x32\x1b.grantd.v1.Command.EnvEntry\x12(\n\nstdin_mode\x18\x04 \x01(\x0e\x32\x14.grantd.v1.StdinMode\x12\r\n\x05stdin\x18\x05 \x01(\x0c\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa9\x02\n\x06\x41\x63tion\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08grant_id\x18\x02 \x01(\t\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.grantd.v1.ActionState\x12.\n\rcommand_class\x18\x04 \x01(\x0e\x32\x17.grantd.v1.CommandClass\x12\x0e\n\x06opaque\x18\x05 \x01(\x08\x12\x0e\n\x06\x64igest\x18\x06 \x01(\x0c\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsession_id\x18\x08 \x01(\t\x12\x18\n\x0b\x65xit_status\x18\t \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06signal\x18\n \x01(\t\x12\x0c\n\x04note\x18\x0b \x01(\tB\x0e\n\x0c_exit_status\"\x1f\n\x0f\x43lassifyRequest\x12\x0c\n\x04line\x18\x01 \x01(\x0c\"E\n\x10\x43lassifyResponse\x12\x31\n\x0e\x63lassification\x18\x01 \x01(\x0b\x32\x19.grantd.v1.Classification\"G\n\x0ePreviewRequest\x12\x10\n\x08grant_id\x18\x01 \x01(\t\x12#\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\x12.grantd.v1.Command\"\xe7\x01\n\x0fPreviewResponse\x12\x31\n\x0e\x63lassification\x18\x01 \x01(\x0b\x32\x19.grantd.v1.Classification\x12\x10\n\x08\x64\x65\x63ision\x18\x02 \x01(\t\x12\x0f\n\x07reasons\x18\x03 \x03(\t\x12\x0e\n\x06quorum\x18\x04 \x01(\r\x12\x16\n\x0e\x61pprover_roles\x18\x05 \x03(\t\x12\x11\n\tapprovers\x18\x06 \x03(\t\x12,\n\x0c\x61lternatives\x18\x07 \x03(\x0b\x32\x16.grantd.v1.Alternative\x12\x15\n\rwatcher_roles\x18\x08 \x03(\t\"-\n\x0b\x41lternative\x12\x0c\n\x04what\x18\x01 \x01(\t\x12\x10\n\x08\x64\x65\x63ision\x18\x02 \x01(\t\"\x97\x01\n\x0e\x45xecuteRequest\x12(\n\x05start\x18\x01 \x01(\x0b\x32\x17.grantd.v1.ExecuteStartH\x00\x12*\n\x06resume\x18\x02 \x01(\x0b\x32\x18.grantd.v1.ExecuteResumeH\x00\x12\x0f\n\x05stdin\x18\x03 \x01(\x0cH\x00\x12\x13\n\tstdin_eof\x18\x04 \x01(\x08H\x00\x42\t\n\x07message\"n\n\x0c\x45xecuteStart\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x10\n\x08grant_id\x18\x02 \x01(\t\x12#\n\x07\x63ommand\x18\x03 \x01(\x0b\x32\x12.grantd.v1.Command\x12\x0e\n\x06reason\x18\x04 \x01(\t\"1\n\rExecuteResume\x12\x11\n\taction_id\x18\x01 \x01(\t\x12\r\n\x05stdin\x18\x02 \x01(\x0c\"\xd9\x01\n\x0f\x45xecuteResponse\x12#\n\x06\x61\x63tion\x18\x01 \x01(\x0b\x32\x11.grantd.v1.ActionH\x00\x12\x10\n\x06stdout\x18\x02 \x01(\x0cH\x00\x12\x10\n\x06stderr\x18\x03 \x01(\x0cH\x00\x12(\n\x07warning\x18\x04 \x01(\x0b\x32\x15.grantd.v1.EndWarningH\x00\x12%\n\x08\x66inished\x18\x05 \x01(\x0b\x32\x11.grantd.v1.ActionH\x00\x12#\n\x06notice\x18\x06 \x01(\x0b\x32\x11.grantd.v1.NoticeH\x00\x42\x07\n\x05\x65vent\"\x16\n\x06Notice\x12\x0c\n\x04text\x18\x01 \x01(\t\"5\n\nEndWarning\x12\'\n\x04left\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"z\n\x11WaitActionRequest\x12\x11\n\taction_id\x18\x01 \x01(\t\x12&\n\x06unless\x18\x02 \x01(\x0e\x32\x16.grantd.v1.ActionState\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"7\n\x12WaitActionResponse\x12!\n\x06\x61\x63tion\x18\x01 \x01(\x0b\x32\x11.grantd.v1.Action\"(\n\x13\x43\x61ncelActionRequest\x12\x11\n\taction_id\x18\x01 \x01(\t\"9\n\x14\x43\x61ncelActionResponse\x12!\n\x06\x61\x63tion\x18\x01 \x01(\x0b\x32\x11.grantd.v1.Action*\xc6\x02\n\x0b\x41\x63tionState\x12\x1c\n\x18\x41\x43TION_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41\x43TION_STATE_PROPOSED\x10\x01\x12\x19\n\x15\x41\x43TION_STATE_AWAITING\x10\x02\x12\x18\n\x14\x41\x43TION_STATE_ALLOWED\x10\x03\x12\x17\n\x13\x41\x43TION_STATE_DENIED\x10\x04\x12\x18\n\x14\x41\x43TION_STATE_EXPIRED\x10\x05\x12\x1a\n\x16\x41\x43TION_STATE_CANCELLED\x10\x06\x12\x18\n\x14\x41\x43TION_STATE_RUNNING\x10\x07\x12\x1a\n\x16\x41\x43TION_STATE_SUCCEEDED\x10\x08\x12\x17\n\x13\x41\x43TION_STATE_FAILED\x10\t\x12\x14\n\x10\x41\x43TION_STATE_CUT\x10\n\x12\x15\n\x11\x41\x43TION_STATE_LOST\x10\x0b*l\n\tStdinMode\x12\x1a\n\x16STDIN_MODE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTDIN_MODE_NONE\x10\x01\x12\x17\n\x13STDIN_MODE_DECLARED\x10\x02\x12\x15\n\x11STDIN_MODE_STREAM\x10\x03\x32\xc8\x03\n\rActionService\x12S\n\x08\x43lassify\x12\x1a.grantd.v1.ClassifyRequest\x1a\x1b.grantd.v1.ClassifyResponse\"\x0e\xaa\xbb\x18\naction.run\x12P\n\x07Preview\x12\x19.grantd.v1.PreviewRequest\x1a\x1a.grantd.v1.PreviewResponse\"\x0e\xaa\xbb\x18\naction.run\x12T\n\x07\x45xecute\x12\x19.grantd.v1.ExecuteRequest\x1a\x1a.grantd.v1.ExecuteResponse\"\x0e\xaa\xbb\x18\naction.run(\x01\x30\x01\x12Y\n\nWaitAction\x12\x1c.grantd.v1.WaitActionRequest\x1a\x1d.grantd.v1.WaitActionResponse\"\x0e\xaa\xbb\x18\naction.run\x12_\n\x0c\x43\x61ncelAction\x12\x1e.grantd.v1.CancelActionRequest\x1a\x1f.grantd.v1.CancelActionResponse\"\x0e\xaa\xbb\x18\naction.runb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,10 +46,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACTIONSERVICE'].methods_by_name['WaitAction']._serialized_options = b'\252\273\030\naction.run'
   _globals['_ACTIONSERVICE'].methods_by_name['CancelAction']._loaded_options = None
   _globals['_ACTIONSERVICE'].methods_by_name['CancelAction']._serialized_options = b'\252\273\030\naction.run'
-  _globals['_ACTIONSTATE']._serialized_start=1943
-  _globals['_ACTIONSTATE']._serialized_end=2269
-  _globals['_STDINMODE']._serialized_start=2271
-  _globals['_STDINMODE']._serialized_end=2379
+  _globals['_ACTIONSTATE']._serialized_start=1966
+  _globals['_ACTIONSTATE']._serialized_end=2292
+  _globals['_STDINMODE']._serialized_start=2294
+  _globals['_STDINMODE']._serialized_end=2402
   _globals['_COMMAND']._serialized_start=128
   _globals['_COMMAND']._serialized_end=307
   _globals['_COMMAND_ENVENTRY']._serialized_start=265
@@ -63,29 +63,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREVIEWREQUEST']._serialized_start=713
   _globals['_PREVIEWREQUEST']._serialized_end=784
   _globals['_PREVIEWRESPONSE']._serialized_start=787
-  _globals['_PREVIEWRESPONSE']._serialized_end=995
-  _globals['_ALTERNATIVE']._serialized_start=997
-  _globals['_ALTERNATIVE']._serialized_end=1042
-  _globals['_EXECUTEREQUEST']._serialized_start=1045
-  _globals['_EXECUTEREQUEST']._serialized_end=1196
-  _globals['_EXECUTESTART']._serialized_start=1198
-  _globals['_EXECUTESTART']._serialized_end=1308
-  _globals['_EXECUTERESUME']._serialized_start=1310
-  _globals['_EXECUTERESUME']._serialized_end=1359
-  _globals['_EXECUTERESPONSE']._serialized_start=1362
-  _globals['_EXECUTERESPONSE']._serialized_end=1579
-  _globals['_NOTICE']._serialized_start=1581
-  _globals['_NOTICE']._serialized_end=1603
-  _globals['_ENDWARNING']._serialized_start=1605
-  _globals['_ENDWARNING']._serialized_end=1658
-  _globals['_WAITACTIONREQUEST']._serialized_start=1660
-  _globals['_WAITACTIONREQUEST']._serialized_end=1782
-  _globals['_WAITACTIONRESPONSE']._serialized_start=1784
-  _globals['_WAITACTIONRESPONSE']._serialized_end=1839
-  _globals['_CANCELACTIONREQUEST']._serialized_start=1841
-  _globals['_CANCELACTIONREQUEST']._serialized_end=1881
-  _globals['_CANCELACTIONRESPONSE']._serialized_start=1883
-  _globals['_CANCELACTIONRESPONSE']._serialized_end=1940
-  _globals['_ACTIONSERVICE']._serialized_start=2382
-  _globals['_ACTIONSERVICE']._serialized_end=2838
+  _globals['_PREVIEWRESPONSE']._serialized_end=1018
+  _globals['_ALTERNATIVE']._serialized_start=1020
+  _globals['_ALTERNATIVE']._serialized_end=1065
+  _globals['_EXECUTEREQUEST']._serialized_start=1068
+  _globals['_EXECUTEREQUEST']._serialized_end=1219
+  _globals['_EXECUTESTART']._serialized_start=1221
+  _globals['_EXECUTESTART']._serialized_end=1331
+  _globals['_EXECUTERESUME']._serialized_start=1333
+  _globals['_EXECUTERESUME']._serialized_end=1382
+  _globals['_EXECUTERESPONSE']._serialized_start=1385
+  _globals['_EXECUTERESPONSE']._serialized_end=1602
+  _globals['_NOTICE']._serialized_start=1604
+  _globals['_NOTICE']._serialized_end=1626
+  _globals['_ENDWARNING']._serialized_start=1628
+  _globals['_ENDWARNING']._serialized_end=1681
+  _globals['_WAITACTIONREQUEST']._serialized_start=1683
+  _globals['_WAITACTIONREQUEST']._serialized_end=1805
+  _globals['_WAITACTIONRESPONSE']._serialized_start=1807
+  _globals['_WAITACTIONRESPONSE']._serialized_end=1862
+  _globals['_CANCELACTIONREQUEST']._serialized_start=1864
+  _globals['_CANCELACTIONREQUEST']._serialized_end=1904
+  _globals['_CANCELACTIONRESPONSE']._serialized_start=1906
+  _globals['_CANCELACTIONRESPONSE']._serialized_end=1963
+  _globals['_ACTIONSERVICE']._serialized_start=2405
+  _globals['_ACTIONSERVICE']._serialized_end=2861
 # @@protoc_insertion_point(module_scope)

@@ -323,6 +323,7 @@ class PreviewResponse(_message.Message):
     APPROVER_ROLES_FIELD_NUMBER: _builtins.int
     APPROVERS_FIELD_NUMBER: _builtins.int
     ALTERNATIVES_FIELD_NUMBER: _builtins.int
+    WATCHER_ROLES_FIELD_NUMBER: _builtins.int
     decision: _builtins.str
     """`permit`, `needs_approval` or `deny`."""
     quorum: _builtins.int
@@ -347,6 +348,10 @@ class PreviewResponse(_message.Message):
     def alternatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alternative]:
         """What would lead to a milder decision."""
 
+    @_builtins.property
+    def watcher_roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Roles of whom one must watch while it runs; empty: nobody has to."""
+
     def __init__(
         self,
         *,
@@ -357,10 +362,11 @@ class PreviewResponse(_message.Message):
         approver_roles: _abc.Iterable[_builtins.str] | None = ...,
         approvers: _abc.Iterable[_builtins.str] | None = ...,
         alternatives: _abc.Iterable[Global___Alternative] | None = ...,
+        watcher_roles: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["classification", b"classification"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "approver_roles", b"approver_roles", "approvers", b"approvers", "classification", b"classification", "decision", b"decision", "quorum", b"quorum", "reasons", b"reasons"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "approver_roles", b"approver_roles", "approvers", b"approvers", "classification", b"classification", "decision", b"decision", "quorum", b"quorum", "reasons", b"reasons", "watcher_roles", b"watcher_roles"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -93,6 +93,8 @@ def preview_out(forecast: Forecast) -> pb.PreviewResponse:
         return answer
     answer.decision = _DECISIONS[type(decision)]
     answer.reasons.extend(decision.reasons)
+    if not isinstance(decision, Deny):
+        answer.watcher_roles.extend(sorted(decision.watchers))
     if isinstance(decision, NeedsApproval):
         answer.quorum = decision.quorum
         answer.approver_roles.extend(sorted(decision.roles))

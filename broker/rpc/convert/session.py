@@ -60,7 +60,7 @@ def joined_out(watch: Watch) -> pb.WatchJoined:
     snapshot = watch.follower.snapshot
     return pb.WatchJoined(
         session=session_out(watch.view),
-        attends=watch.watcher.attends,
+        attends=watch.live.oversight.lets(watch.watcher),
         first_seq=snapshot.events[0].seq if snapshot.events else snapshot.next_seq,
         terminal=snapshot.terminal,
         columns=snapshot.columns,

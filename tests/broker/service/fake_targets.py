@@ -55,6 +55,10 @@ class FakeProcess:
         self._journal.append(("written", data))
         self._stdin.put_nowait(data)
 
+    def say(self, data: bytes) -> None:
+        """The program writes something by itself: `cat` gives back what nobody sent."""
+        self._stdin.put_nowait(data)
+
     async def write_eof(self) -> None:
         self._stdin.put_nowait(b"")
 

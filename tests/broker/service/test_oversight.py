@@ -14,9 +14,9 @@ from broker.service.oversight import Oversight, Standing, Watcher
 MANAGERS = frozenset({"manager"})
 
 
-def watcher(name: str, *, attends: bool = True) -> Watcher:
+def watcher(name: str, role: str = "manager", *, attends: bool = True) -> Watcher:
     """Somebody who watches."""
-    return Watcher(identity=IdentityId(f"pe_{name}"), name=name, key=name.encode(), attends=attends)
+    return Watcher(identity=IdentityId(f"pe_{name}"), name=name, role=role, key=name.encode(), attends=attends)
 
 
 class Overseen(RuleBasedStateMachine):
@@ -40,6 +40,10 @@ class Overseen(RuleBasedStateMachine):
     @rule()
     def look(self) -> None:
         self._join(watcher("looker", attends=False))
+
+    @rule()
+    def attend_in_another_role(self) -> None:
+        self._join(watcher(f"o{len(self.there)}", "owner"))
 
     @rule()
     def leave(self) -> None:
@@ -66,7 +70,7 @@ class Overseen(RuleBasedStateMachine):
 
     @invariant()
     def stands_as_the_model_says(self) -> None:
-        attended = any(each.attends for each, _ in self.there)
+        attended = any(each.attends and (not self.demanded or each.role == "manager") for each, _ in self.there)
         standing = self.oversight.standing()
         assert standing == Standing(
             must_be_watched=self.demanded, paused=self.paused, attended=attended,
@@ -112,3 +116,31 @@ async def test_changes_are_heard() -> None:
             assert changed.is_set()
             changed.clear()
         assert changed.is_set()
+
+
+async def test_a_line_is_watched_and_paused_with_its_shell() -> None:
+    """What must be watched flows while somebody in its role watches the shell around it; a pause there holds it too."""
+    shell, line = Oversight(), Oversight()
+    line.demand(MANAGERS)
+    with line.within(shell):
+        assert (flows(shell), flows(line)) == (True, False)
+        with shell.watched_by(watcher("o", "owner")):
+            assert not flows(line)
+        with shell.watched_by(watcher("a")):
+            assert flows(line)
+            shell.pause()
+            assert not flows(line)
+            shell.resume()
+            assert flows(line)
+            assert line.standing().watchers == ("a",)
+        assert not flows(line)
+        with shell.watched_by(watcher("a")):
+            shell.dismiss(b"a")
+            assert not flows(line)
+    with shell.watched_by(watcher("a")):
+        assert not flows(line), "its shell is none of its any more"
+
+
+def flows(oversight: Oversight) -> bool:
+    """Whether input goes through there."""
+    return oversight.flows
