@@ -26,6 +26,7 @@ from broker.service.propose import CommandInput
 from broker.service.shield import to_the_end
 
 if TYPE_CHECKING:
+    from broker.core.ids import SessionId
     from broker.core.sftp import Sessions
     from broker.proxy.channel import GatewayChannel
     from broker.proxy.connection import GatewayConnection
@@ -58,6 +59,8 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         self._roomy.set()
         self._task: asyncio.Task[None] | None = None
         self._interruptible = self._gone = False
+        self._file_session: SessionId | None = None
+        """The reading session of files, in which the writing one is: who watches the one watches both."""
 
     # ---- what asyncssh tells -----------------------------------------------------------------------------------------
     def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
@@ -215,7 +218,8 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
 
     async def transfer(self, ticket: Ticket, conversation: Conversation) -> Action:
         """As FileSession's Client."""
-        return await self._connection.door.use_cases.run.transfer(ticket, conversation)
+        within, self._file_session = self._file_session, self._file_session or ticket.session.id
+        return await self._connection.door.use_cases.run.transfer(ticket, conversation, within=within)
 
     def _given(self, use_cases: UseCases, command: bytes, environment: Mapping[str, str]) -> CommandInput:
         """A read may have stdin; above read only where the grant streams it: the door cannot know it beforehand."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -19,7 +20,7 @@ from broker.core import ids, sftp
 from broker.core.action import Action, ActionState, Outcome, StdinMode
 from broker.core.errors import Fault, Refusal, not_found
 from broker.core.identity import Caller
-from broker.core.ids import ActionId, CredentialId
+from broker.core.ids import ActionId, CredentialId, SessionId
 from broker.core.terminal import Terminal
 from broker.service import lookup, story
 from broker.service.closing import CALLER_GONE, Closing, Ended, cut
@@ -83,10 +84,14 @@ class RunService:
                     yield action
                 last = action
 
-    async def run(self, ticket: Ticket, inlet: Inlet, outlet: Outlet, steering: Steering | None = None) -> Action:
+    async def run(
+        self, ticket: Ticket, inlet: Inlet, outlet: Outlet, steering: Steering | None = None, *,
+        within: SessionId | None = None,
+    ) -> Action:  # fmt: skip
         """Runs it to its end and returns the finished action; the recording is sealed and the row durable by then.
 
-        An action with a pty gets the terminal of `steering`, and a usual one without it.
+        An action with a pty gets the terminal of `steering`, and a usual one without it. Whoever watches the session
+        `within` which it runs, such as a shell, watches it too.
 
         Cancelling it cuts the command on the target, and still seals and writes before the cancellation goes on.
         """
@@ -96,9 +101,11 @@ class RunService:
             pump = Pump(ticket, sink, inlet, outlet, oversight, max_output=room, steering=steering)
             return pump.run(self._world.targets, self._plan(ticket, steering))
 
-        return await self._session(ticket, outlet, move)
+        return await self._session(ticket, outlet, move, within)
 
-    async def transfer(self, ticket: Ticket, conversation: Conversation) -> Action:
+    async def transfer(
+        self, ticket: Ticket, conversation: Conversation, *, within: SessionId | None = None
+    ) -> Action:  # fmt: skip
         """As `run`, for an action that is a file session: the door speaks with the target's SFTP server by itself."""
         room = self._world.limits.max_output_bytes
         plan = replace(
@@ -108,9 +115,9 @@ class RunService:
         def move(sink: RecordingSink, oversight: Oversight) -> Awaitable[Outcome]:
             return Transfer(ticket, sink, conversation, oversight, max_notes=room).run(self._world.targets, plan)
 
-        return await self._session(ticket, conversation, move)
+        return await self._session(ticket, conversation, move, within)
 
-    async def _session(self, ticket: Ticket, warned: Warned, move: Move) -> Action:
+    async def _session(self, ticket: Ticket, warned: Warned, move: Move, within: SessionId | None) -> Action:
         session, limits = ticket.session, self._world.limits
         live = LiveSession(tenant=session.tenant, session=session.id, grant=session.grant_id, identity=session.identity)
         live.oversight.demand(ticket.watchers)
@@ -119,7 +126,10 @@ class RunService:
         commitment: Commitment | None = None
         ended = cut(CALLER_GONE)
         try:
-            with self._world.live.enter(live, per_grant=limits.sessions_per_grant, in_all=limits.sessions_per_process):
+            with (
+                self._world.live.enter(live, per_grant=limits.sessions_per_grant, in_all=limits.sessions_per_process),
+                self._overseen_from(live, within),
+            ):
                 sink = await self._open(ticket)
                 live.recorded_by(sink)
                 try:
@@ -144,6 +154,10 @@ class RunService:
         if cancelled is not None:
             raise cancelled
         return finished
+
+    def _overseen_from(self, live: LiveSession, within: SessionId | None) -> AbstractContextManager[None]:
+        above = self._world.live.get(live.tenant, within) if within is not None else None
+        return nullcontext() if above is None else live.oversight.within(above.oversight)
 
     async def _open(self, ticket: Ticket) -> RecordingSink:
         return await self._world.recordings.create(ticket.meta)

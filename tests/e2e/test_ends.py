@@ -195,8 +195,16 @@ def test_a_killed_session_leaves_the_others_alone(house: House, tmp_path: Path) 
     assert Told("an operator ended this: odd") in [event for _, event in first.events]
     assert second.is_going()
     assert _runs(marks[1])
+    third = house.run(house.grant(), f"touch {marks[0]}; tail -f {marks[0]}")
+    third.until(ActionState.ACTION_STATE_RUNNING)
+    killed = house.ctl("approver", "sessions", "kill", "--all-of", grant, "--reason", "odd", "-o", "json")
+    assert [each["id"] for each in killed.json()] == [second.action().session_id], killed.err
+    assert second.finished().note == "terminated"
+    assert third.is_going()
+    assert house.ctl("approver", "sessions", "kill", "--all-of", "builder", "--reason", "odd").status == 0
+    assert third.finished().note == "terminated"
+    assert house.ctl("approver", "sessions", "kill", "--reason", "odd").status == 2
     house.client("builder").revoke(grant, "done")
-    second.finished()
 
 
 def test_a_never_used_grant_ends_at_its_deadline_and_is_no_lease(house: House) -> None:

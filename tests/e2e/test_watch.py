@@ -65,6 +65,28 @@ def test_an_operator_watches_holds_and_cuts_a_running_command(house: House, tmp_
     assert "the session is over" in again.err
 
 
+def test_a_screen_is_shown_as_it_stands(house: House) -> None:
+    """formats.md 1.5: whoever joins late sees what was drawn before; what could act on their terminal is left out."""
+    files = house.ssh_files(house.grant())
+    draw = r"printf '\033[?1049h\033[2J\033[5;10Hfull screen\033]0;owned\007\033[6n'; sleep 60"
+    words = ["ssh", "-tt", *house.ssh_options(files), "-p", str(files.port), f"{files.user}@{files.host}", draw]
+    with Spoken(words) as ssh:
+        wait_until(lambda: b"full screen" in ssh.out, 15)
+        (session,) = house.ctl("owner", "-o", "json", "sessions", "list", "--open").json()
+        with Console(house.ctl_words("approver", "sessions", "watch", session["id"]), env={}, rows=40) as console:
+            console.expect("full screen")
+            console.expect("watched by approver")
+            assert console.screen.display[4].index("full screen") == 9
+            assert "q leave" in console.screen.display[39]
+            console.type("q")
+            assert console.wait() == 0
+            assert not console.is_raw()
+        assert b"\x1b]0;" not in console.raw
+        assert b"\x1b[6n" not in console.raw
+        assert console.raw.count(b"\x1b[?1049h") == console.raw.count(b"\x1b[?1049l") == 1
+    wait_until(lambda: house.session(session["id"]).state != "open", 10)
+
+
 def test_a_watcher_without_a_terminal_gets_text_and_the_exit_of_the_session(house: House) -> None:
     """For a pipe: the streams escaped, then how it ended; with -o json every message, one a line."""
     running = house.run(house.grant(), "sleep 2; echo out; echo err >&2")

@@ -70,16 +70,28 @@ def show_session(shell: Shell, session_id: str) -> int:
 
 
 @sessions.command("kill")
-@click.argument("session_id", metavar="SESSION")
-@click.option("--reason", required=True, help="why; kept in the audit log")
+@click.argument("session_id", metavar="SESSION", required=False)
+@click.option("--all-of", metavar="GRANT|IDENTITY", help="cut everything that runs now under a grant, or of somebody")
+@click.option("--reason", required=True, help="why; kept in the audit log, and told to the person in the session")
 @click.pass_obj
-def kill(shell: Shell, session_id: str, reason: str) -> int:
-    """Cut a session now. Repeating it is harmless."""
+def kill(shell: Shell, session_id: str | None, all_of: str | None, reason: str) -> int:
+    """Cut a session now. Repeating it is harmless. The grant goes on: end it with `grantctl grants revoke`."""
+    if (session_id is None) == (all_of is None):
+        raise click.UsageError("name a session, or --all-of a grant or identity")
     client = shell.client
-    request = session_pb2.TerminateSessionRequest(session_id=session_id, reason=reason)
-    told = client.call(client.sessions.TerminateSession, request).session
-    shell.show(told, lambda: f"{one_line(told.id)} is {one_line(told.state)}")
+    ids = [session_id] if session_id else [each.id for each in _all(shell, open_only=True) if _is_of(each, all_of)]
+    requests = [session_pb2.TerminateSessionRequest(session_id=each, reason=reason) for each in ids]
+    told = (client.call(client.sessions.TerminateSession, request).session for request in requests)
+    if session_id:
+        (one,) = told
+        shell.show(one, lambda: f"{one_line(one.id)} is {one_line(one.state)}")
+    else:
+        shell.show_all(told, ("SESSION", "STATE"), lambda each: (each.id, each.state))
     return Exit.OK
+
+
+def _is_of(session: Session, whose: str | None) -> bool:
+    return whose in (session.grant_id, session.identity_id, session.identity_name)
 
 
 def _state(session: Session) -> str:

@@ -16,7 +16,7 @@ import structlog
 
 from broker.core.action import Action, ActionState, StdinMode, checked_cwd
 from broker.core.errors import Fault, Refusal
-from broker.core.ids import ActionId
+from broker.core.ids import ActionId, SessionId
 from broker.proxy.steering import ClientSteering
 from broker.service.gateway import Admission
 from broker.service.propose import CommandInput, Proposal
@@ -55,8 +55,10 @@ def in_words(refusal: Refusal) -> str:
 class Runner:
     """Proposes and runs lines under one grant."""
 
-    def __init__(self, door: SshDoor, admission: Admission, environment: Mapping[str, str]) -> None:
-        self._door, self._admission = door, admission
+    def __init__(
+        self, door: SshDoor, admission: Admission, environment: Mapping[str, str], shell: SessionId
+    ) -> None:  # fmt: skip
+        self._door, self._admission, self._shell = door, admission, shell
         self._with_terminal = dict(environment)
         self._without = {name: value for name, value in environment.items() if name != "TERM"}
 
@@ -130,7 +132,7 @@ class Runner:
 
     async def run(self, ticket: Ticket, inlet: Inlet, outlet: Outlet, steering: ClientSteering) -> Action:
         """To its end."""
-        finished = await self.use_cases.run.run(ticket, inlet, outlet, steering)
+        finished = await self.use_cases.run.run(ticket, inlet, outlet, steering, within=self._shell)
         must_go_on()
         return finished
 
@@ -139,8 +141,8 @@ class Runner:
         caller, grant = self._admission.caller, self._admission.grant
         try:
             forecast = await self.use_cases.propose.preview(caller, grant.id, self.given(line))
-            if not isinstance(forecast.decision, Permit):
-                return None
+            if not isinstance(forecast.decision, Permit) or forecast.decision.watchers:
+                return None  # it would wait for a person
             proposal = await self.proposed(line)
             if proposal.ticket is None:
                 await self.take_back(proposal.action.id)

@@ -79,7 +79,7 @@ class ShellSession(Wire):
         cases = self.connection.door.use_cases
         ticket = await cases.shell.open(self._admission.caller, self._admission.grant.id, door="ssh")
         console = Console(self, terminal=self.steering.has_terminal)
-        runner = Runner(self.connection.door, self._admission, environment)
+        runner = Runner(self.connection.door, self._admission, environment, ticket.session.id)
 
         async def body(sink: RecordingSink) -> Outcome:
             console.record_to(sink)

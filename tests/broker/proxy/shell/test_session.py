@@ -15,12 +15,20 @@ from broker.core.action import ActionState
 from broker.core.approval import Verdict
 from broker.core.grant import EndReason
 from broker.proxy import limits
+from broker.service.ports import PolicyVersion
+from policy.engine import shipped_policy
+from policy.ruleset import Ruleset
 from recorder.grec import Kind
 from recorder.outline import outline_of
 from tests.broker.proxy.shell.world import SHELL, Seat, actions, allowed, awaiting, recorded
 from tests.broker.proxy.world import Gate, until
 from tests.broker.rpc.agent import decide, identified
 from tests.broker.rpc.world import TENANT
+
+EYES = """
+@id("four.eyes") @watched
+permit (principal, action == Action::"run", resource) when { principal.teams.containsAny(resource.teams) };
+"""
 
 
 async def test_a_line_is_an_action(front: Gate) -> None:
@@ -323,3 +331,29 @@ async def test_a_second_request_after_the_shell_is_refused(front: Gate) -> None:
     client.request(b"shell")
     assert [(await client.next(99, 100))[0] for _ in range(2)] == [100, 100]
     client.abort()
+
+
+async def test_who_watches_the_shell_watches_its_lines(front: Gate) -> None:
+    """F14: where lines must be watched, watching the shell around them is enough; a pause there holds a line."""
+    world, cases = front.house.world, front.house.cases
+    sources = {**shipped_policy(), "eyes.cedar": EYES}
+    version = PolicyVersion(tenant=TENANT, version=Ruleset.load(sources).version, sources=sources, put_by="",
+                            put_at=world.clock.now())  # fmt: skip
+    await world.store.run(TENANT, lambda tx: tx.policies.put(version))
+    seat = await Seat.taken(front)
+    (shell,) = [live for live in world.live.all() if live.tenant == TENANT]
+    await seat.enter("echo one")
+    await seat.sees("held: this must be watched")
+    assert front.house.targets.plans == []
+    manager = await identified(front.house, "manager")
+    async with cases.watch.watching(manager, shell.session, "a test", only_look=False) as watch:
+        await seat.prompt(2)
+        await cases.watch.pause(watch)
+        await seat.enter("echo two")
+        await seat.sees("held: an operator paused your input")
+        assert len(front.house.targets.plans) == 1
+        await cases.watch.resume(watch)
+        await seat.prompt(3)
+    shown = b"".join(item.event.payload for item in shell.feed.snapshot().events if item.event.kind == Kind.OUT)
+    assert b"one" in shown
+    assert b"two" in shown
