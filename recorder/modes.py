@@ -14,7 +14,6 @@ _TRACKED: Final = frozenset({6, 7, 25, 47, 1047, 1049})
 _ALTERNATE: Final = frozenset({47, 1047, 1049})
 _CHANGE: Final = re.compile(
     rb"\x1b(?:\[(?P<private>\??)(?P<numbers>[0-9;]{0,32})(?P<verb>[hlr])|(?P<slot>[()])(?P<set>[0AB])|(?P<reset>c))"
-    rb"|(?P<shift>[\x0e\x0f])"
 )
 _BEGUN: Final = re.compile(
     rb"(?:\x1b(?:\[[?>=!]?[0-9;:]{0,32}|[()])?|[\xc2-\xdf]|[\xe0-\xef][\x80-\xbf]?|[\xf0-\xf4][\x80-\xbf]{0,2})\Z"
@@ -23,8 +22,6 @@ _BEGUN: Final = re.compile(
 _BEGUN_BYTES: Final = 40
 _OPEN_STRING: Final = re.compile(rb"(\x1b[\]PX^_])[^\x07\x1b]*\Z")
 """A title or the like whose end is still to come. What it says is not kept."""
-_LOUD: Final = (b"\x1b", b"\x0e", b"\x0f")
-"""Plain text has none of these, and is looked through for each ten times as fast as a pattern would."""
 
 
 class TerminalModes:
@@ -41,9 +38,14 @@ class TerminalModes:
     def feed(self, data: bytes) -> None:
         """The next bytes of the stream."""
         whole = self._begun + data
-        if any(byte in whole for byte in _LOUD):
-            for found in _CHANGE.finditer(whole):
-                self._change(found)
+        reset = -1
+        # bulk output has few escapes, or none: each of these looks for one byte, many times as fast as for a set
+        for found in _CHANGE.finditer(whole) if b"\x1b" in whole else ():
+            self._change(found)
+            reset = found.start() if found["reset"] else reset
+        shift = max(whole.rfind(b"\x0e"), whole.rfind(b"\x0f"))
+        if shift > reset:
+            self._sequences[b"shift"] = whole[shift : shift + 1]
         self._begun = _begun(whole)
 
     def restore(self) -> bytes:
@@ -51,7 +53,7 @@ class TerminalModes:
         # the alternate screen first: entering it may clear and save; then where and how is drawn there
         order = sorted(self._modes, key=lambda mode: (mode not in _ALTERNATE, mode))
         modes = b"".join(b"\x1b[?%d%c" % (mode, b"h" if self._modes[mode] else b"l") for mode in order)
-        return modes + b"".join(self._sequences.values()) + self._begun
+        return modes + b"".join(self._sequences[name] for name in sorted(self._sequences)) + self._begun
 
     def _change(self, found: re.Match[bytes]) -> None:
         if found["reset"]:
@@ -62,8 +64,8 @@ class TerminalModes:
         elif found["verb"] in (b"h", b"l") and found["private"]:
             numbers = {int(number) for number in found["numbers"].split(b";") if number}
             self._modes |= dict.fromkeys(numbers & _TRACKED, found["verb"] == b"h")
-        elif found["slot"] or found["shift"]:
-            self._sequences[found["slot"] or b"shift"] = found[0]
+        elif found["slot"]:
+            self._sequences[found["slot"]] = found[0]
 
 
 def _begun(data: bytes) -> bytes:

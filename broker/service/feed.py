@@ -164,7 +164,7 @@ class Feed:
             self._kept.popleft()
             self._kept_cost -= _cost(oldest)
             self._kept_output -= _output(oldest)
-            if oldest.kind in _OUTPUT:
+            if oldest.kind in _OUTPUT and self._terminal:
                 self._modes.feed(oldest.payload)
             elif oldest.kind == Kind.RESIZE:
                 self._columns = int.from_bytes(oldest.payload[:2], "big")
