@@ -105,6 +105,11 @@ class Oversight:
         finally:
             self._leave(watcher)
 
+    @property
+    def streams(self) -> int:
+        """How many watch, the same person as often as they do."""
+        return len(self._watchers)
+
     def dismiss(self, key: bytes) -> None:
         """Everybody with this key may no longer watch."""
         for watcher in [each for each in self._watchers if each.key == key]:

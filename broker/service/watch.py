@@ -77,9 +77,11 @@ class WatchService:
             return view, not only_look and _is_another(tx, caller, view.session)
 
         view, attends = await self._world.store.run(caller.tenant, unit)
-        if live is None or len(live.oversight.standing().watchers) >= WATCHERS_PER_SESSION:
-            raise exhausted("too_many_watchers", "as many watch this session as may", "watch later")
+        if live is None:
+            raise conflict("session_over", "the session is over", "play its recording")
         await self._mark(live, "session.watched", caller)
+        if live.oversight.streams >= WATCHERS_PER_SESSION:  # nothing is awaited between this and being one of them
+            raise exhausted("too_many_watchers", "as many watch this session as may", "watch later")
         watcher = Watcher(identity=caller.identity, name=caller.name, role=caller.role, key=caller.key, attends=attends)
         with live.feed.followed() as follower, live.oversight.watched_by(watcher):
             watch = Watch(caller=caller, view=view, live=live, watcher=watcher, follower=follower)
