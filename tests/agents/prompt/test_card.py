@@ -67,6 +67,30 @@ def test_everything_that_is_signed_is_shown() -> None:
         assert value in shown, value
 
 
+WRITES, READS = "MADE, CHANGED AND REMOVED", "listed and fetched"
+FILE_SESSIONS = {
+    b"internal-sftp": (WRITES, "wherever the login may"),
+    b"internal-sftp -R": (READS, "wherever the login may"),
+    b"internal-sftp --root=/srv/app": (WRITES, "below /srv/app"),
+    b"internal-sftp -R --root=/srv/app": (READS, "below /srv/app"),
+}
+
+
+@pytest.mark.parametrize("command", FILE_SESSIONS)
+def test_a_file_session_says_what_a_yes_is_to(command: bytes) -> None:
+    """Its words name no file: the card says that all of them follow."""
+    what, where = FILE_SESSIONS[command]
+    assert f"{what}, one after the other until the session ends, {where}" in text(action_item(command), 200)
+
+
+@pytest.mark.parametrize(
+    "command", [b"internal-sftp -d /srv", b"sftp x", b"internal-sftp --root=/a b", b"internal-sftp;id"]
+)
+def test_no_other_command_is_called_a_file_session(command: bytes) -> None:
+    """Neither a part of one nor what looks like one."""
+    assert "until the session ends, " not in text(action_item(command), 200)
+
+
 def test_an_access_request_shows_what_it_opens() -> None:
     """Ceiling, time and each flag in words."""
     shown = text(access_item(ceiling="execute", flags=("raw_shell", "sftp")))

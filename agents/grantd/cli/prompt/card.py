@@ -7,6 +7,7 @@ spaces are visible; the agent's own words are fenced and said to be unchecked. K
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
@@ -47,6 +48,7 @@ _FLAGS: Final = {
     "forward": "port forwarding: other machines become reachable through this one",
     "stream_stdin": "stdin that nobody sees beforehand",
 }
+_FILE_SESSION: Final = re.compile(rb"internal-sftp(?P<reads> -R)?(?: --root=(?P<root>/\S+))?")
 
 
 def draw(question: Question, *, width: int, now: datetime) -> list[Line]:
@@ -185,7 +187,7 @@ def _boxed(word: str, style: Style) -> list[Cell]:
 
 def _around(fields: ActionRecord, width: int) -> list[Line]:
     """What runs with the command: directory, environment, stdin, terminal, verification, rollback."""
-    lines: list[Line] = []
+    lines: list[Line] = _files(fields, width)
     if fields.cwd:
         lines += _field("in directory", foreign(fields.cwd), width)
     for name in sorted(fields.env):
@@ -201,6 +203,16 @@ def _around(fields: ActionRecord, width: int) -> list[Line]:
     for command in fields.rollback:
         lines += _field("rolled back", foreign(command), width)
     return lines
+
+
+def _files(fields: ActionRecord, width: int) -> list[Line]:
+    """What a file session is: the one command whose words do not say what it will do."""
+    session = _FILE_SESSION.fullmatch(fields.command)
+    if session is None:
+        return []
+    told = cells("listed and fetched") if session["reads"] else cells("MADE, CHANGED AND REMOVED", Style.WARNING)
+    where = [*cells("below "), *foreign(session["root"])] if session["root"] else cells("wherever the login may")
+    return _field("files", [*told, *cells(", one after the other until the session ends, "), *where], width)
 
 
 def _stdin(fields: ActionRecord) -> list[Cell]:
