@@ -348,6 +348,9 @@ def test_nothing_begins_without_the_word(broker: FakeBroker, desk: Desk, helper:
         connection.connect(str(desk.runtime / "grantd" / thin.SOCKET))
         socket.send_fds(connection, [len(message).to_bytes(thin.LENGTH_BYTES, "big") + message], [2, 2, 2])
         assert connection.recv(1) == thin.ACCEPTED
+        connection.sendall(thin.INTERRUPT)
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(1) == b"", "another word than go"
     assert desk.by_helper("run", "gr_1", "--", "x").returncode == 0
     assert [request.start.command.line for request in broker.started] == [b"x"]
 
@@ -405,10 +408,18 @@ def test_words_that_are_no_message_end_only_their_connection(
 
 def test_a_new_sign_in_is_noticed(broker: FakeBroker, desk: Desk, helper: subprocess.Popen[bytes]) -> None:
     """The key that was replaced is not used any more; a profile that was opened to others is not used at all."""
-    broker.execute = finishing(action=ended(ActionState.ACTION_STATE_SUCCEEDED, exit_status=0))  # type: ignore[assignment]
+    shown = list[bytes]()
+
+    def script(_: ExecuteRequest, context: Context) -> Iterator[ExecuteResponse]:
+        shown.append(context.auth_context()["x509_pem_cert"][0])  # type: ignore[arg-type]  # a tuple of bytes
+        yield ExecuteResponse(finished=ended(ActionState.ACTION_STATE_SUCCEEDED, exit_status=0))
+
+    broker.execute = script
+    before = (desk.home / "client.pem").read_bytes()
     assert desk.by_helper("run", "gr_1", "--", "x").returncode == 0
     assert desk.without("login").returncode == 0
     assert desk.by_helper("run", "gr_1", "--", "x").returncode == 0
+    assert [pem.strip() for pem in shown] == [before.strip(), (desk.home / "client.pem").read_bytes().strip()]
     (desk.home / "client.key").chmod(0o644)
     assert desk.by_helper("run", "gr_1", "--", "x").returncode == NOT_DONE
 
