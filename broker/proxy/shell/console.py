@@ -111,6 +111,7 @@ class Console:
 
     async def again(self, pieces: Sequence[Styled], *, ends: bool = False) -> None:
         """One row that is written over: what is waited for, and how long. `ends`: the row stays."""
+        self._at_start = ends or not pieces
         styled = "".join(f"\x1b[{p.style}m{p.text}\x1b[0m" if p.style else p.text for p in pieces)
         await self._show(f"\r{styled}\x1b[K{chr(13) + chr(10) if ends else ''}".encode(), Kind.OUT)
 

@@ -35,7 +35,7 @@ from broker.proxy.shell.runner import (
     status_of,
 )
 from broker.proxy.steering import ClientSteering
-from broker.service.pump import Inlet, Outlet
+from broker.service.pump import Inlet, Outlet, decision_of
 from broker.service.sealing import first
 from broker.service.start import Ticket
 from policy.shell import Classified
@@ -339,8 +339,7 @@ class Dialogue:
 
     async def _run(self, ticket: Ticket, outlet: Outlet) -> int:
         action = ticket.action
-        how = f"approved ({action.quorum})" if action.quorum else "unattended"
-        await self._console.mark(f"{action.command_class.word}: {how}", "SE2002I", action.id)
+        await self._console.mark(*decision_of(action))
         self._steering = ClientSteering()
         if action.pty:
             self._steering.open(self._wire.steering.terminal)

@@ -27,7 +27,7 @@ from broker.proxy.shell.runner import (
     status_of,
 )
 from broker.proxy.steering import ClientSteering
-from broker.service.pump import Outlet
+from broker.service.pump import Outlet, decision_of
 from policy.shell import MAX_COMMAND_BYTES
 from policy.shell.outline import unfinished
 
@@ -125,7 +125,7 @@ class Script:
                     await self._stop(f"{action.state}: {action.note}" if action.note else str(action.state))
                     return False
                 ticket = await self._runner.started(action)
-            await self._console.mark(f"{action.command_class.word}: runs", "SE2002I", action.id)
+            await self._console.mark(*decision_of(action))
             finished = await self._runner.run(ticket, Nothing(), outlet, ClientSteering())
         except Refusal as refusal:
             await self._stop(in_words(refusal))

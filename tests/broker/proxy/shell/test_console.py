@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from broker.proxy import limits
 from broker.proxy.channel import GatewayChannel
 from broker.proxy.connection import GatewayConnection
+from broker.proxy.shell.cells import Styled
 from broker.proxy.shell.console import RESTORED, Console
 from broker.proxy.shell.wire import Wire
 from broker.proxy.steering import ClientSteering
@@ -141,6 +142,19 @@ async def test_a_word_over_a_full_screen_program_leaves_its_cursor() -> None:
     assert shown.startswith(b"\x1b7\x1b[24;1H")
     assert shown.endswith(b"\x1b8")
     assert b"\n" not in shown
+
+
+async def test_a_word_while_something_is_waited_for_has_a_row_of_its_own() -> None:
+    """What is written over each second is not written into."""
+    journal = Journal()
+    made = console(journal)
+    await made.again((Styled(text="waiting 4:51"),))
+    await made.say("access ends in 60 s")
+    assert journal.told[-1][1] == b"\r\ngrantd: access ends in 60 s\r\n"
+    await made.again((Styled(text="waiting 4:50"),))
+    await made.again(())
+    await made.say("allowed")
+    assert journal.told[-1][1] == b"grantd: allowed\r\n"
 
 
 class Door:
