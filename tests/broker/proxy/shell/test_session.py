@@ -15,6 +15,7 @@ from broker.core.action import ActionState
 from broker.core.approval import Verdict
 from broker.core.grant import EndReason
 from broker.proxy import limits
+from broker.service import pump
 from broker.service.ports import PolicyVersion
 from policy.engine import shipped_policy
 from policy.ruleset import Ruleset
@@ -247,11 +248,12 @@ async def test_the_end_of_the_access_ends_the_shell_with_its_reason(front: Gate)
     assert front.house.world.live.count() == 0
 
 
-async def test_warnings_stand_above_the_line(front: Gate) -> None:
+async def test_warnings_stand_above_the_line(front: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """The line that is typed stays; the access ends on time."""
-    seat = await Seat.taken(front, ttl_s=11)
+    monkeypatch.setattr(pump, "WARN_AT", (2.0,))
+    seat = await Seat.taken(front, ttl_s=4)
     seat.type("echo draf")
-    rows = await seat.sees("access ends in 10 s")
+    rows = await seat.sees("access ends in 2 s")
     assert rows[-1].split("$ ")[1].startswith("echo draf")
     assert await seat.left() == 126
     assert any("ended: expired" in row for row in seat.rows())
