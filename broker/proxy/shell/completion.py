@@ -17,9 +17,10 @@ GATEWAY_WORDS: Final = ("cd", "export", "unset", "exit", "help", "history", "tty
 MAX_SHOWN: Final = 200
 _CACHED_S: Final = 5.0
 _CACHED: Final = 16
-_WORD: Final = re.compile(r"(?:\\.|[^\s\\'\"$`*?;|&<>(){}\[\]!#])*\Z")
+_PIECE: Final = re.compile(r"(?P<word>(?:\\.|[^\s\\'\"$`*?;|&<>(){}\[\]!#])+)|.", re.DOTALL)
+"""A word, or one character that is none: read from the left, so that a long line costs its length and no more."""
 _STARTS_A_COMMAND: Final = re.compile(r"(?:\A|[;|&(){`\n]|\$\()\s*(?:tty\s+|sudo\s+)?\Z")
-_NOT_OURS: Final = re.compile(r"['\"$`*?{}\[\]!]\Z")
+_NOT_OURS: Final = re.compile(r"['\"$`*?{}\[\]!\\]\Z")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_@%+=:,./-]")
 
 Listing = Callable[[bytes], Awaitable[bytes | None]]
@@ -52,8 +53,7 @@ class Completer:
     async def complete(self, text: str, cursor: int, *, cwd: str) -> Completion | None:
         """What could stand for the word at the cursor; None where nothing is known of it."""
         before = text[:cursor]
-        found = _WORD.search(before)
-        start = found.start() if found else cursor
+        start = word_start(before)
         head, word = before[:start], before[start:]
         if _NOT_OURS.search(head):
             return None
@@ -82,6 +82,14 @@ class Completer:
         self._kept = dict(list(self._kept.items())[1 - _CACHED :])
         self._kept[cwd, command] = (self._now(), names)
         return names
+
+
+def word_start(before: str) -> int:
+    """Where the word begins that ends with the text; its end, where none does."""
+    last = None
+    for last in _PIECE.finditer(before):  # noqa: B007  the last one is what is wanted
+        pass
+    return last.start() if last is not None and last["word"] else len(before)
 
 
 def listing_of(folder: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import timedelta
 
@@ -12,7 +13,16 @@ from hypothesis import strategies as st
 from broker.core.action import ActionState, Outcome
 from broker.core.shell_line import literal
 from broker.proxy.shell.cells import width
-from broker.proxy.shell.completion import Completer, columns_of, escaped, listing_of, names_in, typed, unescaped
+from broker.proxy.shell.completion import (
+    Completer,
+    columns_of,
+    escaped,
+    listing_of,
+    names_in,
+    typed,
+    unescaped,
+    word_start,
+)
 from broker.proxy.shell.runner import directory_in, status_of
 from broker.proxy.shell.words import Place, left, prompt, waiting
 from policy.classes import CommandClass, Tier
@@ -62,6 +72,24 @@ async def test_what_is_quoted_is_not_completed() -> None:
     assert found.texts == ["cat"]
     assert [await completer.complete("cat fi", 6, cwd="") is not None for _ in range(3)] == [True] * 3
     assert len(asked) == 1, "a listing is kept for a moment"
+
+
+@pytest.mark.parametrize(
+    ("before", "start"),
+    [("", 0), ("cat fi", 4), ("cat ", 4), ("cat a\\ b", 4), ("a;b", 2), ("x 'y", 3), ("a\\", 2), ("cat ~/x/y", 4)],
+)
+def test_the_word_at_the_cursor(before: str, start: int) -> None:
+    """What Tab goes on with."""
+    assert word_start(before) == start
+
+
+def test_a_long_line_is_completed_at_the_cost_of_its_length() -> None:
+    """I-60: a client decides what it sends before it presses Tab."""
+    started = time.process_time()
+    for _ in range(20):
+        word_start("a" * 4_000 + "'")
+        word_start("a " * 2_000)
+    assert time.process_time() - started < 2
 
 
 def test_candidates_stand_in_columns() -> None:
