@@ -51,7 +51,7 @@ def list_sessions(shell: Shell, *, open_only: bool) -> int:
             each.door,
             _state(each),
             ", ".join(each.oversight.watchers),
-            exact(each.command),
+            _ran(each),
         ),
     )
     return Exit.OK
@@ -118,7 +118,7 @@ def _text(told: Session) -> str:
     return facts(
         {
             "session": told.id,
-            "command": exact(told.command),
+            "command": _ran(told),
             "who": f"{told.identity_name} ({told.identity_id})",
             "login": f"{told.login} on {told.target_name}",
             "grant": told.grant_id,
@@ -132,3 +132,8 @@ def _text(told: Session) -> str:
             "root": told.recording_root.hex(),
         }
     )
+
+
+def _ran(session: Session) -> str:
+    """The command; of a session without one, such as a shell, what it is."""
+    return exact(session.command) if session.command else f"({one_line(session.kind)})"
