@@ -70,7 +70,9 @@ def environment(program: Path) -> dict[str, str]:
     inherited = dict(os.environ)
     if not program.is_relative_to(PRIVATE_ROOT):
         return inherited
-    libraries = [*PRIVATE_ROOT.glob("usr/lib/*-linux-gnu*"), *PRIVATE_ROOT.glob("lib/*-linux-gnu*")]
+    # libpulse keeps a library of its own in a folder below
+    places = ("usr/lib/*-linux-gnu*", "lib/*-linux-gnu*", "usr/lib/*-linux-gnu*/pulseaudio")
+    libraries = [folder for place in places for folder in PRIVATE_ROOT.glob(place)]
     inherited["LD_LIBRARY_PATH"] = ":".join(str(folder) for folder in libraries)
     return inherited
 

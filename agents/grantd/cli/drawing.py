@@ -16,7 +16,8 @@ ESC = "\x1b"
 _SINGLE = frozenset("\b\t\n\v\f\r\x0e\x0f")  # what moves the cursor or shifts the character set
 _ESCAPES = frozenset("78DEM")  # save, restore, index, next line, reverse index
 _CHARSETS = re.compile(r"[()][0AB]")
-_RUN = re.compile(r"[ -~\b\t\n\v\f\r\x0e\x0f]+")  # most of what comes; passed on in one piece
+# most of what comes, passed on in one piece: plain text, and whole sequences that `_CSI` would let through
+_RUN = re.compile(r"(?:[ -~\b\t\n\v\f\r\x0e\x0f]|\x1b\[\d{0,5}(?:;\d{0,5}){0,9}[ABCDEFGHJKLMPSX@`abdefmr])+")
 _INTERMEDIATES = frozenset(" !\"#$%&'()*+,-./")
 _STRINGS = frozenset("]PX^_")  # OSC, DCS, SOS, PM, APC
 _C1_STRINGS = frozenset("\x90\x98\x9d\x9e\x9f")
