@@ -68,6 +68,7 @@ def test_a_person_plays_a_session(console: Console, broker: FakeBroker) -> None:
     console.expect("59:55")
     console.write(b"q")
     assert console.wait() == 0
+    assert not console.is_raw()
     assert broker.openings == [0]
     shielded(console.raw)
 
@@ -78,6 +79,7 @@ def test_a_signal_leaves_the_terminal_as_it_was(console: Console, number: signal
     console.expect("begin")
     console.signal(number)
     assert console.wait() == 128 + number
+    assert not console.is_raw()
     shielded(console.raw)
 
 
