@@ -100,4 +100,6 @@ def document_of(event: Event) -> dict[str, Any]:
 
 def label_of(value: object) -> str:
     """Text of agents and targets, cut and made visible."""
-    return visible(str(value)[:_MAX_LABEL])
+    text = str(value)
+    left_out = len(text) - _MAX_LABEL
+    return visible(text[:_MAX_LABEL]) + (f" ... and {left_out} more characters" if left_out > 0 else "")

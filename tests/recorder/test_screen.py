@@ -13,7 +13,7 @@ from recorder import screen, track
 from recorder.events import Event, Kind
 from recorder.outline import outline_of
 from recorder.screen import Screen, screen_of
-from tests.recorder.export.events import TERMINAL
+from tests.recorder.export.events import TERMINAL, said
 from tests.recorder.recordings import DONE, QUICK, START, meta, reader, store
 
 if TYPE_CHECKING:
@@ -104,3 +104,9 @@ def test_an_outline_says_what_was_decided() -> None:
         (9_000_000, "execute: denie"),
     ]
     assert [each.text for each in outline.commands[:2]] == ["vim /etc/hosts", "systemctl restart x"]
+
+
+def test_a_label_that_is_cut_says_so() -> None:
+    """F34: a command that begins harmlessly and is long does not pass for its beginning."""
+    (command,) = outline_of([said(0, Kind.EXEC, argv=f"echo {'a' * 500}; rm -rf /srv")], asked={}).commands
+    assert command.text.endswith("aaa ... and 18 more characters")

@@ -76,6 +76,12 @@ def test_a_hit_is_a_line_and_its_time() -> None:
     assert [hit.t_us for hit in Wanted("unattended").found(events)] == [1]
 
 
+def test_both_names_of_a_file_that_is_renamed_are_found() -> None:
+    """Where something went is as much in the recording as where it was."""
+    events = [said(0, Kind.SFTP, op="rename", path="/srv/old", to="/srv/fresh")]
+    assert [len(list(Wanted(word).found(events))) for word in ("old", "fresh", "rename")] == [1, 1, 1]
+
+
 def test_endless_lines_are_read_in_bounded_pieces() -> None:
     """A line that never ends costs no more memory than a piece, and is searched all the same."""
     pieces = [b"word " * 4000, b"x" * 20_000, b"needle " * 3000]
