@@ -189,7 +189,7 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
 
     async def _decide_and_run(self, command: bytes, environment: Mapping[str, str]) -> int:
         use_cases = self._connection.door.use_cases
-        ticket = await self._decided(self._given(use_cases, command, environment))
+        ticket = await self._decided(await self._given(use_cases, command, environment))
         if ticket is None:
             return NOT_RUN
         with self._interrupted_by_its_end():
@@ -221,11 +221,11 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         within, self._file_session = self._file_session, self._file_session or ticket.session.id
         return await self._connection.door.use_cases.run.transfer(ticket, conversation, within=within)
 
-    def _given(self, use_cases: UseCases, command: bytes, environment: Mapping[str, str]) -> CommandInput:
+    async def _given(self, use_cases: UseCases, command: bytes, environment: Mapping[str, str]) -> CommandInput:
         """A read may have stdin; above read only where the grant streams it: the door cannot know it beforehand."""
         pty = self.steering.has_terminal
         flags = self._admission.grant.flags
-        mode = use_cases.propose.stdin_of(self._admission.caller, flags, command, pty=pty)
+        mode = await use_cases.propose.stdin_of(self._admission.caller, flags, command, pty=pty)
         self._no_stdin = mode is StdinMode.NONE
         if self._stdin and self._no_stdin:
             waiting, self._stdin = bytes(self._stdin), bytearray()

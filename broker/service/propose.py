@@ -6,6 +6,7 @@ decision (I-23).
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ from policy.engine import Decision, Deny, NeedsApproval, Permit
 from policy.shell import Classified, Refused, Verdict
 
 _METHOD = "Execute"
+_AT_ONCE = 512
+"""Bytes of a line that is classified on the loop; a longer one may cost the parser a second, for everybody there."""
 _STREAMS = frozenset({"stream_stdin"})
 _KEYBOARDS = _STREAMS | {"shell", "raw_shell"}
 """Flags of a grant under which a command above read gets a stdin, or a keyboard, that nobody sees beforehand."""
@@ -112,12 +115,13 @@ class ProposeService:
         """Names of the programs that the catalogue knows, for completion."""
         return self._world.policies.last_seen(caller.tenant).catalogue.entries
 
-    def stdin_of(self, caller: Caller, flags: frozenset[str], line: bytes, *, pty: bool) -> StdinMode:
+    async def stdin_of(self, caller: Caller, flags: frozenset[str], line: bytes, *, pty: bool) -> StdinMode:
         """How a door that cannot know stdin beforehand gives it to a command: streamed, or not at all.
 
         As `only_reads`: a door asks how to begin, `propose` decides.
         """
-        seen = classify(self._world.policies.last_seen(caller.tenant), line)
+        rules = self._world.policies.last_seen(caller.tenant)
+        seen = classify(rules, line) if len(line) <= _AT_ONCE else await asyncio.to_thread(classify, rules, line)
         streams = isinstance(seen, Classified) and may_stream(seen, flags, pty=pty)
         return StdinMode.STREAM if streams else StdinMode.NONE
 

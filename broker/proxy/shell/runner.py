@@ -84,12 +84,12 @@ class Runner:
         """By the broker's clock."""
         return self._door.now()
 
-    def given(self, line: Line) -> CommandInput:
+    async def given(self, line: Line) -> CommandInput:
         """A line as it is proposed. In a terminal it has the keyboard that the gate allows it; else no stdin."""
         mode = StdinMode.NONE
         if line.terminal:
             flags = self._admission.grant.flags
-            mode = self.use_cases.propose.stdin_of(self._admission.caller, flags, line.command, pty=True)
+            mode = await self.use_cases.propose.stdin_of(self._admission.caller, flags, line.command, pty=True)
         env = self._with_terminal if line.terminal else self._without
         return CommandInput(
             line=line.command, cwd=line.cwd, env=env, stdin_mode=mode, stdin=b"", pty=line.terminal
@@ -98,9 +98,10 @@ class Runner:
     async def proposed(self, line: Line) -> Proposal:
         """Decided and written down. Raises Refusal and Fault; a cancellation meanwhile takes it back."""
         caller, grant = self._admission.caller, self._admission.grant
+        given = await self.given(line)
         proposal, cancelled = await settled(
             self.use_cases.propose.propose(
-                caller, grant.id, self.given(line), idempotency_key=self._door.token(), reason="", door="ssh"
+                caller, grant.id, given, idempotency_key=self._door.token(), reason="", door="ssh"
             )
         )
         if cancelled is not None:
@@ -140,7 +141,7 @@ class Runner:
         """What a read writes, where it runs without asking anybody; None for all else. Nothing waits for a person."""
         caller, grant = self._admission.caller, self._admission.grant
         try:
-            forecast = await self.use_cases.propose.preview(caller, grant.id, self.given(line))
+            forecast = await self.use_cases.propose.preview(caller, grant.id, await self.given(line))
             if not isinstance(forecast.decision, Permit) or forecast.decision.watchers:
                 return None  # it would wait for a person
             proposal = await self.proposed(line)

@@ -366,3 +366,25 @@ async def test_a_stop_waits_for_what_ran_to_be_sealed(trusted: Gate) -> None:
     await trusted.door.stop()
     assert [each.state for each in await actions(trusted)] == [ActionState.CUT]
     assert (await trusted.house.events())[-3:] == ["recording.closed", "session.cut", "action.cut"]
+
+
+async def test_a_line_that_is_hard_to_read_holds_nobody_up(front: Gate) -> None:
+    """I-60, I-61: 16 KiB that cost the parser a second cost nobody else theirs: cuts and deadlines are on the loop."""
+    client = await front.connect(await front.admit())
+    lags, loop = list[float](), asyncio.get_running_loop()
+
+    async def watch() -> None:
+        while True:
+            before = loop.time()
+            await asyncio.sleep(0)
+            lags.append(loop.time() - before)
+
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(watch())
+        started = loop.time()
+        ran = await client.run("a=( " * 4_000, encoding=None)
+        took = loop.time() - started
+        watching.cancel()
+    assert ran.exit_status == 126
+    assert max(lags) < took / 3, "the loop stood still while one client's line was read"
+    client.abort()
