@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from bench import append, goals, machine
+from bench import append, door, goals, machine
 from bench.brokered import Brokered
+from bench.door import Judge
 from bench.evidence import must_be_on_record
 from bench.figures import Goal, Verdict, judged
 from bench.peers import Asyncssh, OpenSsh
@@ -39,16 +40,37 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _asked(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=main.__doc__)
+    parser.add_argument("--only", choices=("exec", "door"), help="commands through the SDK, or the SSH door [both]")
     parser.add_argument("--rounds", type=int, default=30, help="rounds of the latencies [30]")
     parser.add_argument("--warmups", type=int, default=3)
     parser.add_argument("--rate-rounds", type=int, default=5)
     parser.add_argument("--each", type=int, default=8, help="commands of each of the 64 workers in a round [8]")
+    parser.add_argument("--bulk-rounds", type=int, default=5, help="rounds of streams, files and keystrokes [5]")
+    parser.add_argument("--bulk-mb", type=int, default=256, help="MiB of one stream or file [256]")
+    parser.add_argument("--strokes", type=int, default=300, help="keystrokes of one round, each way [300]")
+    parser.add_argument("--waiting", type=int, default=6, help="sessions that wait while memory is looked at [6]")
+    parser.add_argument("--grants", type=int, default=200, help="grants that are made for the same [200]")
+    parser.add_argument("--once", action="store_true", help="measure nothing again, however noisy it was")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
     return parser.parse_args(words)
 
 
 def _measure(stage: BenchStage, report: Report, asked: argparse.Namespace) -> None:
     report.machine |= {**machine.described(stage.data), "load before": machine.load()}
+    ran: list[str] = []
+
+    def judge(promised: Sequence[Goal], measure: Callable[[], dict[str, list[float]]]) -> None:
+        _judge(report, promised, measure, again=0 if asked.once else RERUNS)
+
+    if asked.only != "door":
+        ran += _measure_exec(stage, report, asked, judge)
+    if asked.only != "exec":
+        ran += door.measure(stage, report, asked, judge)
+    report.notes.append(must_be_on_record(stage, ran))
+
+
+def _measure_exec(stage: BenchStage, report: Report, asked: argparse.Namespace, judge: Judge) -> list[str]:
+    """Commands through the SDK, and the log. Returns the actions that ran."""
     brokered = Brokered(stage)
     with OpenSsh(stage) as ssh, Asyncssh(stage) as alone, Thin(stage) as thin:
         report.machine |= {
@@ -58,17 +80,19 @@ def _measure(stage: BenchStage, report: Report, asked: argparse.Namespace) -> No
         }
         cases = [brokered.read, brokered.write, ssh.cold, ssh.cold_curve25519, ssh.mux, alone.once, thin.run]
         cases += [thin.launched]
-        _judge(report, goals.LATENCY, lambda: interleaved(cases, warmups=asked.warmups, rounds=asked.rounds))
+        judge(goals.LATENCY, lambda: interleaved(cases, warmups=asked.warmups, rounds=asked.rounds))
     rate = Rate(stage, each=asked.each, rounds=asked.rate_rounds)
-    _judge(report, goals.RATE, rate.measure)
-    _judge(report, goals.APPEND, lambda: append.measure(stage.new_folder(), rounds=asked.rate_rounds))
-    report.notes.append(must_be_on_record(stage, [*brokered.ran, *thin.ran, *rate.ran]))
+    judge(goals.RATE, rate.measure)
+    judge(goals.APPEND, lambda: append.measure(stage.new_folder(), rounds=asked.rate_rounds))
+    return [*brokered.ran, *thin.ran, *rate.ran]
 
 
-def _judge(report: Report, promised: Sequence[Goal], measure: Callable[[], dict[str, list[float]]]) -> None:
-    """Measures until no baseline is noisy, at most RERUNS times more; each goal takes its first quiet measurement."""
+def _judge(
+    report: Report, promised: Sequence[Goal], measure: Callable[[], dict[str, list[float]]], *, again: int
+) -> None:
+    """Measures until no baseline is noisy, `again` times more at most; each goal takes its first quiet measurement."""
     quiet: dict[str, Verdict] = {}
-    for _ in range(1 + RERUNS):
+    for _ in range(1 + again):
         samples = measure()
         verdicts = [judged(goal, samples) for goal in promised]
         quiet = {**{v.goal.id: v for v in verdicts if not v.noisy}, **quiet}

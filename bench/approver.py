@@ -59,7 +59,8 @@ class Approver:
                 self._on_failure()
 
     def _approve(self, item: approval_pb2.PendingItem) -> None:
-        record = records.action_record(item.action)
+        asks = item.WhichOneof("record") == "access"
+        record = records.access_record(item.access) if asks else records.action_record(item.action)
         signature = asyncssh.create_sshsig(
             self._key, record, hash_name="sha512", namespace=records.APPROVAL_NAMESPACE, raw=True
         )

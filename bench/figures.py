@@ -19,7 +19,7 @@ Samples = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """A promise about `figure / baseline`."""
+    """A promise about `figure / baseline`, or about the figure itself where there is no baseline."""
 
     id: str
     says: str
@@ -27,6 +27,8 @@ class Goal:
     baseline: str
     limit: float
     at_most: bool
+    stretch: float | None = None
+    """What was reached once under the best conditions; shown beside the goal and never asked for."""
 
     def holds(self, ratio: float) -> bool:
         """Whether a ratio keeps the promise."""
@@ -47,13 +49,14 @@ class Verdict:
     def ok(self) -> bool:
         return self.goal.holds(self.median) and not self.noisy
 
-    def json(self) -> dict[str, float | bool | str]:
+    def json(self) -> dict[str, float | bool | str | None]:
         """One entry of `goals` in build/bench.json."""
         return {
             "median": round(self.median, 4),
             "p10": round(self.p10, 4),
             "p90": round(self.p90, 4),
             "goal": self.goal.limit,
+            "stretch": self.goal.stretch,
             "at_most": self.goal.at_most,
             "ok": self.ok,
             "noisy": self.noisy,
@@ -73,7 +76,9 @@ def quantile(values: Sequence[float], q: float) -> float:
 
 
 def ratios(samples: Samples, figure: str, baseline: str) -> list[float]:
-    """`figure / baseline`, round by round."""
+    """`figure / baseline`, round by round; the figures themselves where there is no baseline."""
+    if not baseline:
+        return list(samples[figure])
     return [a / b for a, b in zip(samples[figure], samples[baseline], strict=True)]
 
 
@@ -90,5 +95,5 @@ def judged(goal: Goal, samples: Samples) -> Verdict:
         median=median(found),
         p10=quantile(found, 0.1),
         p90=quantile(found, 0.9),
-        noisy=is_noisy(samples[goal.baseline]),
+        noisy=is_noisy(samples[goal.baseline or goal.figure]),
     )

@@ -48,3 +48,89 @@ APPEND: Final = (
         baseline="raw commits rate", limit=3, at_most=False,
     ),
 )  # fmt: skip
+DISTANT: Final = (
+    Goal(
+        id="P4", says="brokered read / ssh over ControlMaster, target 20 ms away", figure="far brokered read",
+        baseline="far ssh mux", limit=0.70, at_most=True, stretch=0.55,
+    ),
+)  # fmt: skip
+BULK: Final = (
+    Goal(
+        id="P8", says="recorded output / ssh -J, same cipher", figure="bulk recorded rate", baseline="bulk jump rate",
+        limit=1.0, at_most=False, stretch=1.2,
+    ),
+    Goal(
+        id="P8.defaults", says="recorded output / ssh -J as it comes", figure="bulk recorded rate",
+        baseline="bulk jump defaults rate", limit=1.3, at_most=False, stretch=1.7,
+    ),
+    Goal(
+        id="P18.recorded", says="broker's processor, s/GB, recorded", figure="bulk recorded cpu s/GB", baseline="",
+        limit=4.5, at_most=True, stretch=3.4,
+    ),
+)  # fmt: skip
+LEGS: Final = (
+    Goal(
+        id="P7", says="both SSH legs alone / ssh -J, same cipher", figure="bulk legs rate", baseline="bulk jump rate",
+        limit=1.15, at_most=False, stretch=1.4,
+    ),
+    Goal(
+        id="P7.direct", says="both SSH legs alone / ssh", figure="bulk legs rate", baseline="bulk direct rate",
+        limit=0.5, at_most=False, stretch=0.6,
+    ),
+    Goal(
+        id="P18", says="processor of both legs, s/GB", figure="bulk legs cpu s/GB", baseline="",
+        limit=1.7, at_most=True, stretch=1.24,
+    ),
+)  # fmt: skip
+TRANSFERS: Final = (
+    Goal(
+        id="P10.get", says="sftp get / over ssh -J, same cipher", figure="sftp get door rate",
+        baseline="sftp get jump rate", limit=1.0, at_most=False, stretch=1.2,
+    ),
+    Goal(
+        id="P10.put", says="sftp put / over ssh -J, same cipher", figure="sftp put door rate",
+        baseline="sftp put jump rate", limit=1.0, at_most=False, stretch=1.2,
+    ),
+)  # fmt: skip
+KEYS: Final = (
+    Goal(
+        id="P11", says="a keystroke / over ssh -J", figure="key door us", baseline="key jump us", limit=1.6,
+        at_most=True, stretch=1.3,
+    ),
+    Goal(
+        id="P11.added", says="us that the broker adds to a keystroke", figure="key added us", baseline="",
+        limit=400, at_most=True, stretch=200,
+    ),
+)  # fmt: skip
+BUSY: Final = (
+    Goal(
+        id="P12", says="p99 of a keystroke beside a stream / over ssh -J", figure="busy key door p99 us",
+        baseline="busy key jump p99 us", limit=2.0, at_most=True, stretch=1.2,
+    ),
+    Goal(
+        id="P12.p50", says="us of a keystroke beside a stream", figure="busy key door us", baseline="",
+        limit=2_500, at_most=True, stretch=1_200,
+    ),
+)  # fmt: skip
+COLD: Final = (
+    Goal(
+        id="P13", says="cold ssh through the broker / over ssh -J, curve25519", figure="cold door",
+        baseline="cold jump", limit=0.5, at_most=True, stretch=0.35,
+    ),
+)  # fmt: skip
+MEMORY: Final = (
+    Goal(
+        id="P17", says="KiB of an idle session, grant's connection", figure="memory pooled KiB", baseline="",
+        limit=80, at_most=True,
+    ),
+    Goal(
+        id="P17.own", says="KiB of an idle session, own connection", figure="memory own KiB", baseline="",
+        limit=140, at_most=True,
+    ),
+    Goal(
+        id="P17.grant", says="KiB of a live grant", figure="memory grant KiB", baseline="", limit=1.5, at_most=True,
+    ),
+)  # fmt: skip
+ALL: Final = (
+    *LATENCY, *RATE, *APPEND, *DISTANT, *COLD, *KEYS, *BUSY, *BULK, *LEGS, *TRANSFERS, *MEMORY,
+)  # fmt: skip

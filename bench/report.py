@@ -11,7 +11,8 @@ from typing import Final
 
 from bench.figures import Verdict, quantile
 
-_RATES: Final = ("rate", "cpu ms")
+_RATES: Final = ("rate", "cpu ms", "s/GB", " us", " KiB")
+"""Ends of the names of figures that are no seconds."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,8 +44,10 @@ class Report:
         parts = [
             _table(("machine", ""), ([name, _plain(value)] for name, value in self.machine.items())),
             _table(("took, ms", "p50", "p99", "p10", "p90"), latency),
-            _table(("a second, or CPU ms", "p50", "p10", "p90"), rates),
-            _table(("goal", "what", "median", "p10", "p90", "goal", "verdict"), map(_verdict_row, self.verdicts)),
+            _table(("a second (bulk: MB), or the unit named", "p50", "p10", "p90"), rates),
+            _table(
+                ("goal", "what", "median", "p10", "p90", "goal", "stretch", "verdict"), map(_verdict_row, self.verdicts)
+            ),
         ]
         return "\n\n".join([*parts, *self.notes])
 
@@ -53,7 +56,8 @@ def _verdict_row(verdict: Verdict) -> list[str]:
     said = "noisy" if verdict.noisy else "ok" if verdict.ok else "MISSED"
     sign = "<=" if verdict.goal.at_most else ">="
     ratios = [f"{value:.3g}" for value in (verdict.median, verdict.p10, verdict.p90)]
-    return [verdict.goal.id, verdict.goal.says, *ratios, f"{sign} {verdict.goal.limit:g}", said]
+    stretch = "" if verdict.goal.stretch is None else f"{verdict.goal.stretch:g}"
+    return [verdict.goal.id, verdict.goal.says, *ratios, f"{sign} {verdict.goal.limit:g}", stretch, said]
 
 
 def _quantiles(values: Sequence[float], *qs: float) -> list[float]:

@@ -5,6 +5,8 @@ Nothing is spared the broker: SQLite with FULL, recordings on disk, one durable 
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -20,6 +22,8 @@ from grantd.client import Client
 from tests.peers_sshd import Sshd
 
 TARGET: Final = "web1"
+FAR_TARGET: Final = "far1"
+FREE_TARGET: Final = "free1"
 PEER: Final = "bench-peer"
 """The principal of the certificate that the other clients log in with."""
 _TTL: Final = timedelta(hours=1)
@@ -74,9 +78,45 @@ class BenchStage:
         """An empty folder on the same disk."""
         return Path(tempfile.mkdtemp(dir=self.folder))
 
-    def grant(self) -> str:
+    def grant(self, target: str = TARGET, *, flags: tuple[str, ...] = ()) -> str:
         """A new lease: reads run at once, everything above asks."""
-        return self.agent.obtain(TARGET, self.sshd.login, ceiling="write", ttl=_TTL, reason="benchmark")
+        return self.agent.obtain(target, self.sshd.login, ceiling="write", ttl=_TTL, reason="benchmark", flags=flags)
+
+    def second_sshd(self) -> Sshd:
+        """A jump host: another sshd, which lets the other clients in and nobody else."""
+        sshd = Sshd.start(
+            self.folder / "jump", user_cas=[self._peer_ca], principals={self.sshd.login: [PEER]},
+            config="AllowTcpForwarding yes",
+        )  # fmt: skip
+        self._stack.callback(sshd.stop)
+        return sshd
+
+    def start_legs(self) -> tuple[subprocess.Popen[str], int]:
+        """The broker's two legs alone, as a process (bench.legs), and its port; it trusts the other clients."""
+        told = {
+            "host": self.sshd.host, "port": self.sshd.port, "login": self.sshd.login, "host_key": self.sshd.host_key,
+            "key": str(self.peer_key), "ca": self._peer_ca, "principal": PEER,
+            "own_host_key": str(self.sshd.files.host_key),
+        }  # fmt: skip
+        settings = self.folder / "legs.json"
+        settings.write_text(json.dumps(told))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bench.legs", str(settings)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._stack.callback(_ended, process)
+        assert process.stdout is not None
+        return process, int(process.stdout.readline())
+
+    def add_far_target(self, port: int) -> None:
+        """The same sshd under another name, at a port where its answers take their time."""
+        self._add_target(FAR_TARGET, port, tier="approval")
+
+    def add_free_target(self) -> None:
+        """The same sshd where writes run unasked, and files may be moved without a person."""
+        self._add_target(FREE_TARGET, self.sshd.port, tier="trusted")
 
     def check_bundle(self, name: str) -> str:
         """What `grantd verify` says about the whole log; raises if it finds anything wrong."""
@@ -112,15 +152,24 @@ class BenchStage:
         self._must(self._broker.ctl("builder", "login", "--join", join))
 
     def _trust(self) -> None:
+        self._principals = [PEER]
+        self._add_target(TARGET, self.sshd.port, tier="approval")
+
+    def _add_target(self, name: str, port: int, *, tier: str) -> None:
         sshd = self.sshd
-        words = ["target", "add", TARGET, f"{sshd.host}:{sshd.port}", "--login", sshd.login, "--tier", "approval"]
+        words = ["target", "add", name, f"{sshd.host}:{port}", "--login", sshd.login, "--tier", tier]
         host_key = str(sshd.files.host_key.with_suffix(".pub"))
         added = self._must(self._broker.ctl("owner", *words, "--team", "web", "--host-key", host_key, "--no-check"))
         lines = added.out.splitlines()
         sshd.trust([self._peer_ca, next(line for line in lines if line.startswith("ssh-ed25519 "))])
-        sshd.allow(sshd.login, [PEER, next(line for line in lines if line.startswith("grantd:"))])
+        self._principals.append(next(line for line in lines if line.startswith("grantd:")))
+        sshd.allow(sshd.login, self._principals)
 
     def _must(self, spoken: Spoken) -> Spoken:
         if spoken.status:
             raise RuntimeError(f"the stage could not be set: {spoken.err or spoken.out}")
         return spoken
+
+
+def _ended(process: subprocess.Popen[str]) -> None:
+    process.communicate(timeout=20)

@@ -14,11 +14,15 @@ from bench import goals
 @pytest.mark.e2e
 @pytest.mark.sshd
 @pytest.mark.timeout(180)
-def test_one_round_of_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("only", ["exec", "door"])
+def test_one_round_of_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str], only: str) -> None:
     """Every goal gets a verdict, and what ran is in the sessions, on disk and in a log that verifies."""
     out = tmp_path / "bench.json"
-    words = ["--rounds", "1", "--warmups", "0", "--rate-rounds", "1", "--each", "1", "--out", str(out)]
-    assert bench.main(words) == 0
-    promised = {goal.id for goal in (*goals.LATENCY, *goals.RATE, *goals.APPEND)}
+    few = {"rounds": 1, "warmups": 0, "rate-rounds": 1, "each": 1, "bulk-rounds": 1, "bulk-mb": 1, "strokes": 10}
+    few |= {"waiting": 1, "grants": 2}
+    words = [word for name, value in few.items() for word in (f"--{name}", str(value))]
+    assert bench.main([*words, "--only", only, "--once", "--out", str(out)]) == 0
+    through_the_sdk = {goal.id for goal in (*goals.LATENCY, *goals.RATE, *goals.APPEND)}
+    promised = through_the_sdk if only == "exec" else {goal.id for goal in goals.ALL} - through_the_sdk
     assert json.loads(out.read_text())["goals"].keys() == promised
     assert "each has its session and sealed recording" in capsys.readouterr().out
