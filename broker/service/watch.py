@@ -93,7 +93,7 @@ class WatchService:
             except BaseExceptionGroup as several:
                 raise _ended_by(first_of(several), watch) from None
             finally:
-                self._world.meter.count("watches", end=watch.ended)
+                self._world.meter.count("watches", reason=watch.ended)
                 await to_the_end(self._left(watch))
 
     async def pause(self, watch: Watch) -> None:

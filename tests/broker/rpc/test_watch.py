@@ -117,7 +117,7 @@ async def test_a_watcher_sees_what_is_recorded_and_how_it_ended(house: House) ->
         assert [e.payload for e in events if e.kind == Kind.OUT] == [b"before\n", b"after\n"]
     names = await house.events()
     assert names.index("session.watched") < names.index("session.closed")
-    assert ("watches", {"end": "over"}) in house.meter.counted
+    assert ("watches", {"reason": "over"}) in house.meter.counted
 
 
 async def test_a_pause_holds_the_input_at_once_and_the_output_goes_on(house: House) -> None:
@@ -153,13 +153,13 @@ async def test_a_watcher_who_falls_silent_is_gone(house: House, monkeypatch: pyt
             (listed,) = await house.cases.session.running(await identified(house, "owner"))
             assert listed.oversight is not None
             assert listed.oversight.watchers == ("manager",)
-    assert ("watches", {"end": "vanished"}) in house.meter.counted
+    assert ("watches", {"reason": "vanished"}) in house.meter.counted
 
 
 async def test_who_does_not_read_is_dropped_and_the_command_runs_on(house: House) -> None:
     """I-60: the session is as fast as without them, and the watcher is told."""
     async with running(house, "cat /dev/zero") as typed, watching(house, typed.session) as watch:
-        await said(lambda: ("watches", {"end": "overtaken"}) in house.meter.counted, within=20)
+        await said(lambda: ("watches", {"reason": "overtaken"}) in house.meter.counted, within=20)
         so_far = typed.size
         await said(lambda: typed.size > so_far + (1 << 20))
         assert await refusal_of(_all(watch)) == ("RESOURCE_EXHAUSTED", "watches_too_slowly")

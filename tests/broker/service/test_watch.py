@@ -38,7 +38,7 @@ async def test_a_watcher_is_in_the_log_and_in_the_recording_before_they_see_anyt
             (listed,) = await house.cases.session.running(manager.caller)
             assert listed.oversight == watch.live.oversight.standing()
         assert (await house.events())[-1] == "session.unwatched"
-        assert ("watches", {"end": "left"}) in house.meter.counted
+        assert ("watches", {"reason": "left"}) in house.meter.counted
         running.cancel()
     reader = await house.cases.session.play(manager.caller, ticket.session.id, "a test")
     kept = b"".join(event.payload for event in reader.events() if event.kind == Kind.MARK)
@@ -92,7 +92,7 @@ async def test_losing_the_right_ends_the_watching_within_a_second(house: House, 
         assert await refused(watched(house, manager, ticket, house.put(changed))) == "not_permitted"
         assert time.monotonic() - began < 1.5  # one second, and what the two writes take
         assert house.world.live.get(TENANT, ticket.session.id) is not None, "the session itself goes on"
-        assert ("watches", {"end": "lost_right"}) in house.meter.counted
+        assert ("watches", {"reason": "lost_right"}) in house.meter.counted
         running.cancel()
 
 
@@ -125,7 +125,7 @@ async def test_who_watches_too_slowly_is_dropped_and_the_session_is_not_slowed(h
         first = live.feed.snapshot().next_seq
         assert await refused(watched(house, manager, ticket, asyncio.sleep(0))) == "watches_too_slowly"
         assert live.feed.snapshot().next_seq - first >= WAITING_COST // 65_536
-        assert ("watches", {"end": "overtaken"}) in house.meter.counted
+        assert ("watches", {"reason": "overtaken"}) in house.meter.counted
         async with watching(house, manager, ticket) as again:
             assert await again.follower.read()
         running.cancel()
