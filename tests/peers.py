@@ -23,6 +23,7 @@ OPENSSH: Final = "usr/lib/openssh"
 # peer, as GRANTD_REQUIRE names it -> the programs it stands for
 PEERS: Final = {
     "chromium": ("chromium-headless-shell",),
+    "copies": ("git", "rsync"),
     "less": ("less",),
     "postgres": ("postgres", "initdb"),
     "sshd": ("sshd", "ssh", "ssh-keygen", "ssh-agent", "sftp", "scp", "sftp-server"),

@@ -30,12 +30,14 @@ package_of() {
     less) echo less ;;
     tmux) echo tmux ;;
     vim.basic) echo vim ;;
+    rsync) echo rsync ;;
+    git) echo git ;;
     chromium-headless-shell) echo chromium-headless-shell ;;
   esac
 }
 
 missing_programs() {
-  for program in sshd ssh ssh-keygen ssh-agent sftp scp sftp-server postgres initdb less tmux vim.basic chromium-headless-shell; do
+  for program in sshd ssh ssh-keygen ssh-agent sftp scp sftp-server postgres initdb less tmux vim.basic git rsync chromium-headless-shell; do
     find_program "$program" >/dev/null || printf '%s ' "$program"
   done
 }

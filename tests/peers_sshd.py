@@ -219,7 +219,7 @@ def _spawn(files: SshdFiles) -> subprocess.Popen[bytes]:
                 "--mount",
                 "sh",
                 "-c",
-                f"{_PRIVATE_RUN}{_private_user(files)}{_private_sftp()}exec {shlex.join(command)}",
+                f"{_PRIVATE_RUN}{_private_user(files)}{_private_programs(files)}exec {shlex.join(command)}",
             ]
         else:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
@@ -247,12 +247,29 @@ def _private_user(files: SshdFiles) -> str:
     return f"mount --bind {shlex.quote(str(passwd))} /etc/passwd && "
 
 
+def _private_programs(files: SshdFiles) -> str:
+    return _private_sftp() + _private_rsync(files)
+
+
 def _private_sftp() -> str:
     """Shell text that puts an unpacked sftp-server where targets have it; empty where the machine has one."""
     found = peers.find("sftp-server")
     if found is None or not found.is_relative_to(peers.PRIVATE_ROOT):
         return ""
     return f"mount --bind {shlex.quote(str(found.parent))} /usr/libexec && "
+
+
+def _private_rsync(files: SshdFiles) -> str:
+    """Shell text that puts an unpacked rsync where a target's PATH leads; empty where the machine has one."""
+    found = peers.find("rsync")
+    if found is None or not found.is_relative_to(peers.PRIVATE_ROOT):
+        return ""
+    libraries = peers.environment(found)["LD_LIBRARY_PATH"]
+    program = files.folder / "bin" / "rsync"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f'#!/bin/sh\nLD_LIBRARY_PATH={shlex.quote(libraries)} exec {shlex.quote(str(found))} "$@"\n')
+    program.chmod(0o755)
+    return f"mount --bind {shlex.quote(str(program.parent))} /usr/local/sbin && "
 
 
 @functools.cache

@@ -23,6 +23,8 @@ APPROVAL_FOR = timedelta(minutes=10)
 """How long a person has to decide, and how old a yes may be when it is used (I-13)."""
 MAX_DECLARED_STDIN_BYTES = 64 * 1024
 MAX_CWD_BYTES = 4_096
+RAW_SHELL = b"bash --login"
+"""What a shell is where the grant has `raw_shell`: opaque, so that a person is asked each time (F12)."""
 ENV_NAMES = frozenset({"TERM", "LANG"})
 ENV_PREFIX = "LC_"
 MAX_ENV = 16

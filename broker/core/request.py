@@ -14,7 +14,6 @@ from types import MappingProxyType
 from broker.core.errors import Refusal, conflict, expired, invalid
 from broker.core.ids import GrantId, IdentityId, RequestId, TargetId, TenantId, is_agent
 from broker.core.records import AccessRecord, digest_of
-from broker.core.sftp import ROOT_FLAG, checked_roots
 from broker.core.table import step
 from policy.classes import CommandClass
 
@@ -28,8 +27,6 @@ MAX_TTL = timedelta(hours=24)
 MAX_REASON_BYTES = 2_048
 MAX_TICKET_BYTES = 128
 MAX_EVIDENCE_BYTES = 8_192
-FLAGS = frozenset({"shell", "raw_shell", "sftp", "forward", "stream_stdin"})
-"""What a grant can carry beyond commands, and beside `sftp` one `sftp-root=/FOLDER`. `raw_shell` and `forward` wait."""
 
 
 class RequestState(StrEnum):
@@ -126,14 +123,6 @@ def checked_ttl(ttl: timedelta) -> timedelta:
     if ttl % timedelta(seconds=1):
         raise invalid("ttl_fraction", "the TTL must be whole seconds", "round it up")
     return ttl
-
-
-def checked_flags(flags: frozenset[str]) -> frozenset[str]:
-    """`flags`, if every one is known."""
-    if unknown := flags - FLAGS - checked_roots(flags):
-        known = ", ".join(sorted(FLAGS | {f"{ROOT_FLAG}/FOLDER"}))
-        raise invalid("unknown_flag", f"{len(unknown)} unknown flag(s)", f"known flags: {known}")
-    return flags
 
 
 def checked_text(name: str, text: str, limit: int) -> str:

@@ -44,6 +44,7 @@ _GIT = (
     ("gpg.openpgp.program", "gpg"),
     ("gpg.x509.program", "gpgsm"),
     ("gpg.ssh.program", "ssh-keygen"),
+    ("uploadpack.packObjectsHook", "env"),  # runs before what git-upload-pack runs: env, which only runs that
 )
 # Start-up files of the login's own home, which a write that was approved once could have planted: turned off wherever
 # the environment can. What it cannot is listed in docs/classifier-binding.md.
@@ -116,6 +117,7 @@ children() { local p s; k=(); read -ra k </proc/$PPID/task/$PPID/children
 # $1 what was asked for, $2 centiseconds, $3 working directory or empty, $4 the command.
 # - `grantd-signal NAME` is no second run: it signals what this connection runs already (what stands in front of a
 #   terminal), which sshd itself refuses beside a force-command. Anything else asked for is the command.
+# - `grantd-forward HOST PORT` is no program: the wrapper connects, says so, and joins the streams (core/forward.py).
 # - the command takes over this very process (exec), so sshd itself sees its exit status or signal;
 # - the watcher has a process group of its own (set -m), ignores what can be ignored, and holds none of the command's
 #   streams, or the channel would never close;
@@ -141,6 +143,7 @@ esac
     + _NO_DIRECTORY
     + r"""; exit 126; }
 unset OLDPWD
+to=; [[ $4 =~ ^grantd-forward\ ([0-9a-z_.:-]+)\ ([0-9]+)$ ]] && to=/dev/tcp/${BASH_REMATCH[1]}/${BASH_REMATCH[2]}
 set -m
 ( """
     + _SHARED
@@ -161,6 +164,7 @@ done
 all TERM; kill -0 -- -$$ && pause 0.04
 ) </dev/null >/dev/null 2>&1 &
 set +m
+[ -z "$to" ] || { exec 3>$to 4<&0 || exit; echo grantd-connected >&2; cat <&4 >&3 & cat <&3; kill $!; exit 0; }
 exec """
     + _BASH
     + r""" -- "$4"

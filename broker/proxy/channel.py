@@ -16,7 +16,7 @@ import asyncssh
 from asyncssh.constants import MSG_CHANNEL_WINDOW_ADJUST
 from asyncssh.packet import SSHPacket, UInt32
 
-from broker.core.action import checked_env
+from broker.core.action import RAW_SHELL, checked_env
 from broker.core.errors import Refusal
 from broker.core.terminal import Signal, Size, Terminal, checked_size, read_modes
 from broker.fastpath import FastChannel
@@ -37,6 +37,8 @@ _FEATURES: Final = MappingProxyType(
 )
 _UNNOTED: Final = frozenset({"keepalive@openssh.com", "eow@openssh.com"})
 """What stock clients say by themselves: answered with no, and not worth a word in the log."""
+RAW: Final = "raw_shell"
+"""The flag of a grant whose shell is no gated one: a command like any other, which asks a person each time."""
 _ENDED: Final = frozenset({"close_pending", "closed"})
 _SIGNALS: Final = MappingProxyType({signal.encode(): signal for signal in Signal})
 
@@ -122,16 +124,19 @@ class GatewayChannel(FastChannel, asyncssh.SSHServerChannel[bytes]):
         return True
 
     def _shell_asked_for(self, packet: SSHPacket) -> bool:
-        """A gated shell, where the grant says so: from here on it is this channel's session (docs/adr/0026)."""
+        """Who answers is the grant's to say: a raw shell, or a gated one, its session from here on (I-20)."""
         packet.check_end()
         admission = self._gateway.admission
-        if admission is None or FLAG not in admission.grant.flags:
+        if admission is None or admission.grant.flags.isdisjoint({RAW, FLAG}):
             self._gateway.refuse("shell")
             return False
         if self._session_started:
             self._gateway.refuse("second_exec")
             return False
         self._session_started = True
+        if RAW in admission.grant.flags:
+            self._exec.command_requested(RAW_SHELL, self._environment)
+            return True
         shell = ShellSession(self._gateway, self, admission, self._exec.steering)
         self._session = self._heard = shell
         shell.begin(self._environment)

@@ -27,6 +27,7 @@ from asyncssh.packet import SSHPacket
 from cryptography.exceptions import InvalidSignature
 
 from broker.core.errors import Fault, Refusal
+from broker.core.flags import Destination, destination_of, forwards, max_sessions
 from broker.core.sftp import Sessions, sessions_of
 from broker.core.sshwire import WireError
 from broker.fastpath import FastConnection
@@ -34,6 +35,7 @@ from broker.proxy import limits
 from broker.proxy.certificate import certificate_of, is_ours, must_be_signed, shown
 from broker.proxy.channel import GatewayChannel
 from broker.proxy.exec_session import ExecSession
+from broker.proxy.forward import ForwardChannel, ForwardSession
 from broker.service.gateway import Admission
 
 if TYPE_CHECKING:
@@ -60,6 +62,15 @@ _GLOBALS: Final[Mapping[bytes, str]] = MappingProxyType(
         b"cancel-streamlocal-forward@openssh.com": "streamlocal_forward",
     }
 )
+
+
+def _destination(host: bytes, port: int) -> Destination | None:
+    try:
+        return destination_of(host.decode("ascii"), port)
+    except (Refusal, UnicodeDecodeError):
+        return None
+
+
 _KEEPALIVE: Final = b"keepalive@openssh.com"
 _NO_MORE_SESSIONS: Final = b"no-more-sessions@openssh.com"
 
@@ -77,7 +88,8 @@ class GatewayConnection(FastConnection, SSHServerConnection):
         self._counted = self._cut = self._deaf = False
         self._early = self._failures = self._offers = 0
         self._names: set[str] = set()
-        self._sessions = self._sessions_open = self._refusals = 0
+        self._sessions = self._sessions_open = self._refusals = self._running = self._forwards = 0
+        self._forwarding: set[ForwardSession] = set()
         self._no_more_sessions = False
         self._noted: set[str] = set()
         self._roomy, self._exchanged = asyncio.Event(), asyncio.Event()
@@ -110,6 +122,8 @@ class GatewayConnection(FastConnection, SSHServerConnection):
         self._stop_exchange_timer()
         self._roomy.set()
         self._exchanged.set()
+        for session in tuple(self._forwarding):
+            session.connection_lost(exc)  # those whose channel is not open yet are told by nobody else
         super().connection_lost(exc)
 
     def cut(self, reason: str) -> None:
@@ -243,8 +257,11 @@ class GatewayConnection(FastConnection, SSHServerConnection):
 
     # ---- what it may open --------------------------------------------------------------------------------------------
     def _channel_asked_for(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
-        """Sessions, one at a time and not for ever (I-22); every other kind is refused by its name (I-20)."""
+        """Sessions, so many at a time and not for ever (I-22), and what the grant names; no other kind (I-20)."""
         kind, sender, window, size = packet.get_string(), packet.get_uint32(), packet.get_uint32(), packet.get_uint32()
+        if kind == b"direct-tcpip" and self.admission is not None:
+            self._forward_asked_for(self.admission, packet, sender, window, size)
+            return
         feature = _CHANNELS.get(kind, "unknown_channel") if kind != b"session" else self._why_no_session(size)
         if feature or self.admission is None:
             self.refuse(feature or "session")
@@ -256,11 +273,36 @@ class GatewayConnection(FastConnection, SSHServerConnection):
         session = ExecSession(self, self.admission)
         GatewayChannel(self, session).process_open(sender, window, size, session)
 
+    def _forward_asked_for(self, admission: Admission, packet: SSHPacket, sender: int, window: int, size: int) -> None:
+        """A connection to one of the grant's destinations, as an action of its own; the originator is not looked at."""
+        host, port, _, _ = packet.get_string(), packet.get_uint32(), packet.get_string(), packet.get_uint32()
+        packet.check_end()
+        to = _destination(host, port)
+        if (
+            to is None
+            or to not in forwards(admission.grant.flags)
+            or size < limits.SMALLEST_PACKET
+            or len(self._forwarding) >= limits.FORWARDS_AT_ONCE
+            or self._forwards >= limits.FORWARDS
+        ):
+            self.refuse("direct_tcpip")
+            self.send_channel_open_failure(sender, OPEN_ADMINISTRATIVELY_PROHIBITED, NOT_PERMITTED, "en")
+            return
+        self._forwards += 1
+        session = ForwardSession(self, admission, to)
+        self._forwarding.add(session)
+        ForwardChannel(self, session).process_open(sender, window, size, session.opened())
+
+    def forward_ended(self, session: ForwardSession) -> None:
+        """A forwarded connection is over, or was never made."""
+        self._forwarding.discard(session)
+
     def _why_no_session(self, packet_size: int) -> str:
         """The name of what is refused; empty for a session that may open."""
         if packet_size < limits.SMALLEST_PACKET:
             return "small_packets"
-        if self._sessions_open >= limits.SESSIONS_AT_ONCE or self._sessions >= limits.SESSIONS:
+        at_once = max_sessions(self.admission.grant.flags) if self.admission is not None else 0
+        if self._sessions_open >= at_once or self._sessions >= limits.SESSIONS:
             return "second_session"
         return "second_session" if self._no_more_sessions else ""
 
@@ -274,11 +316,14 @@ class GatewayConnection(FastConnection, SSHServerConnection):
 
     def command_runs(self) -> None:
         """From here on it is busy."""
+        self._running += 1
         self.idle_since = None
 
     def command_ended(self) -> None:
-        """Idle again, whatever became of the channel."""
-        self.idle_since = self._loop.time()
+        """Idle again once nothing runs, whatever became of the channels."""
+        self._running -= 1
+        if not self._running:
+            self.idle_since = self._loop.time()
 
     def _global_asked_for(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
         """Nothing is granted to a whole connection; a keepalive is answered, with no as well."""

@@ -28,9 +28,11 @@ IDLE_S = 60.0
 """An authenticated connection that runs no command."""
 LOOK_EVERY_S = 1.0
 """How late an idle connection, or one whose grant is over, is seen."""
-SESSIONS_AT_ONCE = 1
 SESSIONS = 1_000
-"""Over the life of a connection."""
+"""Over the life of a connection; how many at once is the grant's to say."""
+FORWARDS_AT_ONCE = 16
+FORWARDS = 10_000
+"""Forwarded connections over the life of a connection."""
 REFUSALS = 50
 """Features asked for and refused, over the life of a connection; the next one ends it."""
 

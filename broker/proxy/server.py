@@ -21,6 +21,7 @@ from asyncssh.connection import SSHServerConnectionOptions
 
 from broker.core.clock import Clock
 from broker.core.errors import Fault
+from broker.core.flags import forwards
 from broker.core.ids import GrantId
 from broker.core.secret import Secret
 from broker.proxy import limits
@@ -237,7 +238,7 @@ class SshDoor:
             admission = connection.admission
             if connection.idle_since is None or admission is None:
                 continue
-            if now - connection.idle_since > limits.IDLE_S:
+            if now - connection.idle_since > limits.IDLE_S and not forwards(admission.grant.flags):  # `ssh -N` waits
                 connection.cut("idle")
                 continue
             grant = admission.grant.id

@@ -141,7 +141,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
         # access
         "RequestAccessRequest": {
             "idempotency_key": _KEY, "target": _NAME, "login": text(32), "ceiling": a_choice(_CLASSES),
-            "flags": many(8, text(256)), "ttl": judged, "reason": text(2_048), "ticket": text(128),
+            "flags": many(24, text(280)), "ttl": judged, "reason": text(2_048), "ticket": text(128),
             "evidence": text(8_192),
         },
         "GetRequestRequest": {"request_id": an_id("request")},

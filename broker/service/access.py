@@ -10,6 +10,7 @@ from typing import assert_never
 
 from broker.core import ids, records
 from broker.core.errors import StoreFault, exhausted, forbidden, not_found
+from broker.core.flags import checked_flags
 from broker.core.grant import EndReason, Grant, GrantState
 from broker.core.identity import Caller, Identity, Target
 from broker.core.ids import GrantId, RequestId
@@ -23,7 +24,6 @@ from broker.core.request import (
     RequestEvent,
     RequestState,
     advance,
-    checked_flags,
     checked_text,
     checked_ttl,
 )

@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from typing import Literal, TypeVar
 
 from broker.core.errors import Fault
+from broker.core.flags import forwards, rights
+from broker.core.forward import forwarded
 from broker.core.grant import Grant
 from broker.core.identity import Identity, IdentityKind, Target
 from broker.core.ids import IdentityId, TenantId
@@ -25,6 +27,8 @@ from policy.engine import (
     ApproveQuery,
     Claims,
     Decision,
+    NeedsApproval,
+    Permit,
     Principal,
     Resource,
     shipped_policy,
@@ -132,7 +136,8 @@ def ask_access(
     """May this access request be made, and granted unattended?"""
     return policies.decide(
         AccessQuery(
-            principal=principal(tx, identity), target=resource(tx, target), login=login, ceiling=ceiling, flags=flags,
+            principal=principal(tx, identity), target=resource(tx, target), login=login, ceiling=ceiling,
+            flags=rights(flags),
             ttl=ttl, claimed=claimed, now=now,
         )
     )  # fmt: skip
@@ -142,15 +147,27 @@ def ask_action(
     policies: Ruleset, tx: Tx, identity: Identity, target: Target, grant: Grant, seen: Classified, *,
     verified: bool, now: datetime,
 ) -> Decision:  # fmt: skip
-    """May this command run under this grant, unattended or with a person?"""
-    return policies.decide(
+    """May this command run under this grant, unattended or with a person?
+
+    A connection to a destination that the grant names was decided with the grant: policy may still deny it, and asks
+    nobody a second time.
+    """
+    decision = policies.decide(
         ActionQuery(
             principal=principal(tx, identity),
             target=resource(tx, target, tier=stricter(target.tier, grant.tier)),
             login=grant.login, command_class=seen.command_class, opaque=seen.opaque, egress=seen.egress,
-            outlives=seen.outlives, ceiling=grant.ceiling, verified=verified, flags=grant.flags, now=now,
+            outlives=seen.outlives, ceiling=grant.ceiling, verified=verified, flags=rights(grant.flags), now=now,
         )
     )  # fmt: skip
+    return decided_with(grant, seen, decision)
+
+
+def decided_with(grant: Grant, seen: Classified, decision: Decision) -> Decision:
+    """The answer to a command, where its grant decided it already."""
+    if isinstance(decision, NeedsApproval) and forwarded(seen) in forwards(grant.flags):
+        return Permit(reasons=("grant.forward",))
+    return decision
 
 
 def ask_approve(

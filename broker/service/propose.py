@@ -29,6 +29,8 @@ from broker.core.action import (
 from broker.core.clock import Instant
 from broker.core.errors import Refusal, exhausted, forbidden, invalid, not_found
 from broker.core.events import AuditEvent
+from broker.core.flags import copies_files, forwards
+from broker.core.forward import forwarded
 from broker.core.grant import Grant, GrantState, first_use
 from broker.core.identity import Caller, Identity, Target
 from broker.core.ids import ActionId, GrantId
@@ -51,8 +53,8 @@ from policy.shell import Classified, Refused, Verdict
 _METHOD = "Execute"
 _AT_ONCE = 512
 """Bytes of a line that is classified on the loop; a longer one may cost the parser a second, for everybody there."""
-_STREAMS = frozenset({"stream_stdin"})
-_KEYBOARDS = _STREAMS | {"shell", "raw_shell"}
+_STREAMS = frozenset({"stream_stdin", "raw_shell"})
+_KEYBOARDS = _STREAMS | {"shell"}
 """Flags of a grant under which a command above read gets a stdin, or a keyboard, that nobody sees beforehand."""
 
 
@@ -236,6 +238,8 @@ class _Draft:
         seen = classify(policies, self.command.line)
         if isinstance(seen, Refused):
             raise invalid("command_refused", f"not a command that can be decided: {seen.reason}", "send plain bash")
+        if (to := forwarded(seen)) is not None and to not in forwards(grant.flags):
+            raise forbidden("forward_not_granted", "the grant names no such destination", "ask for forward=HOST:PORT")
         if self._streams_unseen() and not may_stream(seen, grant.flags, pty=self.command.pty):
             raise _no_keyboard(seen) if self.command.pty else _needs_flag()
         decision = ask_action(policies, tx, identity, target, grant, seen, verified=False, now=self.instant.wall)
@@ -372,10 +376,13 @@ def may_stream(seen: Classified, flags: frozenset[str], *, pty: bool) -> bool:
     """Whether a command may be given stdin that nobody saw when it was decided.
 
     A read takes data; but what a keyboard can do to a program is not in its text, so that with a terminal only a
-    program that the catalogue proves harmless gets one. Above read the grant says so.
+    program that the catalogue proves harmless gets one. Above read the grant says so; for the far end of scp or rsync a
+    grant of files is enough, since its stdin is the files; so is a grant that names the destination for a forward.
     """
     if _reads(seen):
         return seen.keyboard if pty else True
+    if not pty and ((seen.transfer and copies_files(flags)) or forwarded(seen) in forwards(flags)):
+        return True
     return not flags.isdisjoint(_KEYBOARDS if pty else _STREAMS)
 
 

@@ -11,12 +11,15 @@ import asyncio
 import contextlib
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol
 
 from broker.core.action import Action, Outcome
 from broker.core.errors import TargetFault
+from broker.core.flags import Destination
+from broker.core.forward import destination_in
 from broker.core.terminal import Signal, Size, Terminal
 from broker.service.live import LiveSession
 from broker.service.oversight import Oversight
@@ -150,6 +153,7 @@ class Pump:
         self._ticket, self._sink, self._inlet, self._outlet = ticket, sink, inlet, outlet
         self._oversight, self._steering = oversight, steering
         self._room = max_output
+        self._moved = {"in": 0, "out": 0}
 
     async def run(self, targets: Targets, plan: ExecPlan) -> Outcome:
         """Starts the command and moves its bytes until it ends.
@@ -159,6 +163,9 @@ class Pump:
         await self._sink.event(Kind.EXEC, _CHANNEL, _exec_payload(plan))
         if plan.pty is not None:
             await self._sink.event(Kind.RESIZE, _CHANNEL, _size_payload(plan.pty.size))
+        to = destination_in(plan.command)
+        if to is not None:
+            await self._sink.event(Kind.FWD, _CHANNEL, _forward_payload("open", to, self._moved))
         await self._sink.marker(*decision_of(self._ticket.action))
         plan = await once_input_flows(self._oversight, plan)
         try:
@@ -169,6 +176,8 @@ class Pump:
             outcome = await self._converse(process, plan)
         finally:
             await to_the_end(process.cut())
+        if to is not None:
+            await self._sink.event(Kind.FWD, _CHANNEL, _forward_payload("close", to, self._moved))
         await self._sink.event(Kind.EXIT, _CHANNEL, exit_payload(outcome))
         return outcome
 
@@ -197,6 +206,7 @@ class Pump:
 
     async def _forward(self, chunk: Chunk) -> None:
         self._room -= len(chunk.data)
+        self._moved["out"] += len(chunk.data)
         if self._room < 0:
             raise CutShort("output_limit")
         await self._sink.event(_KIND[chunk.stream], _CHANNEL, chunk.data)
@@ -209,6 +219,7 @@ class Pump:
         """`typed`: on a terminal, where nobody can tell a password from a word: what was echoed is in the output."""
         try:
             while data := await self._inlet.read():
+                self._moved["in"] += len(data)
                 kind, payload = (Kind.HIDDEN, hidden_class(data)) if typed else (Kind.IN, data)
                 await self._sink.event(kind, _CHANNEL, payload)
                 # after the recorder, which may have taken its time: what is held now is not sent (threats.md F14)
@@ -237,6 +248,10 @@ class Pump:
 def hidden_class(typed: bytes) -> bytes:
     """All that a recording keeps of what was typed on a terminal (I-36): whether it ended a line."""
     return b"\1" if b"\r" in typed or b"\n" in typed else b"\0"
+
+
+def _forward_payload(what: str, to: Destination, moved: Mapping[str, int]) -> bytes:
+    return json.dumps({"op": what, "host": to.host, "port": to.port, "dir": "out", **moved}).encode()
 
 
 def _size_payload(size: Size) -> bytes:

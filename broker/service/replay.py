@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broker.core.action import Action, ActionState
+from broker.core.flags import rights
 from broker.core.grant import Grant
-from broker.service.policies import principal, resource
+from broker.service.policies import decided_with, principal, resource
 from broker.service.ports import Tx
 from broker.service.sight import classify
 from policy.classes import CommandClass
@@ -72,10 +73,10 @@ def answer(rules: Ruleset, question: Question) -> Answer:
         ActionQuery(
             principal=question.principal, target=question.target, login=grant.login, command_class=seen.command_class,
             opaque=seen.opaque, egress=seen.egress, outlives=seen.outlives, ceiling=grant.ceiling,
-            verified=action.verification is not None, flags=grant.flags, now=action.proposed_at,
+            verified=action.verification is not None, flags=rights(grant.flags), now=action.proposed_at,
         )
     )  # fmt: skip
-    return _of(decision, command_class=seen.command_class, opaque=seen.opaque)
+    return _of(decided_with(grant, seen, decision), command_class=seen.command_class, opaque=seen.opaque)
 
 
 def recorded(action: Action) -> Answer:

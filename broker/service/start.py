@@ -13,10 +13,11 @@ from datetime import datetime
 
 from broker.core import action as actions
 from broker.core import ids, sftp
-from broker.core.action import Action, ActionEvent, ActionState
+from broker.core.action import RAW_SHELL, Action, ActionEvent, ActionState
 from broker.core.approval import Approval, Subject, Verdict, is_enough, must_be_fresh
 from broker.core.clock import Instant
 from broker.core.errors import conflict, expired, forbidden
+from broker.core.forward import destination_in
 from broker.core.grant import Grant, must_be_usable
 from broker.core.identity import IdentityStatus, Target
 from broker.core.ids import RecordingId, SessionId
@@ -178,6 +179,14 @@ def _meta(action: Action, session: SessionId, key: RecordingKey, *, salt: bytes,
     )
 
 
+def _kind(command: bytes) -> str:
+    if sftp.is_session(command):
+        return "sftp"
+    if destination_in(command) is not None:
+        return "forward"
+    return "raw_shell" if command == RAW_SHELL else "exec"
+
+
 def _opened(action: Action, session: SessionId, opened: PartCheckpoint, *, door: str, at: datetime) -> Session:
     return Session(
         tenant=action.tenant,
@@ -187,7 +196,7 @@ def _opened(action: Action, session: SessionId, opened: PartCheckpoint, *, door:
         identity=action.identity,
         target_id=action.target_id,
         login=action.login,
-        kind="sftp" if sftp.is_session(action.command) else "exec",
+        kind=_kind(action.command),
         door=door,
         recording=RecordingId(opened.rec),
         state=SessionState.OPEN,

@@ -79,6 +79,7 @@ def _verdict(parts: tuple[Part, ...]) -> Classified:
         outlives=any(part.outlives for part in parts),
         parts=parts,
         keyboard=all(part.keyboard for part in parts),
+        transfer=all(part.transfer for part in parts),
     )
 
 

@@ -19,6 +19,8 @@ class Effect:
     reason: str
     keyboard: bool = False
     """It may be given a keyboard, which nobody reads beforehand, and stays a read."""
+    transfer: bool = False
+    """The far end of a copy: its stdin is the protocol, and names the files."""
 
     def at_least(self, command_class: CommandClass, rule: str, reason: str) -> Effect:
         """This effect, raised to a class if it is below it; the higher one's rule and reason are kept."""

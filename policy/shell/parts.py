@@ -42,6 +42,7 @@ class Parts:
                 rule=effect.rule,
                 reason=effect.reason,
                 keyboard=effect.keyboard,
+                transfer=effect.transfer,
             )
         )
 

@@ -207,6 +207,7 @@ def worse(left: Effect, right: Effect) -> Effect:
         egress=left.egress or right.egress,
         outlives=left.outlives or right.outlives,
         keyboard=left.keyboard and right.keyboard,
+        transfer=left.transfer and right.transfer,
     )
 
 

@@ -21,6 +21,7 @@ from policy.shell.options import Given, read_call
 from policy.shell.readers import Reader, in_language, read_and_weigh
 from policy.shell.rules import Scene, around, by_operands, by_options, not_read, worse
 from policy.shell.sed import sed_class
+from policy.shell.transfers import far_rsync, far_scp, serves_rsync, serves_scp
 from policy.shell.verbs import by_manager_verb, by_verbs
 from policy.shell.words import Word, fixed
 
@@ -182,8 +183,11 @@ def _wget(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
 
 
 def _copies(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
-    """scp and rsync: to or from another host they leave the target that the grant is for."""
-    del scene
+    """scp and rsync: to or from another host they leave the target that the grant is for; or the far end of either."""
+    if program.name == "scp" and serves_scp(words):
+        return far_scp(words) if scene.direct() else opaque("scp.served", "the far end of scp, but not by itself")
+    if program.name == "rsync" and serves_rsync(words):
+        return far_rsync(words) if scene.direct() else opaque("rsync.served", "the far end of rsync, but not by itself")
     call, effect = read_and_weigh(program, words, until_operand=False)
     if call.doubt:
         return effect

@@ -25,15 +25,16 @@ class Part:
     rule: str
     reason: str
     keyboard: bool = False
+    transfer: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classified:
     """A command line that parsed. `opaque`: not all of it was understood, a person must look (I-16).
 
-    `keyboard`: a read that stays one whatever is typed into it (docs/classifier-binding.md). `egress`: data may leave
-    the host by the network. `outlives`: it may leave work behind that ending the session
-    does not end (I-29).
+    `keyboard`: a read that stays one whatever is typed into it (docs/classifier-binding.md). `transfer`: all of it is
+    the far end of a copy, whose stdin is the protocol. `egress`: data may leave the host by the network. `outlives`: it
+    may leave work behind that ending the session does not end (I-29).
     """
 
     command_class: CommandClass
@@ -42,6 +43,7 @@ class Classified:
     outlives: bool
     parts: tuple[Part, ...]
     keyboard: bool = False
+    transfer: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -149,7 +149,7 @@ def test_x11_forwarding_is_refused_and_audited(house: House, files: SshFiles) ->
 
 
 def test_sftp_and_scp_are_refused_and_audited(house: House, files: SshFiles, tmp_path: Path) -> None:
-    """Both speak the sftp subsystem; scp's old protocol is a command like any other, and nothing is copied (I-20)."""
+    """Both speak the sftp subsystem; scp's old protocol is a command, which gets no files without a grant (I-20)."""
     (tmp_path / "here").write_text("content")
     there = tmp_path / "there"
     at = f"{files.user}@{files.host}"
@@ -160,9 +160,8 @@ def test_sftp_and_scp_are_refused_and_audited(house: House, files: SshFiles, tmp
         assert tried.status != 0, tried
         _audited(house, files, "subsystem", count)
     old = ["scp", "-O", *options, f"{tmp_path}/here", f"{at}:{there}"]
-    with subprocess.Popen(old, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        house.decide(_pending(house, f"scp -t {there}"), yes=False)
-        assert process.wait(15) != 0
+    tried = finish(old)
+    assert (tried.status != 0, "stdin is not passed on" in tried.err) == (True, True), tried
     assert not there.exists()
 
 

@@ -179,7 +179,7 @@ class AccessRequest(_message.Message):
     """How many distinct people must say yes."""
     @_builtins.property
     def flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Of `shell`, `raw_shell`, `sftp`, `forward`, `stream_stdin`; beside `sftp` one `sftp-root=/FOLDER`."""
+        """Of `shell`, `raw_shell`, `sftp` (and one `sftp-root=/FOLDER`), `stream_stdin`, `forward=HOST:PORT`, `sessions=2` to `sessions=10`."""
 
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
@@ -349,7 +349,7 @@ class RequestAccessRequest(_message.Message):
     """Evidence considered; at most 8,192 bytes."""
     @_builtins.property
     def flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Of `shell`, `raw_shell`, `sftp`, `forward`, `stream_stdin`; beside `sftp` one `sftp-root=/FOLDER`."""
+        """Of `shell`, `raw_shell`, `sftp` (and one `sftp-root=/FOLDER`), `stream_stdin`, `forward=HOST:PORT`, `sessions=2` to `sessions=10`."""
 
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:

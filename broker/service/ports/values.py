@@ -43,7 +43,7 @@ class Session:
     target_id: TargetId
     login: str
     kind: str
-    """`exec` or `sftp`; later `shell`, `raw_shell`."""
+    """`exec`, `sftp`, `forward` or `raw_shell`; later `shell`."""
     door: str
     """`grpc` or `ssh`."""
     recording: RecordingId

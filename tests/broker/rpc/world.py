@@ -41,6 +41,7 @@ from broker.adapters.vault import SealingKey, Vault
 from broker.adapters.xaes import Key
 from broker.core.action import Outcome
 from broker.core.cert import SKEW, X509_LIFE, Ca, CertSpec, X509Spec, check, check_x509, client_uri
+from broker.core.forward import destination_in
 from broker.core.identity import Identity, IdentityKind, IdentityStatus, Login, Target, Team
 from broker.core.ids import SYSTEM_TENANT, GrantId, IdentityId, TargetId, TeamId, TenantId, render
 from broker.core.roles import Role
@@ -161,6 +162,15 @@ def placed(command: bytes) -> str:
     return command.decode().replace(usual, str(server.parent) if server and unpacked else usual)
 
 
+def _script(command: bytes) -> str:
+    """What bash runs; a forward as the wrapper of a real target does it."""
+    to = destination_in(command)
+    if to is None:
+        return placed(command)
+    joined = "echo grantd-connected >&2; cat <&4 >&3 & cat <&3; kill $!; exit 0"
+    return f"exec 3>/dev/tcp/{to.host}/{to.port} 4<&0 || exit; {joined}"
+
+
 @dataclass(slots=True)
 class LocalTargets:
     """ports.Targets: `bash -c` on this machine."""
@@ -181,7 +191,7 @@ class LocalTargets:
     async def _start(self, plan: ExecPlan) -> LocalProcess:
         pipe = asyncio.subprocess.PIPE
         made = await asyncio.create_subprocess_exec(
-            "bash", "--norc", "-c", placed(plan.command),
+            "bash", "--norc", "-c", _script(plan.command),
             stdin=pipe if plan.wants_stdin else asyncio.subprocess.DEVNULL,
             stdout=pipe, stderr=pipe, start_new_session=True, cwd=plan.cwd or None,
         )  # fmt: skip

@@ -45,8 +45,9 @@ _FLAGS: Final = {
     "raw_shell": "a RAW SHELL: nothing typed in it is classified",
     "sftp": "file transfer",
     "sftp-root": "of all files, only those in this folder",
-    "forward": "port forwarding: other machines become reachable through this one",
+    "forward": "connections from the target to this address, without being asked again",
     "stream_stdin": "stdin that nobody sees beforehand",
+    "sessions": "so many commands at a time on one connection",
 }
 _FILE_SESSION: Final = re.compile(rb"internal-sftp(?P<reads> -R)?(?: --root=(?P<root>/\S+))?")
 
@@ -113,7 +114,7 @@ def _access_head(item: PendingItem, fields: AccessRecord, width: int) -> list[Li
 
 
 def _meaning(word: str, known: Mapping[str, str]) -> list[Cell]:
-    return [*foreign(word), *cells(f": {known.get(word, 'unknown to this grantctl')}")]
+    return [*foreign(word), *cells(f": {known.get(word.partition('=')[0], 'unknown to this grantctl')}")]
 
 
 def _where(item: PendingItem, login: str, width: int) -> list[Line]:

@@ -91,7 +91,11 @@ def _is_typed_action(fields: ActionRecord) -> bool:
 
 def _is_typed(fields: AccessRecord) -> bool:
     known = fields.ceiling in asking.CLASSES
-    return not known or fields.ceiling in _TYPED_CLASSES or any(flag in _TYPED_FLAGS for flag in fields.flags)
+    return not known or fields.ceiling in _TYPED_CLASSES or any(_word(flag) in _TYPED_FLAGS for flag in fields.flags)
+
+
+def _word(flag: str) -> str:
+    return flag.partition("=")[0]
 
 
 def _rank(word: str) -> int:
