@@ -200,6 +200,7 @@ class House:
             policies=Policies.tried(),
             bell=Bell(),
             limits=_limits(settings),
+            keeps_input=settings.recordings.input,
             places=_places(settings),
         )
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from broker.core.errors import Refusal, invalid
 from broker.core.ids import is_tenant
+from recorder.typed import InputPolicy
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 _PREFIX = "GRANTD_"
@@ -96,6 +97,8 @@ class RecordingSettings(BaseModel):
     """Default: `recordings` in the data directory."""
     floor_mib: int = Field(default=256, ge=1)
     """With less free space than this no session starts."""
+    input: InputPolicy = InputPolicy.OFF
+    """What is kept of what people type and pipe in: `off`, `echoed` or `all` (recorder/typed.py)."""
 
 
 class AuditSettings(BaseModel):

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol
@@ -26,9 +26,11 @@ from broker.service.oversight import Oversight
 from broker.service.ports import Chunk, ExecPlan, Stream, TargetProcess, Targets
 from broker.service.shield import to_the_end
 from broker.service.start import Ticket
+from recorder.errors import RecorderFailed
 from recorder.escape import visible
 from recorder.grec import Kind
 from recorder.sink import RecordingSink
+from recorder.typed import InputPolicy, Piece, input_of, stdin_key
 
 WARN_AT = (60.0, 10.0)
 """Seconds before the end at which the caller is warned."""
@@ -149,7 +151,9 @@ class Pump:
         *,
         max_output: int,
         steering: Steering | None = None,
+        keeps: InputPolicy = InputPolicy.OFF,
     ) -> None:
+        self._keeps, self._input = keeps, input_of(keeps, terminal=False, key=b"")
         self._ticket, self._sink, self._inlet, self._outlet = ticket, sink, inlet, outlet
         self._oversight, self._steering = oversight, steering
         self._room = max_output
@@ -160,7 +164,11 @@ class Pump:
 
         However this is left, the command is ended on the target.
         """
+        meta = self._ticket.meta
+        self._input = input_of(self._keeps, terminal=plan.pty is not None, key=stdin_key(meta.dek, meta.salt))
         await self._sink.event(Kind.EXEC, _CHANNEL, _exec_payload(plan))
+        if plan.wants_stdin and self._keeps is not InputPolicy.OFF:
+            await self._sink.event(Kind.META, _CHANNEL, json.dumps({"input": self._keeps}).encode())
         if plan.pty is not None:
             await self._sink.event(Kind.RESIZE, _CHANNEL, _size_payload(plan.pty.size))
         to = destination_in(plan.command)
@@ -176,13 +184,24 @@ class Pump:
             outcome = await self._converse(process, plan)
         finally:
             await to_the_end(process.cut())
-        if to is not None:
-            await self._sink.event(Kind.FWD, _CHANNEL, _forward_payload("close", to, self._moved))
+            await to_the_end(self._tell_end(plan, to))
         await self._sink.event(Kind.EXIT, _CHANNEL, exit_payload(outcome))
         return outcome
 
+    async def _tell_end(self, plan: ExecPlan, to: Destination | None) -> None:
+        """What moved, however it ended; a recorder that failed has said so already."""
+        with contextlib.suppress(RecorderFailed):
+            if plan.wants_stdin:
+                await self._keep(self._input.end())
+            if to is not None:
+                await self._sink.event(Kind.FWD, _CHANNEL, _forward_payload("close", to, self._moved))
+
+    async def _keep(self, pieces: Sequence[Piece]) -> None:
+        for kind, payload in pieces:
+            await self._sink.event(kind, _CHANNEL, payload)
+
     async def _converse(self, process: TargetProcess, plan: ExecPlan) -> Outcome:
-        beside = [self._feed(process, typed=plan.pty is not None)] if plan.wants_stdin else []
+        beside = [self._feed(process)] if plan.wants_stdin else []
         if self._steering is not None:
             beside.append(self._steer(process, self._steering, resizes=plan.pty is not None))
         if not beside:
@@ -206,22 +225,21 @@ class Pump:
 
     async def _forward(self, chunk: Chunk) -> None:
         self._room -= len(chunk.data)
-        self._moved["out"] += len(chunk.data)
+        self._moved["out"] += len(chunk.data) if chunk.stream is Stream.OUT else 0
         if self._room < 0:
             raise CutShort("output_limit")
         await self._sink.event(_KIND[chunk.stream], _CHANNEL, chunk.data)
+        await self._keep(self._input.shown(chunk.data))
         try:
             await (self._outlet.out if chunk.stream is Stream.OUT else self._outlet.err)(chunk.data)
         except ConnectionError:
             raise CutShort("caller_gone") from None
 
-    async def _feed(self, process: TargetProcess, *, typed: bool) -> None:
-        """`typed`: on a terminal, where nobody can tell a password from a word: what was echoed is in the output."""
+    async def _feed(self, process: TargetProcess) -> None:
         try:
             while data := await self._inlet.read():
                 self._moved["in"] += len(data)
-                kind, payload = (Kind.HIDDEN, hidden_class(data)) if typed else (Kind.IN, data)
-                await self._sink.event(kind, _CHANNEL, payload)
+                await self._keep(self._input.typed(data))
                 # after the recorder, which may have taken its time: what is held now is not sent (threats.md F14)
                 await self._oversight.until_flows()
                 await process.write(data)
@@ -243,11 +261,6 @@ class Pump:
                     await process.signal(signal)
                 case Size() | Signal():
                     continue  # a command may take a signal for input: while that is held, only what ends it passes
-
-
-def hidden_class(typed: bytes) -> bytes:
-    """All that a recording keeps of what was typed on a terminal (I-36): whether it ended a line."""
-    return b"\1" if b"\r" in typed or b"\n" in typed else b"\0"
 
 
 def _forward_payload(what: str, to: Destination, moved: Mapping[str, int]) -> bytes:

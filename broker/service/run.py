@@ -98,7 +98,8 @@ class RunService:
         room = self._world.limits.max_output_bytes
 
         def move(sink: RecordingSink, oversight: Oversight) -> Awaitable[Outcome]:
-            pump = Pump(ticket, sink, inlet, outlet, oversight, max_output=room, steering=steering)
+            keeps = self._world.keeps_input
+            pump = Pump(ticket, sink, inlet, outlet, oversight, max_output=room, steering=steering, keeps=keeps)
             return pump.run(self._world.targets, self._plan(ticket, steering))
 
         return await self._session(ticket, outlet, move, within)

@@ -81,7 +81,7 @@ class Start:
         for event in (
             story.of_action("action.running", running, actor=action.identity),
             story.of_session("session.opened", session, actor=action.identity, watched=bool(watchers)),
-            story.of_session("recording.opened", session, actor=""),
+            story.of_recording(session, self._world.keeps_input),
         ):
             tx.audit.append(event, instant.wall)
         return Ticket(

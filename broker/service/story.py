@@ -5,12 +5,15 @@ Opaque ids and enumerations are facts; what names a person, a host or a command 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from broker.core.action import Action
 from broker.core.clock import micros
 from broker.core.events import AuditEvent, Personal
 from broker.core.grant import Grant
 from broker.core.request import AccessRequest
 from broker.service.ports import Credential, Session
+from recorder.typed import InputPolicy
 
 _PROPOSAL, _OPENING = "action.proposed", "session.opened"
 _MAX_TEXT = 4_096
@@ -86,6 +89,12 @@ def of_action(name: str, action: Action, *, actor: str) -> AuditEvent:
 
 def _proposed(action: Action) -> dict[str, str]:
     return {"command": shown(action.command), "reason": action.reason}
+
+
+def of_recording(session: Session, keeps: InputPolicy) -> AuditEvent:
+    """A recording begins. What is kept of input is said where it is more than usual."""
+    opened = of_session("recording.opened", session, actor="")
+    return opened if keeps is InputPolicy.OFF else replace(opened, facts={**opened.facts, "input": str(keeps)})
 
 
 def of_session(name: str, session: Session, *, actor: str, watched: bool = False) -> AuditEvent:

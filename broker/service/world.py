@@ -16,6 +16,7 @@ from broker.service.live import LiveSessions
 from broker.service.policies import Policies
 from broker.service.ports import AuditHealth, Entropy, Meter, Recordings, Signer, Store, Targets, Tokens
 from broker.service.wake import Bell
+from recorder.typed import InputPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,8 @@ class World:
     bell: Bell
     limits: Limits
     places: Places
+    keeps_input: InputPolicy = InputPolicy.OFF
+    """What recordings keep of what is typed and piped in."""
 
     def instant(self) -> Instant:
         """One reading of both clocks: taken once, at the start of a use case.

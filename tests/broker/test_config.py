@@ -55,7 +55,8 @@ def test_the_defaults() -> None:
     address = {"host": "127.0.0.1", "advertise": ""}
     expected: dict[str, Any] = {
         "data": ..., "broker": "b1", "tenant": "main", "root_key": None, "server_names": (),
-        "store.url": "", "recordings.directory": None, "recordings.floor_mib": 256, "audit.domain": "grantd.internal",
+        "store.url": "", "recordings.directory": None, "recordings.floor_mib": 256,
+        "recordings.input": "off", "audit.domain": "grantd.internal",
         "audit.cluster": "c1", "signer.embedded": True, "signer.directory": None, "signer.socket": None,
         "signer.uid": None, "limits.sessions_per_grant": 10, "limits.sessions_per_process": 500,
         "limits.max_output_mib": 1024, "log_level": "info", "ssh.names": (), "ssh.fast_path": True,
@@ -136,6 +137,7 @@ def test_the_documentation_states_the_defaults() -> None:
         ('broker = "b1\\n"\n', "broker"),
         ('log_level = "loud"\n', "log_level"),
         ("[recordings]\nfloor_mib = 0\n", "recordings.floor_mib"),
+        ('[recordings]\ninput = "some"\n', "recordings.input"),
         ("[limits]\nsessions_per_grant = 0\n", "limits.sessions_per_grant"),
         ("[limits]\nsessions_per_process = 1.5\n", "limits.sessions_per_process"),
         ("[limits]\nmax_output_mib = 0\n", "limits.max_output_mib"),
@@ -174,7 +176,8 @@ def test_every_key_can_be_set_by_its_variable(tmp_path: Path) -> None:
         "data": "/other", "broker": "b2", "tenant": "acme", "log_level": "debug",
         "server_names": ("a", "b"), "ssh.names": ("c",), "ssh.fast_path": False,
         "signer.embedded": False, "signer.uid": 7,
-        "store.url": "postgresql://h/n", "recordings.directory": "/r", "signer.directory": "/s",
+        "store.url": "postgresql://h/n", "recordings.directory": "/r", "recordings.input": "all",
+        "signer.directory": "/s",
         "signer.socket": "/s.sock", "audit.domain": "example", "audit.cluster": "c9",
     }  # fmt: skip
     for key, default in leaves(Settings).items():

@@ -95,14 +95,16 @@ def test_what_was_shown_is_what_ran_and_what_was_recorded(house: House, grant: s
 
 @pytest.mark.parametrize("content", [b"", b"\0\xff\r\n\x1b[2J" * 10, bytes(range(256)) * 256])
 def test_declared_stdin_arrives_byte_for_byte(house: House, grant: str, content: bytes, tmp_path: Path) -> None:
-    """Any bytes, up to 64 KiB: hashed into what is approved, recorded as they were given (I-10)."""
+    """Any bytes, up to 64 KiB: hashed into what is approved; the recording keeps how much it was (I-10, I-36)."""
     running = house.run(grant, "tee copy", stdin=content, cwd=str(tmp_path))
     house.decide(running.until(ActionState.ACTION_STATE_AWAITING).id)
     action = running.finished()
     assert action.exit_status == 0
     assert (tmp_path / "copy").read_bytes() == running.output() == content
     played = house.played(action.session_id)
-    assert b"".join(event.payload for event in played if event.kind == 3) == content
+    told = [json.loads(event.payload) for event in played if event.kind == 12]
+    assert [each["bytes"] for each in told if each["type"] == "eof"] == [len(content)]
+    assert [event for event in played if event.kind == 3] == []
 
 
 def _as_bash_does(line: bytes, folder: Path) -> subprocess.CompletedProcess[bytes]:

@@ -51,7 +51,7 @@ def test_the_command_line_that_grantctl_prints_works(house: House) -> None:
 
 
 def test_streams_and_exit_status_arrive_as_they_were(house: House, files: SshFiles) -> None:
-    """stdout, stderr and the status stay apart; stdin of a read is passed on; all of it is recorded (I-30)."""
+    """stdout, stderr and the status stay apart; stdin of a read is passed on; output is recorded (I-30)."""
     ran = house.ssh(files, "cat; ls /nowhere-at-all; exit 7", stdin=b"in\x00\xff\n")
     assert ran.status == 7
     assert ran.out == "in\x00\\xff\n"
@@ -62,7 +62,8 @@ def test_streams_and_exit_status_arrive_as_they_were(house: House, files: SshFil
     for event in house.played(session["id"]):
         if event.kind in kinds:
             kinds[event.kind] += event.payload
-    assert kinds[1] == kinds[3] == b"in\x00\xff\n"
+    assert kinds[1] == b"in\x00\xff\n"
+    assert kinds[3] == b"", "of a pipe its length and an HMAC are kept"
     assert b"/nowhere-at-all" in kinds[2]
 
 

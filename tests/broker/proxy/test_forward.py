@@ -60,6 +60,9 @@ async def test_a_named_destination_is_reached_recorded_and_metered(front: Gate, 
     assert b"".join(event.payload for event in events if event.kind == Kind.OUT) == b"hello"
     told = [json.loads(event.payload) for event in events if event.kind == Kind.FWD]
     assert told[0] == {"op": "open", "host": "127.0.0.1", "port": echo, "dir": "out", "in": 0, "out": 0}
+    assert told[1] == told[0] | {"op": "close", "in": 5, "out": 5}
+    assert len(told) == len(("open", "close"))
+    assert [event for event in events if event.kind == Kind.IN] == [], "what it was sent is counted"
     client.abort()
 
 

@@ -13,9 +13,11 @@ from asyncssh.packet import String, UInt32
 from broker.core.action import ActionState, StdinMode
 from broker.core.terminal import Size, Terminal
 from recorder.grec import Kind
+from recorder.typed import InputPolicy
 from tests.broker.proxy.test_exec import actions, awaiting, settled
 from tests.broker.proxy.world import Gate, Raw, until
 from tests.broker.rpc.local_pty import LocalPty
+from tests.broker.rpc.world import TENANT
 
 CELLS = (UInt32(101), UInt32(37), UInt32(0), UInt32(0))
 LOOP = "while :; do sleep 0.02; done"
@@ -216,4 +218,34 @@ async def test_many_window_changes_and_signals_cost_nothing(trusted: Gate) -> No
     await heard(client, b"ready")
     assert trusted.house.targets.plans[0].pty == Terminal(size=Size(columns=200, rows=24)).without_keyboard()
     assert trusted.house.targets.processes[0].sizes in ([], [Size(columns=200, rows=24)])
+    client.abort()
+
+
+async def test_what_is_typed_is_not_kept(trusted: Gate) -> None:
+    """I-36: no key but its name where it is a control key; the output shows what was echoed."""
+    client = await in_terminal(trusted, "cat")
+    type_in(client, b"secret\r")
+    await heard(client, b"secret\r\nsecret\r\n")
+    type_in(client, b"\x03")
+    action = await settled(trusted, ActionState.FAILED)
+    events = [event for event in await trusted.recorded(action) if event.kind in (Kind.IN, Kind.HIDDEN)]
+    assert [(event.kind, event.payload) for event in events] == [
+        (Kind.HIDDEN, b"\x01"), (Kind.HIDDEN, b"\x03ENTER"), (Kind.HIDDEN, b"\x03^C"),
+    ]  # fmt: skip
+    client.abort()
+
+
+async def test_where_everything_is_kept_the_log_says_so(trusted: Gate) -> None:
+    """`recordings.input = "all"`: audited with each recording."""
+    world = trusted.house.world
+    object.__setattr__(world, "keeps_input", InputPolicy.ALL)
+    client = await trusted.connect(await trusted.admit())
+    assert (await client.run("cat", input="in")).stdout == "in"
+    events = await trusted.recorded(await settled(trusted, ActionState.SUCCEEDED))
+    assert b"".join(event.payload for event in events if event.kind == Kind.IN) == b"in"
+    await until(lambda: not trusted.door_busy())
+    await trusted.house.events()
+    records = await trusted.house.cases.audit._log.entries(TENANT, from_seq=0, limit=1000)  # noqa: SLF001
+    (opened,) = [json.loads(record.entry) for record in records if record.name == "recording.opened"]
+    assert opened["input"] == "all"
     client.abort()

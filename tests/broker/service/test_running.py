@@ -22,6 +22,7 @@ from broker.service.start import Ticket
 from broker.service.world import Limits
 from recorder.grec import Kind
 from recorder.track import PartCheckpoint
+from recorder.typed import InputPolicy
 from tests.broker.adapters.store.fixtures import TENANT
 from tests.broker.service.fake_targets import NOWHERE
 from tests.broker.service.world import EXECUTE, FLOOD, HANG, READ, House, Somebody, opened, refused, until
@@ -84,7 +85,8 @@ async def test_a_command_from_start_to_end(house: House) -> None:
 
 
 async def test_record_then_send(house: House) -> None:
-    """I-30: nothing starts, is shown or reaches stdin before the recorder has it."""
+    """I-30: nothing starts, is shown or reaches stdin before the recorder has it, where it keeps all input."""
+    object.__setattr__(house.world, "keeps_input", InputPolicy.ALL)
     agent = await house.add("deployer")
     grant = await house.granted(agent)
     proposal = await house.propose(agent, grant, b"cat", stdin_mode=StdinMode.STREAM)
