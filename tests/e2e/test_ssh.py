@@ -71,7 +71,7 @@ def test_a_terminal_is_a_terminal_there(house: House, files: SshFiles) -> None:
     """`ssh -tt`: a pty of the target's own sshd, TERM by the allow-list, the status; all recorded (I-21, I-30)."""
     ran = _with(house, files, {"TERM": "xterm-256color"}, "-tt", "echo kind:$TERM; ls -l /proc/$$/fd/0; exit 9")
     assert ran.status == 9, ran
-    assert ran.out.startswith("kind:xterm-256color\n"), ran
+    assert ran.out.startswith("kind:xterm-256color\r\n"), ran
     assert "/dev/pts/" in ran.out
     sessions = house.ctl("owner", "sessions", "list", "-o", "json").json()
     session = next(each for each in sessions if each["grant_id"] in str(files.key))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import time
@@ -23,16 +24,23 @@ pytestmark = pytest.mark.sshd
 @pytest.fixture
 async def echo() -> AsyncIterator[int]:
     """The port of a server on loopback that sends back what it hears, and hangs up at `bye`."""
+    open_ones: set[asyncio.StreamWriter] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while (data := await reader.read(1 << 16)) and data != b"bye":
-            writer.write(data)
-            await writer.drain()
+        open_ones.add(writer)
+        with contextlib.suppress(ConnectionError):
+            while (data := await reader.read(1 << 16)) and data != b"bye":
+                writer.write(data)
+                await writer.drain()
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     yield server.sockets[0].getsockname()[1]
     server.close()
+    for writer in open_ones:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 async def forwarded(real: World, port: int, host: str = "127.0.0.1") -> TargetProcess:
