@@ -7,7 +7,7 @@ import pytest
 from broker.core import sftp
 from broker.core.errors import Refusal
 from broker.core.fileroot import confined, is_root
-from broker.core.request import checked_flags
+from broker.core.flags import checked_flags
 from policy import shell
 from policy.classes import CommandClass
 

@@ -114,7 +114,7 @@ def _access_head(item: PendingItem, fields: AccessRecord, width: int) -> list[Li
 
 
 def _meaning(word: str, known: Mapping[str, str]) -> list[Cell]:
-    return [*foreign(word), *cells(f": {known.get(word.partition('=')[0], 'unknown to this grantctl')}")]
+    return [*foreign(word), *cells(f": {known.get(word, 'unknown to this grantctl')}")]
 
 
 def _where(item: PendingItem, login: str, width: int) -> list[Line]:
