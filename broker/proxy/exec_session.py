@@ -88,7 +88,7 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
         """Stdin, never more than the window; or a word, where this command has none."""
-        if self._waits and self._interrupts(data):
+        if self._interrupts(data):
             self._take_back()
         if self._no_stdin:
             self._without_stdin(data)
@@ -240,6 +240,8 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
             with self._interrupted_by_its_end():
                 await self.tell(f"waiting for a person to allow this ({code_of(action.digest())})")
                 self._waits = True
+                if self._taken_back:  # sooner than it could be told that it waits
+                    self._take_back()
                 async for now in use_cases.run.until_decided(caller, action.id):
                     last = now
                 self._waits = False
@@ -282,8 +284,9 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
 
     def _take_back(self) -> None:
         """Ctrl-C while a person is waited for: as if the client had left."""
-        if self._interruptible and self._task is not None:
-            self._waits, self._taken_back = False, True
+        self._taken_back = True
+        if self._waits and self._interruptible and self._task is not None:
+            self._waits = False
             self._task.cancel()
 
 
