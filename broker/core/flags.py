@@ -19,6 +19,8 @@ SESSIONS: Final = "sessions="
 MAX_FORWARDS: Final = 16
 MAX_SESSIONS: Final = 10
 _HOST: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_](?:[a-z0-9_-]{0,62}))*")
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
+"""What ends no name: 127.1, 0x7f000001 and their kin are other spellings of an address."""
 _PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
 _NUMBERS: Final = frozenset(f"{SESSIONS}{number}" for number in range(2, MAX_SESSIONS + 1))
 _KNOWN: Final = (
@@ -73,7 +75,7 @@ def destination_of(host: str, port: int) -> Destination:
         return Destination(host=_address(host), port=port)
     except ValueError:
         name = host.lower()
-    if _HOST.fullmatch(name) is None or name.rpartition(".")[2].isdigit():  # 127.1 and its kin are other spellings
+    if _HOST.fullmatch(name) is None or _NUMBER.fullmatch(name.rpartition(".")[2]):
         raise _bad_destination()
     return Destination(host=name, port=port)
 

@@ -166,7 +166,7 @@ def ask_action(
 def decided_with(grant: Grant, seen: Classified, decision: Decision) -> Decision:
     """The answer to a command, where its grant decided it already."""
     if isinstance(decision, NeedsApproval) and forwarded(seen) in forwards(grant.flags):
-        return Permit(reasons=("grant.forward",))
+        return Permit(reasons=("grant.forward",), watchers=decision.watchers)
     return decision
 
 

@@ -30,7 +30,7 @@ from broker.core.clock import Instant
 from broker.core.errors import Refusal, exhausted, forbidden, invalid, not_found
 from broker.core.events import AuditEvent
 from broker.core.flags import copies_files, forwards
-from broker.core.forward import forwarded
+from broker.core.forward import destination_in, forwarded
 from broker.core.grant import Grant, GrantState, first_use
 from broker.core.identity import Caller, Identity, Target
 from broker.core.ids import ActionId, GrantId
@@ -238,8 +238,7 @@ class _Draft:
         seen = classify(policies, self.command.line)
         if isinstance(seen, Refused):
             raise invalid("command_refused", f"not a command that can be decided: {seen.reason}", "send plain bash")
-        if (to := forwarded(seen)) is not None and to not in forwards(grant.flags):
-            raise forbidden("forward_not_granted", "the grant names no such destination", "ask for forward=HOST:PORT")
+        _must_name_destination(self.command.line, seen, grant)
         if self._streams_unseen() and not may_stream(seen, grant.flags, pty=self.command.pty):
             raise _no_keyboard(seen) if self.command.pty else _needs_flag()
         decision = ask_action(policies, tx, identity, target, grant, seen, verified=False, now=self.instant.wall)
@@ -384,6 +383,16 @@ def may_stream(seen: Classified, flags: frozenset[str], *, pty: bool) -> bool:
     if not pty and ((seen.transfer and copies_files(flags)) or forwarded(seen) in forwards(flags)):
         return True
     return not flags.isdisjoint(_KEYBOARDS if pty else _STREAMS)
+
+
+def _must_name_destination(line: bytes, seen: Classified, grant: Grant) -> None:
+    """A forward is decided with its grant, so it is the exact text that connects and runs nothing (I-10).
+
+    Quoted, redirected or with blanks around it, the same words run whatever program bears the name.
+    """
+    to = forwarded(seen)
+    if to is not None and (destination_in(line) != to or to not in forwards(grant.flags)):
+        raise forbidden("forward_not_granted", "the grant names no such destination", "ask for forward=HOST:PORT")
 
 
 def _must_be_granted(action: Action, grant: Grant) -> None:

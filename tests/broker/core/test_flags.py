@@ -27,7 +27,7 @@ BAD = ["forward", "root", "", "sessions", "sessions=", "sessions=1", "sessions=1
        "forward=DB:80", "forward=db.:80", "forward=.db:80", "forward=d b:80", "forward=db:80;id", "forward=$(id):80",
        "forward=127.1:80", "forward=0x7f.1:80", "forward=010.0.0.7:80", "forward=::1:80", "forward=[::0001]:80",
        "forward=[fe80::1%eth0]:80", "forward=db:80\n", "forward=-db:80", "forward=*:80", "forward=db/x:80",
-       "forward=[db]:80", "shell=1", "sftp,shell"]  # fmt: skip
+       "forward=[db]:80", "forward=0x7f000001:80", "forward=127.0x1:80", "shell=1", "sftp,shell"]  # fmt: skip
 
 
 @pytest.mark.parametrize("flag", GOOD)

@@ -185,3 +185,12 @@ async def test_sessions_at_a_time_are_what_the_grant_says(front: Gate) -> None:
     assert await front.house_runs(len(three))
     client.abort()
     await until(lambda: front.house.world.live.count() == 0)
+
+
+@pytest.mark.parametrize("line", ["{0} ", "grantd-forward '127.0.0.1' {1}", "{0} </etc/hostname", "! {0}", "({0})"])
+async def test_another_spelling_of_a_forward_runs_nothing(front: Gate, echo: int, line: str) -> None:
+    """I-10, I-18: a grant decides the connection, not whatever program on the target bears that name."""
+    client = await front.connect(await front.admit(flags=frozenset({f"forward=127.0.0.1:{echo}"})))
+    ran = await client.run(line.format(f"grantd-forward 127.0.0.1 {echo}", echo), encoding=None)
+    assert ran.exit_status == 126
+    assert await actions(front) == []

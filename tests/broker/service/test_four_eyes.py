@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,11 +17,14 @@ from broker.adapters.store.schema import audit_pending
 from broker.core.action import ActionState, StdinMode
 from broker.core.roles import Role
 from broker.service.live import LiveSession
+from broker.service.policies import decided_with
 from broker.service.ports import PolicyVersion
 from broker.service.start import Ticket
 from broker.service.world import Limits
-from policy.engine import shipped_policy
+from policy.engine import NeedsApproval, Permit, shipped_policy
 from policy.ruleset import Ruleset
+from policy.shell import Classified, classify
+from tests.broker.adapters.store import samples
 from tests.broker.adapters.store.fixtures import TENANT
 from tests.broker.service.world import HANG, READ, WRITE, House, Somebody, Terminal, opened, refused, until, watching
 
@@ -182,3 +186,12 @@ async def test_the_time_of_waiting_is_taken_from_the_command(house: House) -> No
         async with watching(house, owner, ticket):
             await until(lambda: bool(house.targets.plans))
             assert house.targets.plans[0].seconds_left <= ticket.seconds_left - 0.3
+
+
+def test_a_forward_that_its_grant_decided_is_watched_all_the_same() -> None:
+    """F14: a grant stands in for the approver, never for the watcher."""
+    grant = replace(samples.grant(), flags=frozenset({"forward=db:5432"}))
+    seen = classify(b"grantd-forward db 5432")
+    assert isinstance(seen, Classified)
+    asked = NeedsApproval(quorum=1, roles=frozenset({"owner"}), reasons=("run.team",), watchers=frozenset({"admin"}))
+    assert decided_with(grant, seen, asked) == Permit(reasons=("grant.forward",), watchers=frozenset({"admin"}))
