@@ -197,7 +197,8 @@ class _Echoed(_Keys):
         if not self._line:
             self._asked = _asks(self._said)
             self._echo = b""
-        self._line += token
+        if len(self._line) <= _MAX_LINE:  # what goes on behind too long a line is kept nowhere
+            self._line += token
         self._spoilt |= len(self._line) > _MAX_LINE
 
     def _pasted(self, token: bytes) -> Iterator[Piece]:

@@ -124,3 +124,11 @@ def test_a_line_that_did_not_come_back_is_hidden(talk: list[tuple[str, bytes]]) 
     pieces = kept(InputPolicy.ECHOED, *talk)
     assert [data for kind, data in pieces if kind == Kind.IN] == []
     assert {"line", "paste"} & set(names(pieces))
+
+
+def test_a_line_that_never_ends_is_not_held() -> None:
+    """I-26: whoever types without Enter costs no memory for it."""
+    one = input_of(InputPolicy.ECHOED, terminal=True, key=b"")
+    for _ in range(20):
+        assert one.typed(b"x" * 4_096) == ()
+    assert sum(len(held) for held in vars(one).values() if isinstance(held, bytes)) < 20_000
