@@ -374,7 +374,7 @@ def test_roles_are_narrowed() -> None:
         (['@watched("owner admin")', "", "@watched"], {"owner", "admin"}),
         (['@watched("owner admin")', '@watched("admin manager")'], {"admin"}),
     ],
-    ids=str,
+    ids=["nobody", "plain", "empty", "several", "both"],
 )
 def test_who_must_watch(annotations: list[str], watchers: set[str]) -> None:
     """F14: `@watched` of every permit that applies narrows who; it counts also where nobody has to approve."""
