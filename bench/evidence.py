@@ -29,7 +29,8 @@ def must_be_on_record(stage: BenchStage, ran: Collection[str]) -> str:
         session = sessions.get(action)
         if session is None or session.recording_state != "final" or not session.recording_root:
             raise RuntimeError(f"{action} ran without a finished recording")
-    files = sorted(stage.data.glob("recordings/**/p0000.grec"))
+    sealed = {session.recording_id for session in sessions.values() if session.recording_state == "final"}
+    files = sorted(file for file in stage.data.glob("recordings/**/p0000.grec") if file.parent.name in sealed)
     if len(files) < len(ran):
         raise RuntimeError(f"{len(ran)} commands ran and left {len(files)} recordings")
     if wrong := [report for report in verify_paths(files[-_VERIFIED:]) if not report.ok]:

@@ -44,7 +44,7 @@ def _weaker(program: Program) -> Iterator[tuple[str, str, Program]]:
         for kind, less in _weaker_options(option):
             yield kind, f" {name}", replace(program, options={**program.options, name: less})
     for at, pattern in enumerate(program.operands):
-        if pattern.command_class > READ:
+        if pattern.command_class > max(READ, program.base):  # below its program's own class it says nothing
             lowered = replace(program, operands=_lowered(program.operands, at))
             yield "operand", f" operand {pattern.regex.pattern}", lowered
     for name, sub in program.subs.items():
