@@ -11,6 +11,8 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 MAX_COMMAND_BYTES = 16 * 1024
+MAX_BRACKETS = 1_024
+"""Round ones, of both kinds, wherever they stand: text full of them costs the parser up to 2 s before it gives up."""
 
 _CONTINUATION = "\\\n"
 _HIDDEN = {
@@ -49,9 +51,8 @@ def admit(command: bytes) -> Source:
     """Let a command line through to the parser.
 
     Raises:
-        GateError: it is empty, longer than MAX_COMMAND_BYTES, not UTF-8, holds a character that a terminal hides or a
-        shell
-            drops, or joins lines where the join cannot be told for certain.
+        GateError: it is empty, longer than MAX_COMMAND_BYTES, has over MAX_BRACKETS, is not UTF-8, holds a character
+            that a terminal hides or a shell drops, or joins lines where the join cannot be told for certain.
     """
     if len(command) > MAX_COMMAND_BYTES:
         raise GateError("gate.length", f"{len(command)} bytes; the limit is {MAX_COMMAND_BYTES}")
@@ -59,6 +60,8 @@ def admit(command: bytes) -> Source:
         text = command.decode("utf-8", "strict")
     except UnicodeDecodeError as error:
         raise GateError("gate.utf8", f"not UTF-8 at byte {error.start}") from None
+    if text.count("(") + text.count(")") > MAX_BRACKETS:
+        raise GateError("gate.brackets", f"more than {MAX_BRACKETS} round brackets")
     if not text.strip(" \t\n"):
         raise GateError("gate.empty", "nothing to run")
     if not (text.isascii() and text.isprintable()):

@@ -205,6 +205,8 @@ REFUSED = [
     ("ls;" * 2000, "parse.nodes"),
     ("echo " + "|a" * 8000, "parse.steps"),
     ("x" * (16 * 1024 + 1), "gate.length"),
+    (")" * 1025, "gate.brackets"),
+    ("echo '" + "()" * 513 + "'", "gate.brackets"),
 ]
 
 
