@@ -27,10 +27,8 @@ from broker.core.action import (
     checked_env,
 )
 from broker.core.clock import Instant
-from broker.core.errors import Refusal, exhausted, forbidden, invalid, not_found
+from broker.core.errors import exhausted, forbidden, invalid, not_found
 from broker.core.events import AuditEvent
-from broker.core.flags import copies_files, forwards
-from broker.core.forward import destination_in, forwarded
 from broker.core.grant import Grant, GrantState, first_use
 from broker.core.identity import Caller, Identity, Target
 from broker.core.ids import ActionId, GrantId
@@ -44,18 +42,16 @@ from broker.service.ports import Tx
 from broker.service.shield import settled, to_the_end
 from broker.service.sight import classify
 from broker.service.start import Start, Ticket
+from broker.service.unseen import may_stream, must_be_granted, must_name_destination, must_stream, reads
 from broker.service.wake import PENDING
 from broker.service.world import World
-from policy.classes import CommandClass, stricter
+from policy.classes import stricter
 from policy.engine import Decision, Deny, NeedsApproval, Permit
 from policy.shell import Classified, Refused, Verdict
 
 _METHOD = "Execute"
 _AT_ONCE = 512
 """Bytes of a line that is classified on the loop; a longer one may cost the parser a second, for everybody there."""
-_STREAMS = frozenset({"stream_stdin", "raw_shell"})
-_KEYBOARDS = _STREAMS | {"shell"}
-"""Flags of a grant under which a command above read gets a stdin, or a keyboard, that nobody sees beforehand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,14 +97,6 @@ class ProposeService:
         rules = await self._world.store.read(caller.tenant, self._world.policies.in_force)
         return Forecast(verdict=classify(rules, line), advice=advice_on(rules, line))
 
-    def only_reads(self, caller: Caller, line: bytes) -> bool:
-        """Whether the classifier proves a command to be a read; False for whatever it refuses.
-
-        By the rules last seen: a door asks how to begin, `propose` decides.
-        """
-        seen = classify(self._world.policies.last_seen(caller.tenant), line)
-        return isinstance(seen, Classified) and _reads(seen)
-
     def seen(self, caller: Caller, line: bytes) -> Verdict:
         """What the classifier says of a line that is not proposed yet, by the rules last seen: a hint, no decision."""
         return classify(self._world.policies.last_seen(caller.tenant), line)
@@ -120,7 +108,7 @@ class ProposeService:
     async def stdin_of(self, caller: Caller, flags: frozenset[str], line: bytes, *, pty: bool) -> StdinMode:
         """How a door that cannot know stdin beforehand gives it to a command: streamed, or not at all.
 
-        As `only_reads`: a door asks how to begin, `propose` decides.
+        By the rules last seen: a door asks how to begin, `propose` decides.
         """
         rules = self._world.policies.last_seen(caller.tenant)
         seen = classify(rules, line) if len(line) <= _AT_ONCE else await asyncio.to_thread(classify, rules, line)
@@ -238,9 +226,9 @@ class _Draft:
         seen = classify(policies, self.command.line)
         if isinstance(seen, Refused):
             raise invalid("command_refused", f"not a command that can be decided: {seen.reason}", "send plain bash")
-        _must_name_destination(self.command.line, seen, grant)
-        if self._streams_unseen() and not may_stream(seen, grant.flags, pty=self.command.pty):
-            raise _no_keyboard(seen) if self.command.pty else _needs_flag()
+        must_name_destination(self.command.line, seen, grant)
+        if self._streams_unseen():
+            must_stream(seen, grant.flags, pty=self.command.pty)
         decision = ask_action(policies, tx, identity, target, grant, seen, verified=False, now=self.instant.wall)
         action = self._action(grant, target, identity, seen, decision, policies.version)
         proposal = self._decide(tx, action, grant, target, decision)
@@ -280,7 +268,7 @@ class _Draft:
             identity_key=self.caller.key,
             target_id=target.id,
             host_key=grant.host_key,
-            login=lookup.effective_login(target, grant.login, reads=_reads(seen)),
+            login=lookup.effective_login(target, grant.login, reads=reads(seen)),
             command=self.command.line,
             cwd=self.command.cwd,
             env=self.command.env,
@@ -310,7 +298,7 @@ class _Draft:
 
     def _decide(self, tx: Tx, action: Action, grant: Grant, target: Target, decision: Decision) -> Proposal:
         now, actor = self.instant.wall, self.caller.identity
-        _must_be_granted(action, grant)
+        must_be_granted(action, grant)
         match decision:
             case Permit(watchers=watchers):
                 tx.audit.append(story.of_action("action.proposed", action, actor=actor), now)
@@ -371,60 +359,8 @@ class _Draft:
             raise exhausted("too_many_pending", "too many actions wait already", "try again later")
 
 
-def may_stream(seen: Classified, flags: frozenset[str], *, pty: bool) -> bool:
-    """Whether a command may be given stdin that nobody saw when it was decided.
-
-    A read takes data; but what a keyboard can do to a program is not in its text, so that with a terminal only a
-    program that the catalogue proves harmless gets one. Above read the grant says so; for the far end of scp or rsync a
-    grant of files is enough, since its stdin is the files; so is a grant that names the destination for a forward.
-    """
-    if _reads(seen):
-        return seen.keyboard if pty else True
-    if not pty and ((seen.transfer and copies_files(flags)) or forwarded(seen) in forwards(flags)):
-        return True
-    return not flags.isdisjoint(_KEYBOARDS if pty else _STREAMS)
-
-
-def _must_name_destination(line: bytes, seen: Classified, grant: Grant) -> None:
-    """A forward is decided with its grant, so it is the exact text that connects and runs nothing (I-10).
-
-    Quoted, redirected or with blanks around it, the same words run whatever program bears the name.
-    """
-    to = forwarded(seen)
-    if to is not None and (destination_in(line) != to or to not in forwards(grant.flags)):
-        raise forbidden("forward_not_granted", "the grant names no such destination", "ask for forward=HOST:PORT")
-
-
-def _must_be_granted(action: Action, grant: Grant) -> None:
-    """A file session is off unless the grant has it (I-28)."""
-    if sftp.is_session(action.command) and not sftp.is_granted(action.command, grant.flags):
-        raise forbidden("sftp_not_granted", "the grant does not allow file transfer", "ask for a grant with sftp")
-
-
-def _reads(seen: Classified) -> bool:
-    return seen.command_class is CommandClass.READ and not seen.opaque
-
-
 def _same_ground(waiting: Action, action: Action) -> bool:
     return (waiting.tier, waiting.policy_version) == (action.tier, action.policy_version)
-
-
-def _needs_flag() -> Refusal:
-    return forbidden(
-        "stdin_must_be_declared",
-        "above read, stdin must be declared before it is decided",
-        "send it whole up front (at most 64 KiB), or ask for a grant with stream_stdin",
-    )
-
-
-def _no_keyboard(seen: Classified) -> Refusal:
-    if _reads(seen):
-        return forbidden("no_keyboard", "this read gets no keyboard", "run it without one, or without a terminal")
-    return forbidden(
-        "no_keyboard",
-        "above read, a keyboard needs a grant that says so",
-        "ask for a grant with stream_stdin, shell or raw_shell",
-    )
 
 
 def _after(action: Action) -> str:

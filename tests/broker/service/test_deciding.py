@@ -495,6 +495,5 @@ async def test_previews_write_nothing(house: House) -> None:
         assert type(forecast.decision).__name__ == decision
     assert await house.events() == before
     assert (await house.grant(grant)).not_after is None
-    assert house.cases.propose.only_reads(agent.caller, READ)
-    assert not house.cases.propose.only_reads(agent.caller, WRITE)
-    assert not house.cases.propose.only_reads(agent.caller, b"echo 'open")
+    for line, streams in ((READ, StdinMode.STREAM), (WRITE, StdinMode.NONE), (b"echo 'open", StdinMode.NONE)):
+        assert await house.cases.propose.stdin_of(agent.caller, frozenset(), line, pty=False) is streams

@@ -48,7 +48,7 @@ async def test_a_tenants_own_programs_decide(house: House) -> None:
     told = (await house.cases.propose.explain(agent.caller, b"mytool show")).verdict
     assert isinstance(told, Classified)
     assert (told.command_class, told.opaque) == (CommandClass.READ, False)
-    assert house.cases.propose.only_reads(agent.caller, b"mytool show")
+    assert house.cases.propose.seen(agent.caller, b"mytool show") == told
     read = await house.propose(agent, grant, b"mytool show")
     assert (read.action.state, read.action.command_class) == (ActionState.RUNNING, CommandClass.READ)
     raised = await house.propose(agent, grant, b"uname -a")
