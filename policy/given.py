@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 from policy.classes import CommandClass, Tier
 from policy.decision import AccessQuery, ActionQuery, ApproveQuery, Claims, Principal, Query, Resource
 from policy.shell import Classified, Refused, Verdict
-from policy.vocabulary import CLOSED, meant
+from policy.vocabulary import CLOSED, OPEN, meant
 
 Table = Mapping[str, Any]
 Classify = Callable[[bytes], Verdict]
@@ -150,7 +150,9 @@ def _class(given: Table, key: str, default: str) -> CommandClass:
 
 
 def _flags(given: Table) -> frozenset[str]:
-    return frozenset(words(given, "flags", (), among=CLOSED["context.flags"]))
+    """As a grant's: beside a flag with a value its word, which is what most policies look at."""
+    said = words(given, "flags", (), among=CLOSED["context.flags"], begins=OPEN["context.flags"])
+    return frozenset(said) | {flag.partition("=")[0] for flag in said}
 
 
 def _ttl(given: Table) -> timedelta:
@@ -190,13 +192,15 @@ def word(given: Table, key: str, default: str, *, among: tuple[str, ...] = ()) -
     return value
 
 
-def words(given: Table, key: str, default: tuple[str, ...], *, among: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """A list of texts of a table, each one of `among` where that says anything."""
+def words(
+    given: Table, key: str, default: tuple[str, ...], *, among: tuple[str, ...] = (), begins: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """A list of texts of a table, each one of `among`, or beginning as one of `begins`, where those say anything."""
     values = given.get(key, default)
     if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
         raise CaseError(f"{key} is a list of texts")
     for value in values:
-        if among and value not in among:
+        if among and value not in among and not value.startswith(begins):
             raise CaseError(f"{key}: {value!r}{meant(value, among)}")
     return tuple(values)
 

@@ -25,12 +25,12 @@ CLOSED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "resource.tier": ("approval", "trusted", "closed_loop"),
         "context.requester_kind": ("agent", "person"),
         "context.subject": ("access", "action"),
-        "context.flags": ("shell", "raw_shell", "sftp", "forward", "stream_stdin"),
+        "context.flags": ("shell", "raw_shell", "sftp", "sftp-root", "forward", "stream_stdin"),
     }
 )
 """Texts that only ever hold one of these words."""
-OPEN: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({"context.flags": ("sftp-root=/",)})
-"""How other texts may begin, where not only closed words are held."""
+OPEN: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({"context.flags": ("sftp-root=/", "forward=")})
+"""How other texts may begin, where not only closed words are held; the word before the `=` is then held too."""
 LEVELS: Final[Mapping[str, range]] = MappingProxyType(
     {"context.level": range(1, 6), "context.ceiling": range(1, 6), "context.weekday": range(1, 8)}
 )

@@ -136,3 +136,12 @@ def test_a_case_may_say_less_than_its_file_gives() -> None:
     assert _one('given = { class = "read" }\n' + PERMIT, given=given).differences == ()
     trusted = 'given = { target = { tier = "trusted" } }\nexpect = { decision = "needs_approval", class = "reboot" }'
     assert _one(trusted, given=given).differences == ()
+
+
+def test_a_flag_with_a_value_is_given_as_a_grant_has_it() -> None:
+    """A policy that looks at the word `forward`, or at one destination, meets both, as it does in the broker."""
+    run = 'forbid (principal, action == Action::"run", resource)'
+    no = {"no.cedar": f'@id("no") {run} when {{ context.flags.contains("forward") }};'}
+    case = 'given = { class = "read", flags = ["forward=db:5432"] }\nexpect = { decision = "deny", rules = ["no"] }'
+    assert _one(case, sources={**shipped_policy(), **no}).differences == ()
+    assert _one(case).differences != ()

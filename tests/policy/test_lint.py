@@ -51,6 +51,7 @@ def test_what_is_suspicious(text: str, word: str, said: str) -> None:
         f'{RUN} when {{ principal.teams.contains(Team::"main/ops") }};',
         f'@approvers("2") @roles("owner") {RUN};',
         f"@watched {RUN};",
+        f'{RUN} when {{ context.flags.contains("forward=db.internal:5432") || context.flags.contains("sftp-root") }};',
     ],
 )
 def test_what_is_not(text: str) -> None:
