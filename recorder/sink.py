@@ -2,6 +2,9 @@
 
 Runs on the session's event loop and never touches a disk. `event` returns once the recorder thread's bounded queue
 holds the bytes: then, and only then, may they be sent on (I-30). A failed recorder raises at once and sets `failed`.
+
+A disk that stalls is waited for: what is sent on is never more than a second, nor more than the queue, ahead of what is
+durable. So a crash loses no more while the disk stalls than at any other time, and a slow disk ends no session.
 """
 
 from __future__ import annotations
@@ -78,7 +81,7 @@ class RecordingSink:
         return self._monotonic() - self._ages[0][0] if self._ages else 0.0
 
     async def event(self, kind: Kind, chan: int, data: bytes, *, t_us: int | None = None) -> None:
-        """Accept one event; while more than 4 MiB wait for the disk, wait too.
+        """Accept one event; while more than 4 MiB, or anything for longer than a second, wait for the disk, wait too.
 
         Long byte streams become several events. `t_us` counts from the start and never runs backwards: an earlier
         time is moved up to the last one.
@@ -130,10 +133,15 @@ class RecordingSink:
 
     async def _room_for_more(self) -> None:
         self._check()
-        while self._queued >= self._thread.limits.queue_bytes:
+        while self._is_behind():
             self._roomy.clear()
             await self._roomy.wait()
             self._check()
+
+    def _is_behind(self) -> bool:
+        """Whether more may not be sent on: what waits for the disk is too much or too old."""
+        limits = self._thread.limits
+        return self._queued >= limits.queue_bytes or self.lag_s() >= limits.hold_s
 
     def _check(self) -> None:
         if self._failure is not None:
@@ -158,7 +166,7 @@ class RecordingSink:
             self.tap(event)
 
     def _look(self, again: bool) -> None:  # noqa: FBT001 - a loop callback takes no keywords
-        """The lag bound of I-30: the oldest event that is not durable may not be older than `lag_s`."""
+        """A disk that does not come back ends the session: the oldest event waits for it no longer than `lag_s`."""
         self._watch = None
         if not self._ages:
             return
@@ -197,8 +205,9 @@ class RecordingSink:
         return future
 
     async def _answer(self, future: asyncio.Future[object]) -> object:
+        limits = self._thread.limits
         try:
-            async with asyncio.timeout(self._thread.limits.open_s):
+            async with asyncio.timeout(limits.lag_s + limits.open_s):  # the disk may stall meanwhile: `_look` judges it
                 answer = await asyncio.shield(future)
         except TimeoutError as error:
             failure = RecorderFailed("the recorder does not answer")
@@ -238,6 +247,7 @@ class RecordingSink:
         self._durable = count
         while self._ages and self._ages[0][1] <= count:
             self._ages.popleft()
+        self._roomy.set()
 
 
 def _pieces(kind: Kind, data: bytes) -> Iterator[bytes]:

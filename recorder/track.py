@@ -41,7 +41,8 @@ class Limits:
     """The recorder's bounds. Production uses the defaults; tests shorten them."""
 
     flush_after_s: float = 0.8  # an event is on disk at most this long after it came, plus one fdatasync: <= 1 s
-    lag_s: float = 2.0  # not durable after this long (1 s beyond the bound of I-30): the recorder has failed
+    hold_s: float = 1.0  # the bound of I-30: while an event is not durable after this long, nothing more is accepted
+    lag_s: float = 15.0  # not durable after this long: the disk does not stall, it is gone; the recorder has failed
     open_s: float = 5.0  # a recording that is not open by then is refused
     checkpoint_s: float = 60.0
     queue_bytes: int = 4 * 1024 * 1024  # accepted and not yet taken over by the thread, per recording

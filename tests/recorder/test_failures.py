@@ -6,13 +6,11 @@ import asyncio
 import errno
 import inspect
 import os
-import random
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,60 +27,10 @@ from recorder.store.disk import DiskPart, create_part, is_live
 from recorder.track import Limits, RecordingMeta
 from recorder.writer import RecorderThread
 from tests.recorder.recordings import DONE, QUICK, START, meta, reader, store
+from tests.recorder.trouble import NOISE, fails, pour, troubled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-NOISE = random.Random(3)
-
-
-class TroubledPart(DiskPart):
-    """A part on a real disk that can be told to fail, or to hang."""
-
-    trouble: Callable[[str], None] = staticmethod(lambda _: None)
-
-    def reserve(self, offset: int, size: int) -> None:
-        self.trouble("reserve")
-        super().reserve(offset, size)
-
-    def write(self, data: bytes, offset: int) -> None:
-        self.trouble("write")
-        super().write(data, offset)
-
-    def sync(self) -> None:
-        self.trouble("sync")
-        super().sync()
-
-
-@contextmanager
-def troubled(monkeypatch: pytest.MonkeyPatch, trouble: Callable[[str], None]) -> Iterator[None]:
-    """From now on every part has this trouble."""
-
-    def create(root: Path, names: Sequence[str]) -> TroubledPart:
-        part = create_part(root, names)
-        return TroubledPart(part._fd, part._fresh)  # noqa: SLF001 - the fake takes over the real file
-
-    with monkeypatch.context() as patch:
-        patch.setattr(files_module, "create_part", create)
-        patch.setattr(TroubledPart, "trouble", staticmethod(trouble))
-        yield
-
-
-async def fails(sink: RecordingSink, *, within_s: float = 1.0) -> None:
-    """The session learns of it in time, and nothing more is accepted."""
-    async with asyncio.timeout(within_s):
-        await sink.failed.wait()
-    with pytest.raises(RecorderFailed):
-        await sink.event(Kind.OUT, 0, b"x")
-    with pytest.raises(RecorderFailed):
-        await sink.sync()
-
-
-async def pour(sink: RecordingSink, size: int) -> None:
-    """Noise without end."""
-    while True:
-        await sink.event(Kind.OUT, 0, NOISE.randbytes(size))
-        await asyncio.sleep(0.001)
+    from collections.abc import Iterator, Sequence
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EROFS])
@@ -173,77 +121,6 @@ async def test_what_is_lost_is_counted(tmp_path: Path, monkeypatch: pytest.Monke
     assert found.summary()["lost"] >= 10
 
 
-async def test_a_disk_that_hangs_fails_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No error, only silence: the lag bound ends the session although the recorder thread is stuck."""
-    hang, release = threading.Event(), threading.Event()
-
-    def trouble(step: str) -> None:
-        if hang.is_set() and step == "sync":
-            release.wait(20)
-
-    limits = replace(QUICK, lag_s=0.3, open_s=0.5)
-    with troubled(monkeypatch, trouble), store(tmp_path, limits) as files:
-        sink = await files.create(meta())
-        hang.set()
-        began = time.monotonic()
-        await sink.event(Kind.OUT, 0, b"accepted")
-        await fails(sink, within_s=1.0)
-        assert time.monotonic() - began >= 0.3
-        with pytest.raises(RecorderFailed, match="does not answer"):
-            await sink.close(DONE)
-        with pytest.raises(RecorderFailed, match="does not answer"):
-            await files.create(meta("rec_2"))
-        release.set()
-    found = reader(files.directory("t1", "rec_1", START))
-    assert [event.payload for event in found.events()] == [b"accepted"]
-    assert found.state is State.FINAL
-
-
-async def test_an_idle_recording_is_not_late(tmp_path: Path) -> None:
-    """The lag bound counts unsaved events, not silence."""
-    with store(tmp_path, replace(QUICK, flush_after_s=0.02, lag_s=0.2)) as files:
-        sink = await files.create(meta())
-        for _ in range(8):
-            await sink.event(Kind.OUT, 0, b"x")
-            await asyncio.sleep(0.08)
-        await asyncio.sleep(0.3)
-        assert not sink.failed.is_set()
-        await sink.close(DONE)
-
-
-async def test_a_slow_disk_slows_the_session_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over 4 MiB unwritten, `event` waits: nothing is dropped and memory stays bounded."""
-    stop, release = threading.Event(), threading.Event()
-
-    def trouble(step: str) -> None:
-        if stop.is_set() and step == "write":
-            release.wait(20)
-
-    limits = replace(QUICK, queue_bytes=256 * 1024)
-    sent = 0
-    with troubled(monkeypatch, trouble), store(tmp_path, limits) as files:
-        sink = await files.create(meta())
-        stop.set()
-        chunk = NOISE.randbytes(64 * 1024)
-
-        async def pump() -> None:
-            nonlocal sent
-            for _ in range(64):
-                await sink.event(Kind.OUT, 0, chunk)
-                sent += len(chunk)
-
-        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-            group.create_task(pump())
-            await asyncio.sleep(0.3)
-            assert sent <= 2 * 256 * 1024 + 2 * 512 * 1024
-            held = sent
-            release.set()
-        assert held < sent == 64 * len(chunk)
-        await sink.close(DONE)
-    found = reader(files.directory("t1", "rec_1", START))
-    assert sum(len(event.payload) for event in found.events()) == sent
-
-
 async def test_waiting_sessions_hear_of_the_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A session that waits for room is woken by the failure, not left waiting."""
     stop = threading.Event()
@@ -329,29 +206,10 @@ async def test_events_behind_the_failure_are_counted(tmp_path: Path, monkeypatch
     assert found.summary()["lost"] == 30
 
 
-async def test_a_waiting_sync_hears_of_the_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A session that waits for durability is woken by the lag bound."""
-    hang, release = threading.Event(), threading.Event()
-
-    def trouble(step: str) -> None:
-        if hang.is_set() and step == "sync":
-            release.wait(20)
-
-    with troubled(monkeypatch, trouble), store(tmp_path, replace(QUICK, lag_s=0.2)) as files:
-        sink = await files.create(meta())
-        await sink.sync()  # nothing to wait for
-        hang.set()
-        await sink.event(Kind.OUT, 0, b"x")
-        with pytest.raises(RecorderFailed, match="not durable after"):
-            await sink.sync()
-        release.set()
-        await sink.close(DONE)
-
-
 async def test_bulk_output_is_synced_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two timers no more than the bound stays unsynced."""
     steps: list[str] = []
-    limits = replace(QUICK, flush_after_s=60.0, lag_s=120.0, sync_bytes=512 * 1024)
+    limits = replace(QUICK, flush_after_s=60.0, hold_s=120.0, lag_s=120.0, sync_bytes=512 * 1024)
     with troubled(monkeypatch, steps.append), store(tmp_path, limits) as files:
         sink = await files.create(meta())
         steps.clear()
