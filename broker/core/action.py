@@ -18,6 +18,7 @@ from broker.core.records import ActionRecord, Verification, digest_of
 from broker.core.table import step
 from policy.classes import CommandClass, Tier
 from policy.shell import MAX_COMMAND_BYTES
+from policy.shell.names import same_words
 
 APPROVAL_FOR = timedelta(minutes=10)
 """How long a person has to decide, and how old a yes may be when it is used (I-13)."""
@@ -239,11 +240,12 @@ def checked_env(env: Mapping[str, str]) -> Mapping[str, str]:
     if len(env) > MAX_ENV:
         raise invalid("too_much_env", f"more than {MAX_ENV} environment variables", "send fewer")
     for name, value in env.items():
-        if not _known_env(name) or len(value) > MAX_ENV_VALUE or not _ENV_VALUE.issuperset(value):
+        plain = len(value) <= MAX_ENV_VALUE and _ENV_VALUE.issuperset(value)
+        if not _known_env(name) or not plain or not same_words(name, value):
             raise invalid(
                 "env_not_allowed",
                 "an environment variable is not allowed",
-                "only TERM, LANG and LC_* with plain values pass",
+                "only TERM, LANG and LC_* with plain values pass, in UTF-8",
             )
     return MappingProxyType(dict(env))
 

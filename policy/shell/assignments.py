@@ -10,9 +10,10 @@ from tree_sitter import Node
 from policy.classes import CommandClass
 from policy.shell.effect import opaque, plain
 from policy.shell.expansions import Expansions
-from policy.shell.names import PASSED_TO_PROGRAMS, settable
+from policy.shell.names import PASSED_TO_PROGRAMS, passes, settable
 from policy.shell.parts import Parts, span_of
 from policy.shell.values import Values, is_number
+from policy.shell.words import read_word
 
 _KEYED = re.compile(r"\[.*\]\+?=", re.DOTALL)
 _PLAIN_KEY = re.compile(r"\[(?:-?\d+|([A-Za-z_]\w*))\]\+?=")
@@ -31,7 +32,7 @@ class Assignments:
         """`NAME=value` on its own: it stays in this shell unless the name is one that programs see."""
         name, value = self._assigned(node)
         text = self._text(node)
-        if settable(name):
+        if settable(name) or passes(name, self._known(node, value)):
             effect = plain(CommandClass.READ, "variable", "sets a variable of this shell")
         else:
             effect = opaque("variable.name", f"{name} can change what programs do")
@@ -41,8 +42,8 @@ class Assignments:
 
     def passed(self, node: Node, *, also: str = "") -> None:
         """`NAME=value command`: the program sees it. `read` alone takes an IFS of its own."""
-        name, _ = self._assigned(node)
-        if name != also and not PASSED_TO_PROGRAMS.fullmatch(name):
+        name, value = self._assigned(node)
+        if name != also and not passes(name, self._known(node, value)):
             self.parts.keep(
                 span_of(node), (self._text(node),), opaque("variable.passed", f"{name} can change what programs do")
             )
@@ -68,6 +69,16 @@ class Assignments:
                 value = child
                 self.expansions.word(child)
         return name, value
+
+    def _known(self, node: Node, value: Node | None) -> str | None:
+        """What `NAME=value` gives the name, where that stands there; nothing for an array, an element and `+=`."""
+        text = self._text(node)
+        if any(child.type in ("subscript", "array", "+=") for child in node.children):
+            return None
+        word = read_word(value, self.data) if value is not None else None
+        if word is None:
+            return "" if text.endswith("=") else None
+        return word.text if word.fixed else None
 
     def _element(self, node: Node) -> None:
         """One word of an array; of `[KEY]=VALUE` bash evaluates the key."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 from policy.catalog.model import Program, Takes
 from policy.classes import CommandClass
 from policy.shell.effect import Effect, opaque, plain
-from policy.shell.names import PASSED_TO_PROGRAMS, PLAIN_NAME, settable
+from policy.shell.names import PLAIN_NAME, passes, settable
 from policy.shell.readers import Reader, joined, read_and_weigh, with_script
 from policy.shell.rules import Scene, around, worse
 from policy.shell.words import Word, unknown, with_placeholder
@@ -57,7 +57,8 @@ def _launcher(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
         effect = replace(effect, outlives=True)
     rest = list(call.operands)
     while rest and (match := _ASSIGNMENT.match(rest[0].head)):
-        if not PASSED_TO_PROGRAMS.fullmatch(match[1]) or not (rest[0].fixed or rest[0].single):
+        value = rest[0].text[match.end() :] if rest[0].fixed else None
+        if not passes(match[1], value) or not (rest[0].fixed or rest[0].single):
             effect = worse(effect, opaque(f"{program.name}.variable", f"{match[1]} can change what programs do"))
         del rest[0]
     if rest:

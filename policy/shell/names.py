@@ -6,6 +6,11 @@ import re
 
 PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
+# What chooses the character set by which bash reads its own text. In GBK, Big5, GB18030 and Shift JIS the second byte
+# of a character may be a backslash: there a "\$(id)" behind the last byte of another letter is no longer quoted.
+_CHARSET = re.compile(r"LANG|LC_ALL|LC_CTYPE")
+_SAME_WORDS = re.compile(r"(?:C|POSIX|(?:C|[A-Za-z]{2,8}(?:_[A-Za-z]{2,8})?)\.(?:UTF-?8|utf-?8)(?:@[A-Za-z]{1,16})?)?")
+
 # Names that may be handed to a program: they choose language, time zone, size and colour, and nothing else.
 PASSED_TO_PROGRAMS = re.compile(
     r"LC_[A-Z]+|LANG|LANGUAGE|TZ|COLUMNS|LINES|NO_COLOR|CLICOLOR|FORCE_COLOR|DEBIAN_FRONTEND|ETCDCTL_API"
@@ -26,5 +31,17 @@ _TAKEN = re.compile(
 
 
 def settable(name: str) -> bool:
-    """Whether assigning this name stays inside the shell that the command runs in."""
-    return bool(PLAIN_NAME.fullmatch(name)) and not _TAKEN.fullmatch(name)
+    """Whether assigning this name, whatever its value, stays inside the shell that the command runs in."""
+    return bool(PLAIN_NAME.fullmatch(name)) and not _TAKEN.fullmatch(name) and not _CHARSET.fullmatch(name)
+
+
+def passes(name: str, value: str | None) -> bool:
+    """Whether a program, or this shell, may be given the name with that value; None where it is not known."""
+    return bool(PASSED_TO_PROGRAMS.fullmatch(name)) and same_words(name, value)
+
+
+def same_words(name: str, value: str | None) -> bool:
+    """Whether bash reads the same words out of the same bytes once the variable has that value; None: not known."""
+    if _CHARSET.fullmatch(name) is None:
+        return True
+    return value is not None and _SAME_WORDS.fullmatch(value) is not None

@@ -133,6 +133,8 @@ def test_environment_on_the_list(env: dict[str, str]) -> None:
         ({"": ""}, "env_not_allowed"),
         ({"LC_": "C"}, "env_not_allowed"),
         ({"LC_A=B": "C"}, "env_not_allowed"),
+        ({"LC_ALL": "zh_CN.GBK"}, "env_not_allowed"),
+        ({"LANG": "zh_TW"}, "env_not_allowed"),
         ({"LC_É": "C"}, "env_not_allowed"),
         ({"LC_ALL\n": "C"}, "env_not_allowed"),
         ({"LC_" + "A" * 30: "C"}, "env_not_allowed"),

@@ -150,6 +150,7 @@ FAILS = [
     ("LC_TIME", "A" * 65), ("LD_PRELOAD", "/srv/x.so"), ("GLIBC_TUNABLES", "a"), ("BASH_ENV", "x"), ("PATH", "x"),
     ("lang", "C"), ("LC_", "C"), ("LC_ALL\x00X", "C"), ("LANG", "$(id)"), ("LANG", "a b"), ("LANG", "a\nb"),
     ("TERM", "../x"), ("", ""), ("LC_ÄÖ", "C"), ("LANG", "ü"), ("SSH_AUTH_SOCK", "x"), ("IFS", "x"),
+    ("LC_ALL", "zh_CN.GBK"), ("LANG", "zh_TW"), ("LC_CTYPE", "ja_JP.SJIS"),
 ]  # fmt: skip
 
 
