@@ -240,12 +240,11 @@ class House:
         self._stack.push_async_callback(rpc.stop, _STOP_WITHIN)
         gateway = self.gateway = await self._gateway()
         door = self.door = SshDoor(
-            use_cases=self.use_cases,
+            sessions=self.use_cases.sessions,
             host_key=gateway.host_key,
             host_certificate=gateway.host_certificate,
             ingress_ca=gateway.ingress_ca,
             clock=self.clock,
-            entropy=self.entropy,
             meter=self.meter,
             fast_path=self.fast_path,
         )

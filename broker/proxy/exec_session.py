@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from broker.core.sftp import Sessions
     from broker.proxy.channel import GatewayChannel
     from broker.proxy.connection import GatewayConnection
+    from broker.service.sessions import Sessions as Halves
     from broker.service.start import Ticket
     from broker.service.transfer import Conversation
-    from broker.service.use_cases import UseCases
 
 log = structlog.get_logger()
 NOT_RUN: Final = 126
@@ -164,6 +164,10 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
             raise ConnectionError("the client takes no output") from None
 
     # ---- the command -------------------------------------------------------------------------------------------------
+    @property
+    def _halves(self) -> Halves:
+        return self._connection.door.sessions
+
     async def _serve(self, work: Callable[[], Awaitable[int]]) -> None:
         try:
             status = await self._answered(work)
@@ -188,20 +192,16 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         return NOT_RUN
 
     async def _decide_and_run(self, command: bytes, environment: Mapping[str, str]) -> int:
-        use_cases = self._connection.door.use_cases
-        ticket = await self._decided(await self._given(use_cases, command, environment))
+        ticket = await self._decided(await self._given(command, environment))
         if ticket is None:
             return NOT_RUN
         with self._interrupted_by_its_end():
-            return _exit(self._channel, await use_cases.run.run(ticket, self, self, self.steering))
+            return _exit(self._channel, await self._halves.run.run(ticket, self, self, self.steering))
 
     async def _decided(self, given: CommandInput) -> Ticket | None:
         """Not interrupted while the store writes: a command that was started is known here, and cut (F06)."""
-        use_cases = self._connection.door.use_cases
-        caller, grant = self._admission.caller, self._admission.grant
-        key = self._connection.door.token()
-        proposal = await use_cases.propose.propose(caller, grant.id, given, idempotency_key=key, reason="", door="ssh")
-        return proposal.ticket or await self._when_allowed(use_cases, proposal.action)
+        proposal = await self._halves.control.propose(self._admission, given)
+        return proposal.ticket or await self._when_allowed(proposal.action)
 
     # ---- files -------------------------------------------------------------------------------------------------------
     async def _decide_and_transfer(self, sessions: Sessions) -> int:
@@ -219,36 +219,34 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
     async def transfer(self, ticket: Ticket, conversation: Conversation) -> Action:
         """As FileSession's Client."""
         within, self._file_session = self._file_session, self._file_session or ticket.session.id
-        return await self._connection.door.use_cases.run.transfer(ticket, conversation, within=within)
+        return await self._halves.run.transfer(ticket, conversation, within=within)
 
-    async def _given(self, use_cases: UseCases, command: bytes, environment: Mapping[str, str]) -> CommandInput:
+    async def _given(self, command: bytes, environment: Mapping[str, str]) -> CommandInput:
         """A read may have stdin; above read only where the grant streams it: the door cannot know it beforehand."""
         pty = self.steering.has_terminal
-        flags = self._admission.grant.flags
-        mode = await use_cases.propose.stdin_of(self._admission.caller, flags, command, pty=pty)
+        mode = await self._halves.control.stdin_of(self._admission, command, pty=pty)
         self._no_stdin = mode is StdinMode.NONE
         if self._stdin and self._no_stdin:
             waiting, self._stdin = bytes(self._stdin), bytearray()
             self._without_stdin(waiting)
         return CommandInput(line=command, cwd="", env=environment, stdin_mode=mode, stdin=b"", pty=pty)
 
-    async def _when_allowed(self, use_cases: UseCases, action: Action) -> Ticket | None:
+    async def _when_allowed(self, action: Action) -> Ticket | None:
         """Waits for a person; a client that leaves meanwhile takes the action back (F06)."""
-        caller = self._admission.caller
-        last = action
+        control, last = self._halves.control, action
         try:
             with self._interrupted_by_its_end():
                 await self.tell(f"waiting for a person to allow this ({code_of(action.digest())})")
                 self._waits = True
                 if self._taken_back:  # sooner than it could be told that it waits
                     self._take_back()
-                async for now in use_cases.run.until_decided(caller, action.id):
+                async for now in control.until_decided(self._admission, action.id):
                     last = now
                 self._waits = False
                 if last.state is ActionState.ALLOWED:
                     await self.tell("allowed")
         except (asyncio.CancelledError, ConnectionError):
-            await to_the_end(use_cases.waiting.cancel(caller, action.id))
+            await to_the_end(control.take_back(self._admission, action.id))
             if not self._taken_back or self._gone:
                 raise
             await self.tell("taken back")
@@ -256,7 +254,7 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         if last.state is not ActionState.ALLOWED:
             await self.tell(f"{last.state}: {last.note}" if last.note.isprintable() else str(last.state))
             return None
-        return await use_cases.run.start(caller, action.id, door="ssh")
+        return await control.start(self._admission, action.id)
 
     @contextmanager
     def _interrupted_by_its_end(self) -> Iterator[None]:

@@ -128,11 +128,8 @@ class ForwardSession(ExecSession):
             self._connection.command_ended()
 
     async def _run(self, given: CommandInput) -> None:
-        use_cases, key = self._connection.door.use_cases, self._connection.door.token()
-        caller, grant = self._admission.caller, self._admission.grant
-        proposal = await use_cases.propose.propose(caller, grant.id, given, idempotency_key=key, reason="", door="ssh")
-        ticket = proposal.ticket or await self._when_allowed(use_cases, proposal.action)
+        ticket = await self._decided(given)
         self._failure = OPEN_CONNECT_FAILED
         if ticket is not None:
             with self._interrupted_by_its_end():
-                await use_cases.run.run(ticket, self, self)
+                await self._halves.run.run(ticket, self, self)

@@ -27,8 +27,8 @@ from broker.core.secret import Secret
 from broker.proxy import limits
 from broker.proxy.connection import GatewayConnection
 from broker.service.gateway import Admission, Shown
-from broker.service.ports import Entropy, Meter
-from broker.service.use_cases import UseCases
+from broker.service.ports import Meter
+from broker.service.sessions import Sessions
 
 log = structlog.get_logger()
 
@@ -61,19 +61,18 @@ class SshDoor:
     def __init__(
         self,
         *,
-        use_cases: UseCases,
+        sessions: Sessions,
         host_key: Secret[bytes],
         host_certificate: bytes,
         ingress_ca: bytes,
         clock: Clock,
-        entropy: Entropy,
         meter: Meter,
         fast_path: bool = True,
     ) -> None:
-        self.use_cases, self.ingress_ca, self.meter = use_cases, ingress_ca, meter
+        self.sessions, self.ingress_ca, self.meter = sessions, ingress_ca, meter
         self.fast_path = fast_path
         self._host_key, self._host_certificate = host_key, host_certificate
-        self._clock, self._entropy = clock, entropy
+        self._clock = clock
         self._sources: Counter[str] = Counter()
         self._grants: Counter[GrantId] = Counter()
         self._connections: set[GatewayConnection] = set()
@@ -190,15 +189,11 @@ class SshDoor:
 
     async def admit(self, shown: Shown) -> Admission:
         """The grant behind a certificate."""
-        return await self.use_cases.gateway.admit(shown)
+        return await self.sessions.control.admit(shown)
 
     def tell(self, admission: Admission, feature: str) -> None:
         """Writes a refused feature to the log, beside the connection."""
         self.spawn(self._tell(admission, feature))
-
-    def token(self) -> str:
-        """An idempotency key for a command that has none of its own."""
-        return self._entropy.token(16).hex()
 
     def now(self) -> datetime:
         """By the broker's clock."""
@@ -218,7 +213,7 @@ class SshDoor:
 
     async def _tell(self, admission: Admission, feature: str) -> None:
         try:
-            await self.use_cases.gateway.refused(admission, feature)
+            await self.sessions.control.refused(admission, feature)
         except Fault as fault:
             log.warning("gateway.refusal_unwritten", feature=feature, cause=fault.what)
 
@@ -243,7 +238,7 @@ class SshDoor:
                 continue
             grant = admission.grant.id
             if grant not in over:
-                over[grant] = await self.use_cases.gateway.is_over(admission)
+                over[grant] = await self.sessions.control.is_over(admission)
             if over[grant]:
                 connection.cut("grant_over")
 

@@ -12,6 +12,7 @@ from broker.rpc.execute import Execution
 from broker.service.issue import IssueService
 from broker.service.propose import ProposeService
 from broker.service.run import RunService
+from broker.service.starting import StartingService
 from broker.service.waiting import WaitingService
 from grantd.v1 import action_pb2 as pb
 
@@ -19,8 +20,12 @@ from grantd.v1 import action_pb2 as pb
 class ActionServicer:
     """Translates; broker.service.propose, run and waiting do the work."""
 
-    def __init__(self, propose: ProposeService, run: RunService, issue: IssueService, waiting: WaitingService) -> None:
-        self._propose, self._run, self._issue, self._waiting = propose, run, issue, waiting
+    def __init__(
+        self, propose: ProposeService, starting: StartingService, run: RunService, issue: IssueService,
+        waiting: WaitingService,
+    ) -> None:  # fmt: skip
+        self._propose, self._starting, self._run, self._issue = propose, starting, run, issue
+        self._waiting = waiting
 
     async def Classify(self, request: pb.ClassifyRequest, call: Call) -> pb.ClassifyResponse:
         seen = await self._propose.explain(call.caller, request.line)
@@ -33,7 +38,8 @@ class ActionServicer:
     async def Execute(
         self, requests: AsyncIterator[pb.ExecuteRequest], call: Call, send: Send[pb.ExecuteResponse]
     ) -> None:
-        await Execution(self._propose, self._run, self._issue, call, requests, send).conduct()
+        stream = Execution(self._propose, self._starting, self._run, self._issue, call, requests, send)
+        await stream.conduct()
 
     async def WaitAction(self, request: pb.WaitActionRequest, call: Call) -> pb.WaitActionResponse:
         action = await self._waiting.wait(

@@ -20,6 +20,7 @@ from broker.service.propose import ProposeService
 from broker.service.pump import Inlet
 from broker.service.run import RunService
 from broker.service.start import Ticket
+from broker.service.starting import StartingService
 from grantd.v1 import action_pb2 as pb
 
 DOOR = "grpc"
@@ -33,10 +34,10 @@ class Execution:
     """One Execute stream."""
 
     def __init__(
-        self, propose: ProposeService, run: RunService, issue: IssueService, call: Call,
+        self, propose: ProposeService, starting: StartingService, run: RunService, issue: IssueService, call: Call,
         requests: AsyncIterator[pb.ExecuteRequest], send: Send[pb.ExecuteResponse],
     ) -> None:  # fmt: skip
-        self._propose, self._run, self._issue = propose, run, issue
+        self._propose, self._starting, self._run, self._issue = propose, starting, run, issue
         self._call, self._requests, self._send = call, requests, send
 
     async def conduct(self) -> None:
@@ -54,7 +55,7 @@ class Execution:
             stdin = first.resume.stdin
         if ticket is None and action.state is ActionState.ALLOWED:
             _must_be_declared(action, stdin)
-            ticket = await self._run.start(self._call.caller, action.id, door=DOOR)
+            ticket = await self._starting.start(self._call.caller, action.id, door=DOOR)
         if ticket is None:
             await self._over(action)
             return
@@ -101,7 +102,7 @@ class Execution:
     async def _decided(self, action_id: ActionId, *, shown: ActionState | None) -> Action:
         """The action once it no longer waits for a person; states before it runs are sent, but for the one `shown`."""
         last: Action | None = None
-        async for action in self._run.until_decided(self._call.caller, action_id):
+        async for action in self._starting.until_decided(self._call.caller, action_id):
             if action.state in _BEFORE and action.state is not shown:
                 await self._send(pb.ExecuteResponse(action=action_out(action)))
             last = action

@@ -21,7 +21,7 @@ def servicers(cases: UseCases, *, places: Places, clock: Clock, version: str) ->
     return {
         "grantd.v1.AccessService": AccessServicer(cases.access, cases.issue, cases.names),
         "grantd.v1.ApprovalService": ApprovalServicer(cases.approval),
-        "grantd.v1.ActionService": ActionServicer(cases.propose, cases.run, cases.issue, cases.waiting),
+        "grantd.v1.ActionService": ActionServicer(cases.propose, cases.starting, cases.run, cases.issue, cases.waiting),
         "grantd.v1.SessionService": SessionServicer(cases.session, cases.watch, cases.search),
         "grantd.v1.AuditService": AuditServicer(cases.audit),
         "grantd.v1.IdentityService": IdentityServicer(cases.enrol, cases.people, places, clock, version),

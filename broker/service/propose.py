@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
@@ -47,7 +47,7 @@ from broker.service.wake import PENDING
 from broker.service.world import World
 from policy.classes import stricter
 from policy.engine import Decision, Deny, NeedsApproval, Permit
-from policy.shell import Classified, Refused, Verdict
+from policy.shell import Classified, Refused
 
 _METHOD = "Execute"
 _AT_ONCE = 512
@@ -96,14 +96,6 @@ class ProposeService:
         checked_command(line)
         rules = await self._world.store.read(caller.tenant, self._world.policies.in_force)
         return Forecast(verdict=classify(rules, line), advice=advice_on(rules, line))
-
-    def seen(self, caller: Caller, line: bytes) -> Verdict:
-        """What the classifier says of a line that is not proposed yet, by the rules last seen: a hint, no decision."""
-        return classify(self._world.policies.last_seen(caller.tenant), line)
-
-    def programs(self, caller: Caller) -> Iterable[str]:
-        """Names of the programs that the catalogue knows, for completion."""
-        return self._world.policies.last_seen(caller.tenant).catalogue.entries
 
     async def stdin_of(self, caller: Caller, flags: frozenset[str], line: bytes, *, pty: bool) -> StdinMode:
         """How a door that cannot know stdin beforehand gives it to a command: streamed, or not at all.

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import structlog
 
 from broker.core.action import Outcome
-from broker.service import story
 from broker.service.closing import Ended
-from broker.service.ports import Session, Tx
-from broker.service.world import World
+from broker.service.control import Ledger
+from broker.service.ports import Session
 from recorder.errors import RecorderFailed
 from recorder.sink import RecordingSink
 from recorder.track import Commitment
@@ -19,19 +16,12 @@ from recorder.track import Outcome as RecordedOutcome
 log = structlog.get_logger()
 
 
-async def note_checkpoints(world: World, session: Session, sink: RecordingSink) -> None:
+async def note_checkpoints(ledger: Ledger, session: Session, sink: RecordingSink) -> None:
     """Every 60 s of a long session: what its recording has committed to, durable in the log. Never returns."""
     while True:
         checkpoint = await sink.checkpoints.get()
-        if checkpoint.final:
-            continue
-        noted = replace(session, recording_leaves=checkpoint.leaves, recording_root=checkpoint.root)
-
-        def unit(tx: Tx, noted: Session = noted) -> None:
-            tx.sessions.put(noted)
-            tx.audit.append(story.of_session("recording.checkpoint", noted, actor=""), world.clock.now())
-
-        await world.store.run(session.tenant, unit)
+        if not checkpoint.final:
+            await ledger.note(session, leaves=checkpoint.leaves, root=checkpoint.root)
 
 
 async def seal(sink: RecordingSink, ended: Ended) -> Commitment | None:

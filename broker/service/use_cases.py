@@ -10,6 +10,7 @@ from broker.service.approval import ApprovalService
 from broker.service.aside import Aside
 from broker.service.audit import AuditService
 from broker.service.closing import Closing
+from broker.service.direct import DirectControl
 from broker.service.ending import Ending
 from broker.service.enrol import EnrolService
 from broker.service.explain import ExplainService
@@ -29,9 +30,12 @@ from broker.service.rules import RulesService
 from broker.service.run import RunService
 from broker.service.search import SearchService
 from broker.service.session import SessionService
+from broker.service.sessions import Sessions
 from broker.service.shell import ShellService
 from broker.service.simulate import SimulateService
+from broker.service.site import Site
 from broker.service.start import Start
+from broker.service.starting import StartingService
 from broker.service.validate import ValidateService
 from broker.service.waiting import WaitingService
 from broker.service.watch import WatchService
@@ -45,6 +49,7 @@ class UseCases:
     access: AccessService
     approval: ApprovalService
     propose: ProposeService
+    starting: StartingService
     run: RunService
     shell: ShellService
     issue: IssueService
@@ -65,6 +70,8 @@ class UseCases:
     refused: RefusedService
     names: NamesService
     waiting: WaitingService
+    control: DirectControl
+    sessions: Sessions
     ending: Ending
     closing: Closing
     recovery: Recovery
@@ -77,12 +84,21 @@ class UseCases:
         start = Start(world, ending)
         session = SessionService(world)
         freeze, aside = FreezeService(world, ending), Aside()
+        propose, starting = ProposeService(world, start, ending, closing), StartingService(world, start, closing)
+        gateway, waiting = GatewayService(world, ending), WaitingService(world)
+        shell = ShellService(world, ending, closing)
+        control = DirectControl(
+            world=world, gateway=gateway, gate=propose, starting=starting, waiting=waiting, shells=shell,
+            closing=closing,
+        )  # fmt: skip
+        sessions = Sessions.at(_site(world, control))
         return cls(
             access=AccessService(world, ending),
             approval=ApprovalService(world),
-            propose=ProposeService(world, start, ending, closing),
-            run=RunService(world, start, closing),
-            shell=ShellService(world, ending, closing),
+            propose=propose,
+            starting=starting,
+            run=sessions.run,
+            shell=shell,
             issue=IssueService(world, ending),
             session=session,
             search=SearchService(world, session),
@@ -97,12 +113,28 @@ class UseCases:
             simulate=SimulateService(world, aside),
             explain=ExplainService(world),
             freeze=freeze,
-            gateway=GatewayService(world, ending),
+            gateway=gateway,
             refused=RefusedService(world),
             names=NamesService(world),
-            waiting=WaitingService(world),
+            waiting=waiting,
+            control=control,
+            sessions=sessions,
             ending=ending,
             closing=closing,
             recovery=Recovery(world, ending, freeze),
             forgetting=Forgetting(world),
         )
+
+
+def _site(world: World, control: DirectControl) -> Site:
+    """Where the sessions of this process run."""
+    return Site(
+        control=control,
+        targets=world.targets,
+        recordings=world.recordings,
+        clock=world.clock,
+        entropy=world.entropy,
+        max_output_bytes=world.limits.max_output_bytes,
+        unwatched_for=world.limits.unwatched_for,
+        keeps_input=world.keeps_input,
+    )

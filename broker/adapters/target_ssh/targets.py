@@ -18,17 +18,15 @@ from broker.adapters.target_ssh.pool import START_SECONDS, Pool, opened
 from broker.adapters.target_ssh.probe import Probe
 from broker.adapters.target_ssh.process import RemoteProcess
 from broker.adapters.target_ssh.sshd_lines import sshd_lines
-from broker.core.cert import egress_spec, principal_of
 from broker.core.clock import Clock
 from broker.core.errors import TargetFault
 from broker.core.identity import Target
 from broker.core.ids import GrantId, TenantId
 from broker.core.terminal import Signal
-from broker.core.wrapper import force_command, signal_request
+from broker.core.wrapper import signal_request
 from broker.service.ports import Entropy, ExecPlan, Finding, Signer, TargetProcess
 
 # What a client asks for where sshd runs something else anyway; a server that ignores force-command fails loudly.
-_LEAST_SECONDS: Final = 0.01
 _SIGNAL_SECONDS: Final = 2.0
 _NOT_FORCED: Final = "echo 'grantd: force-command was not honoured' >&2; exit 126"
 
@@ -114,9 +112,7 @@ class SshTargets:
         return sshd_lines(target, egress_ca)
 
     async def _start_sealed(self, plan: ExecPlan) -> TargetProcess:
-        seconds = max(plan.seconds_left, _LEAST_SECONDS)
-        command = force_command(plan.command, cwd=plan.cwd, env=plan.env, seconds=seconds)
-        connection = await self._connect(plan, command)
+        connection = await self._connect(plan)
         self._sealed[connection] = (plan.tenant, plan.grant_id)
         connection.on_lost = lambda: self._sealed.pop(connection, None)
         try:
@@ -163,7 +159,7 @@ class SshTargets:
         return pool, fresh
 
     async def _open_pool(self, plan: ExecPlan) -> Pool:
-        connection = await self._connect(plan, "")
+        connection = await self._connect(plan)
         left = (plan.not_after - self._clock.now()).total_seconds()
         try:
             return await Pool.open(connection, seconds=max(left, 1.0), nonces=self._entropy)
@@ -171,21 +167,12 @@ class SshTargets:
             connection.abort()
             raise
 
-    async def _connect(self, plan: ExecPlan, command: str) -> Connection:
+    async def _connect(self, plan: ExecPlan) -> Connection:
         return await connect(
             signer=self._signer,
             target=plan.target,
             login=plan.login,
-            spec=lambda source: egress_spec(
-                grant=plan.grant_id,
-                serial=plan.serial,
-                principal=principal_of(plan.tenant, plan.target.id, plan.login),
-                source_address=source,
-                force_command=command,
-                permit_pty=plan.pty is not None,
-                now=self._clock.now(),
-                not_after=plan.not_after,
-            ),
+            spec=lambda source: plan.certificate(source_address=source, now=self._clock.now()),
             proof=plan.proof,
             announce=plan.announce,
             fast_path=self._fast_path,

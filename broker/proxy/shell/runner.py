@@ -22,13 +22,13 @@ from broker.service.gateway import Admission
 from broker.service.propose import CommandInput, Proposal
 from broker.service.pump import Inlet, Outlet
 from broker.service.shield import settled, to_the_end
+from broker.service.sight import classify
 from broker.service.start import Ticket
-from policy.engine import Permit
 from policy.shell import Verdict
 
 if TYPE_CHECKING:
     from broker.proxy.server import SshDoor
-    from broker.service.use_cases import UseCases
+    from broker.service.control import Control
 
 log = structlog.get_logger()
 NOT_RUN: Final = 126
@@ -63,21 +63,20 @@ class Runner:
         self._without = {name: value for name, value in environment.items() if name != "TERM"}
 
     @property
-    def use_cases(self) -> UseCases:
-        """All there are."""
-        return self._door.use_cases
+    def _control(self) -> Control:
+        return self._door.sessions.control
 
     def seen(self, line: bytes) -> Verdict:
         """What the classifier says of a line: a hint, no decision."""
-        return self.use_cases.propose.seen(self._admission.caller, line)
+        return classify(self._control.rules(self._admission), line)
 
     def programs(self) -> Iterable[str]:
         """Names that the catalogue knows."""
-        return self.use_cases.propose.programs(self._admission.caller)
+        return self._control.rules(self._admission).catalogue.entries
 
     async def unattended(self) -> Sequence[str]:
         """The classes that run without asking anybody."""
-        classes = await self.use_cases.shell.unattended(self._admission.caller, self._admission.grant.id)
+        classes = await self._control.unattended(self._admission)
         return [each.word for each in classes]
 
     def now(self) -> datetime:
@@ -88,8 +87,7 @@ class Runner:
         """A line as it is proposed. In a terminal it has the keyboard that the gate allows it; else no stdin."""
         mode = StdinMode.NONE
         if line.terminal:
-            flags = self._admission.grant.flags
-            mode = await self.use_cases.propose.stdin_of(self._admission.caller, flags, line.command, pty=True)
+            mode = await self._control.stdin_of(self._admission, line.command, pty=True)
         env = self._with_terminal if line.terminal else self._without
         return CommandInput(
             line=line.command, cwd=line.cwd, env=env, stdin_mode=mode, stdin=b"", pty=line.terminal
@@ -97,16 +95,11 @@ class Runner:
 
     async def proposed(self, line: Line) -> Proposal:
         """Decided and written down. Raises Refusal and Fault; a cancellation meanwhile takes it back."""
-        caller, grant = self._admission.caller, self._admission.grant
         given = await self.given(line)
-        proposal, cancelled = await settled(
-            self.use_cases.propose.propose(
-                caller, grant.id, given, idempotency_key=self._door.token(), reason="", door="ssh"
-            )
-        )
+        proposal, cancelled = await settled(self._control.propose(self._admission, given))
         if cancelled is not None:
             if proposal.ticket is not None:
-                await to_the_end(self.use_cases.closing.abandon(proposal.ticket))
+                await to_the_end(self._control.abandon(proposal.ticket))
             else:
                 await self.take_back(proposal.action.id)
             raise cancelled
@@ -114,13 +107,13 @@ class Runner:
 
     async def take_back(self, action: ActionId) -> None:
         """Cancels what waits, cuts what runs; what is over stays as it is."""
-        await to_the_end(self.use_cases.waiting.cancel(self._admission.caller, action))
+        await to_the_end(self._control.take_back(self._admission, action))
 
     async def decided(self, action: Action) -> Action:
         """The action once it no longer waits for a person. A cancellation takes it back."""
         last = action
         try:
-            async for now in self.use_cases.run.until_decided(self._admission.caller, action.id):
+            async for now in self._control.until_decided(self._admission, action.id):
                 last = now
         except (asyncio.CancelledError, ConnectionError):
             await self.take_back(action.id)
@@ -129,20 +122,18 @@ class Runner:
 
     async def started(self, action: Action) -> Ticket:
         """A ticket for what a person allowed."""
-        return await self.use_cases.run.start(self._admission.caller, action.id, door="ssh")
+        return await self._control.start(self._admission, action.id)
 
     async def run(self, ticket: Ticket, inlet: Inlet, outlet: Outlet, steering: ClientSteering) -> Action:
         """To its end."""
-        finished = await self.use_cases.run.run(ticket, inlet, outlet, steering, within=self._shell)
+        finished = await self._door.sessions.run.run(ticket, inlet, outlet, steering, within=self._shell)
         must_go_on()
         return finished
 
     async def quietly(self, line: Line) -> bytes | None:
         """What a read writes, where it runs without asking anybody; None for all else. Nothing waits for a person."""
-        caller, grant = self._admission.caller, self._admission.grant
         try:
-            forecast = await self.use_cases.propose.preview(caller, grant.id, await self.given(line))
-            if not isinstance(forecast.decision, Permit) or forecast.decision.watchers:
+            if not await self._control.runs_unseen(self._admission, await self.given(line)):
                 return None  # it would wait for a person
             proposal = await self.proposed(line)
             if proposal.ticket is None:

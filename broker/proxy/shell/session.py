@@ -76,8 +76,8 @@ class ShellSession(Wire):
             self.channel.write(f"grantd: {line}\r\n".encode(), 1)
 
     async def _held(self, environment: Mapping[str, str]) -> int:
-        cases = self.connection.door.use_cases
-        ticket = await cases.shell.open(self._admission.caller, self._admission.grant.id, door="ssh")
+        sessions = self.connection.door.sessions
+        ticket = await sessions.control.open_shell(self._admission)
         console = Console(self, terminal=self.steering.has_terminal)
         runner = Runner(self.connection.door, self._admission, environment, ticket.session.id)
 
@@ -88,7 +88,7 @@ class ShellSession(Wire):
             await console.note(Kind.EXIT, json.dumps({"status": status}).encode())
             return Outcome(exit_status=status, signal="", reason="")
 
-        outcome = await cases.shell.hold(ticket, console, body)
+        outcome = await sessions.shells.hold(ticket, console, body)
         return NOT_RUN if outcome.exit_status is None else outcome.exit_status
 
     async def _head(self, console: Console, environment: Mapping[str, str]) -> None:

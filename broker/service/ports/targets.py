@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from broker.core.action import Outcome
+from broker.core.cert import CertSpec, egress_spec, principal_of
 from broker.core.identity import Target
 from broker.core.ids import (
     ActionId,
@@ -16,7 +17,10 @@ from broker.core.ids import (
     TenantId,
 )
 from broker.core.terminal import Signal, Size, Terminal
+from broker.core.wrapper import force_command
 from broker.service.ports.signer import Proof
+
+_LEAST_SECONDS: Final = 0.01
 
 
 class Stream(StrEnum):
@@ -61,6 +65,24 @@ class ExecPlan:
 
     Its output is all stdout. Without `wants_stdin` it has no keyboard: nothing can be typed, `signal` still reaches it.
     """
+
+    def certificate(self, *, source_address: str, now: datetime) -> CertSpec:
+        """What is signed for its connection: for a sealed plan it runs this command and no other.
+
+        `source_address` is the one from which the target will see it come.
+        """
+        seconds = max(self.seconds_left, _LEAST_SECONDS)
+        forced = force_command(self.command, cwd=self.cwd, env=self.env, seconds=seconds) if self.sealed else ""
+        return egress_spec(
+            grant=self.grant_id,
+            serial=self.serial,
+            principal=principal_of(self.tenant, self.target.id, self.login),
+            source_address=source_address,
+            force_command=forced,
+            permit_pty=self.pty is not None,
+            now=now,
+            not_after=self.not_after,
+        )
 
 
 class TargetProcess(Protocol):

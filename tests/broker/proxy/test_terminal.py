@@ -238,7 +238,8 @@ async def test_what_is_typed_is_not_kept(trusted: Gate) -> None:
 async def test_where_everything_is_kept_the_log_says_so(trusted: Gate) -> None:
     """`recordings.input = "all"`: audited with each recording."""
     world = trusted.house.world
-    object.__setattr__(world, "keeps_input", InputPolicy.ALL)
+    for one in (world, trusted.house.cases.run._site):  # noqa: SLF001
+        object.__setattr__(one, "keeps_input", InputPolicy.ALL)
     client = await trusted.connect(await trusted.admit())
     assert (await client.run("cat", input="in")).stdout == "in"
     events = await trusted.recorded(await settled(trusted, ActionState.SUCCEEDED))

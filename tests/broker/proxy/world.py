@@ -168,8 +168,8 @@ async def gate(folder: Path, *, fast_path: bool = True) -> AsyncIterator[Gate]:
             signer=world.signer, entropy=world.entropy, name="127.0.0.1", now=world.clock.now()
         )
         door = SshDoor(
-            use_cases=house.cases, host_key=identity.host_key, host_certificate=identity.host_certificate,
-            ingress_ca=identity.ingress_ca, clock=world.clock, entropy=world.entropy, meter=world.meter,
+            sessions=house.cases.sessions, host_key=identity.host_key, host_certificate=identity.host_certificate,
+            ingress_ca=identity.ingress_ca, clock=world.clock, meter=world.meter,
             fast_path=fast_path,
         )  # fmt: skip
         port = await door.start("0.0.0.0", 0)  # noqa: S104  sources of 127.0.0.0/8, in the tests' own network

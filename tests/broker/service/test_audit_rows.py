@@ -81,7 +81,7 @@ ACTS: dict[str, tuple[Act, set[str]]] = {
     ),
     "ask": (lambda s: s.house.propose(s.agent, s.grant, b"touch /srv/2"), {"action.proposed", "action.awaiting"}),
     "start": (
-        lambda s: s.house.cases.run.start(s.agent.caller, s.allowed.id, door="grpc"),
+        lambda s: s.house.cases.starting.start(s.agent.caller, s.allowed.id, door="grpc"),
         {"action.running", "session.opened", "recording.opened"},
     ),
     "take back": (lambda s: s.house.cases.waiting.cancel(s.agent.caller, s.waiting.id), {"action.cancelled"}),

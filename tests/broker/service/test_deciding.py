@@ -55,7 +55,7 @@ async def awaiting(house: House, agent: Somebody, line: bytes = WRITE) -> Action
 
 async def start(house: House, agent: Somebody, action: Action) -> Ticket:
     """The start of what was allowed."""
-    return await house.cases.run.start(agent.caller, action.id, door="grpc")
+    return await house.cases.starting.start(agent.caller, action.id, door="grpc")
 
 
 @pytest.mark.parametrize("line", [READ, WRITE, EXECUTE])
@@ -435,7 +435,7 @@ async def test_waiting_and_taking_back(house: House) -> None:
     agent, approver = await house.add("deployer"), await house.add("approver", Role.MANAGER)
     action = await awaiting(house, agent)
     seen: list[str] = []
-    async for state in house.cases.run.until_decided(agent.caller, action.id):
+    async for state in house.cases.starting.until_decided(agent.caller, action.id):
         seen.append(state.state)
         if len(seen) == 1:
             await house.decide(approver, action)

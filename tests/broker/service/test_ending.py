@@ -394,7 +394,7 @@ async def test_a_clock_that_moves_back_lengthens_nothing(house: House) -> None:
     house.clock.mono += 4
     assert house.clock.now() < (await house.grant(grant)).deadline()
     assert await refused(house.propose(agent, grant, READ)) == "grant_expired"
-    assert await refused(house.cases.run.start(agent.caller, allowed.id, door="grpc")) == "grant_expired"
+    assert await refused(house.cases.starting.start(agent.caller, allowed.id, door="grpc")) == "grant_expired"
     assert await refused(house.cases.issue.token(agent.caller, grant)) == "grant_expired"
 
 

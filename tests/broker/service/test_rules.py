@@ -11,6 +11,7 @@ from broker.core.errors import Fault, Refusal
 from broker.core.roles import Role
 from broker.service.policies import Policies
 from broker.service.ports import PolicyVersion
+from broker.service.sight import classify
 from policy import catalog
 from policy.classes import CommandClass
 from policy.engine import shipped_policy
@@ -48,7 +49,7 @@ async def test_a_tenants_own_programs_decide(house: House) -> None:
     told = (await house.cases.propose.explain(agent.caller, b"mytool show")).verdict
     assert isinstance(told, Classified)
     assert (told.command_class, told.opaque) == (CommandClass.READ, False)
-    assert house.cases.propose.seen(agent.caller, b"mytool show") == told
+    assert classify(house.world.policies.last_seen(TENANT), b"mytool show") == told
     read = await house.propose(agent, grant, b"mytool show")
     assert (read.action.state, read.action.command_class) == (ActionState.RUNNING, CommandClass.READ)
     raised = await house.propose(agent, grant, b"uname -a")

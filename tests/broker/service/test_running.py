@@ -86,7 +86,8 @@ async def test_a_command_from_start_to_end(house: House) -> None:
 
 async def test_record_then_send(house: House) -> None:
     """I-30: nothing starts, is shown or reaches stdin before the recorder has it, where it keeps all input."""
-    object.__setattr__(house.world, "keeps_input", InputPolicy.ALL)
+    for one in (house.world, house.cases.run._site):  # noqa: SLF001
+        object.__setattr__(one, "keeps_input", InputPolicy.ALL)
     agent = await house.add("deployer")
     grant = await house.granted(agent)
     proposal = await house.propose(agent, grant, b"cat", stdin_mode=StdinMode.STREAM)

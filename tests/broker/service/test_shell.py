@@ -65,7 +65,7 @@ async def test_a_shell_is_a_session_without_an_action(house: House) -> None:
         await sink.marker("read: unattended", "SE2002I", "ac_1")
         return Outcome(exit_status=3, signal="", reason="")
 
-    assert (await house.cases.shell.hold(ticket, terminal, body)).exit_status == 3
+    assert (await house.cases.sessions.shells.hold(ticket, terminal, body)).exit_status == 3
     session = await row(house, ticket)
     assert (session.kind, session.action_id, session.state, session.recording_state) == (
         "shell", None, SessionState.CLOSED, "final"
@@ -96,7 +96,7 @@ async def test_a_cut_ends_it_and_says_why(house: House) -> None:
     """I-02: within a second, whatever its body does; the reason is the last thing in its recording."""
     ticket = await opened_shell(house)
     terminal = house.terminal()
-    held = asyncio.ensure_future(house.cases.shell.hold(ticket, terminal, for_ever))  # noqa: TID251  awaited below
+    held = asyncio.ensure_future(house.cases.sessions.shells.hold(ticket, terminal, for_ever))  # noqa: TID251  awaited below
     await until(lambda: house.world.live.count() == 1)
     await house.cases.ending.end(TENANT, ticket.grant.id, EndReason.REVOKED, by="")
     assert (await held).reason == "revoked"
@@ -112,13 +112,13 @@ async def test_its_time_ends_it(house: House) -> None:
     terminal = house.terminal()
 
     async with asyncio.timeout(5):
-        held = asyncio.ensure_future(house.cases.shell.hold(ticket, terminal, for_ever))  # noqa: TID251  awaited below
+        held = asyncio.ensure_future(house.cases.sessions.shells.hold(ticket, terminal, for_ever))  # noqa: TID251  awaited below
         await until(lambda: terminal.warned == [10.0])
         held.cancel()
         with pytest.raises(asyncio.CancelledError):
             await held
     short = replace(await opened_shell(house), seconds_left=0.1)
-    assert (await house.cases.shell.hold(short, terminal, for_ever)).reason == "expired"
+    assert (await house.cases.sessions.shells.hold(short, terminal, for_ever)).reason == "expired"
 
 
 async def test_a_client_that_leaves_is_written_down(house: House) -> None:
@@ -129,7 +129,7 @@ async def test_a_client_that_leaves_is_written_down(house: House) -> None:
         begun.set()
         return await for_ever(sink)
 
-    held = asyncio.ensure_future(house.cases.shell.hold(ticket, house.terminal(), body))  # noqa: TID251  awaited below
+    held = asyncio.ensure_future(house.cases.sessions.shells.hold(ticket, house.terminal(), body))  # noqa: TID251  awaited below
     await begun.wait()
     held.cancel()
     with pytest.raises(asyncio.CancelledError):

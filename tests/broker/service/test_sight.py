@@ -66,9 +66,9 @@ async def test_actions_are_their_agents_alone(house: House) -> None:
     action = (await house.propose(agent, await house.granted(agent), WRITE)).action
 
     async def first(who: Somebody) -> object:
-        return await anext(aiter(house.cases.run.until_decided(who.caller, action.id)))
+        return await anext(aiter(house.cases.starting.until_decided(who.caller, action.id)))
 
     for who in (other, owner):
         assert await refused(house.cases.waiting.get(who.caller, action.id)) == "not_found"
-        assert await refused(house.cases.run.start(who.caller, action.id, door="grpc")) == "not_found"
+        assert await refused(house.cases.starting.start(who.caller, action.id, door="grpc")) == "not_found"
         assert await refused(first(who)) == "not_found"

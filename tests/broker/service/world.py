@@ -437,7 +437,7 @@ class House:
         proposal = await self.propose(agent, grant, line)
         for approver in approvers:
             await self.decide(approver, proposal.action)
-        return proposal.ticket or await self.cases.run.start(agent.caller, proposal.action.id, door="grpc")
+        return proposal.ticket or await self.cases.starting.start(agent.caller, proposal.action.id, door="grpc")
 
     def terminal(self, *typed: bytes) -> Terminal:
         return Terminal(self.targets.journal, typed)
