@@ -28,6 +28,7 @@ from broker.adapters.audit_log.reading import SqlAuditLog
 from broker.adapters.audit_log.signing import Keyring, LogNames
 from broker.adapters.audit_log.times import newest_moment
 from broker.adapters.gateway_identity import RENEW_BEFORE, GatewayIdentity, gateway_identity
+from broker.adapters.indexer import index_apart
 from broker.adapters.metrics import PrometheusMeter, serve_metrics
 from broker.adapters.root_key import load_root_key
 from broker.adapters.server_identity import ServerCertificate, hosts_of
@@ -202,6 +203,7 @@ class House:
             limits=_limits(settings),
             keeps_input=settings.recordings.input,
             places=_places(settings),
+            index=index_apart,
         )
 
     async def _remember_the_time(self) -> None:

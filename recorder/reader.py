@@ -53,6 +53,16 @@ class RecordingReader:
         self._dek = dek
 
     @property
+    def parts(self) -> Sequence[Path]:
+        """Its files, in order."""
+        return self._parts
+
+    @property
+    def expected(self) -> Expected:
+        """Which recording was asked for."""
+        return self._expected
+
+    @property
     def state(self) -> State:
         """How the last part ends; `open` while a writer is at it."""
         state = scan_file(self._parts[-1]).state

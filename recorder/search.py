@@ -5,10 +5,11 @@ Blocks on the disk: call from a thread. A missing, foreign or damaged filter cos
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ from recorder.errors import RecordingInvalid
 from recorder.reader import RecordingReader
 from recorder.scan import State
 from recorder.wordfilter import SALT_BYTES, WordFilter
-from recorder.words import Hit, Wanted, texts, words_in
+from recorder.words import Hit, Wanted, distinct
 
 NAME: Final = "words.grwf"
 
@@ -46,10 +47,14 @@ def index(reader: RecordingReader, search_key: bytes) -> bool:
     """
     if kept_filter(reader) is not None or reader.state is not State.FINAL:
         return False
-    words = (word for _, text in texts(reader.events()) for word in words_in(text))
-    made = WordFilter.of(words, search_key)
+    made = WordFilter.of(chain.from_iterable(distinct(reader.events())), search_key)
     _write(reader.beside(NAME), made.seal(dek=reader.key(), bound_to=reader.name(), salt=os.urandom(SALT_BYTES)))
     return True
+
+
+async def index_beside(reader: RecordingReader, search_key: bytes) -> bool:
+    """As `index`, in a thread. For recordings of moderate length: what a thread computes, the loop waits for."""
+    return await asyncio.to_thread(index, reader, search_key)
 
 
 def _write(path: Path, data: bytes) -> None:

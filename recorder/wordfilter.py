@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import struct
 from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -26,9 +28,11 @@ MAGIC: Final = b"\x89GRWF1\r\n"
 SALT_BYTES: Final = 24
 MAX_WORDS: Final = 1_000_000
 """A recording with more has a filter that lets everything through."""
+_AT_ONCE: Final = 10_000
 _BITS_A_WORD: Final = 12
 _PROBES: Final = 8
 _MAX_BYTES: Final = MAX_WORDS * _BITS_A_WORD // 8 + 1
+_WORDS: Final = struct.Struct(f">{_PROBES}I")
 _LABEL: Final = b"grantd/rec/words/v1\0"
 _NONCE: Final = bytes(12)  # each key seals one message
 
@@ -44,9 +48,9 @@ class WordFilter:
     @classmethod
     def of(cls, words: Iterable[str], search_key: bytes) -> WordFilter:
         """Holds these words."""
-        known = set[str]()
-        for word in words:
-            known.add(word)
+        known, coming = set[str](), iter(words)
+        while some := set(islice(coming, _AT_ONCE)):
+            known |= some
             if len(known) > MAX_WORDS:
                 return cls(b"\xff")
         bits = bytearray(max(1, len(known) * _BITS_A_WORD // 8 + 1))
@@ -82,7 +86,7 @@ class WordFilter:
 
 def _places(word: str, search_key: bytes, size: int) -> list[int]:
     digest = hmac.digest(search_key, word.encode(), "sha256")
-    return [int.from_bytes(digest[at : at + 4], "big") % size for at in range(0, 4 * _PROBES, 4)]
+    return [place % size for place in _WORDS.unpack(digest)]
 
 
 def _cipher(dek: bytes | bytearray, salt: bytes, bound_to: bytes) -> AESGCM:

@@ -20,6 +20,8 @@ _COLOUR: Final = re.compile(r"\x1b\[[\d;:]*m")
 _SEQUENCE: Final = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]?|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]?|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
+_FOLDED: Final = bytes(byte if bytes((byte,)).isalnum() else 32 for byte in bytes(range(256)).lower())
+"""ASCII in lower case, and a blank for all that is no letter and no digit."""
 _PRINTED: Final = frozenset({Kind.OUT, Kind.ERR})
 _SAID: Final = {Kind.EXEC: ("argv", "subsystem"), Kind.MARK: ("label",), Kind.SFTP: ("op", "path", "to")}
 _MAX_HELD = 16 * 1024  # bytes of one unfinished line
@@ -28,6 +30,20 @@ _MAX_EXCERPT = 200  # characters
 
 def texts(events: Iterable[Event]) -> Iterator[tuple[int, str]]:
     """(time, text) of what was printed, line by line or in longer runs, and of what was asked for and decided."""
+    return ((t_us, run if isinstance(run, str) else _plain(run)) for t_us, run in _runs(events))
+
+
+def distinct(events: Iterable[Event]) -> Iterator[set[str]]:
+    """The words of `texts`, each once a run or more often: no order, no times, and a quarter of the work."""
+    for _, run in _runs(events):
+        if isinstance(run, bytes) and run.isascii() and b"\x1b" not in run:
+            yield {word[:MAX_WORD].decode("ascii") for word in set(run.translate(_FOLDED).split())}
+        else:
+            yield set(words_in(run if isinstance(run, str) else _plain(run)))
+
+
+def _runs(events: Iterable[Event]) -> Iterator[tuple[int, bytes | str]]:
+    """What was printed as it came, and the rest as text."""
     held: dict[tuple[int, int], tuple[int, bytearray]] = {}
     for event in events:
         if event.kind in _PRINTED:
@@ -35,12 +51,12 @@ def texts(events: Iterable[Event]) -> Iterator[tuple[int, str]]:
             _, line = held.setdefault(key, (event.t_us, bytearray()))
             line += event.payload
             if cut := _cut(line):
-                yield event.t_us, _plain(bytes(line[:cut]))
+                yield event.t_us, bytes(line[:cut])
                 held[key] = (event.t_us, line[cut:])
         elif names := _SAID.get(Kind(event.kind) if event.kind in set(Kind) else Kind.GAP):
             yield event.t_us, _said(event, names)
     for began, line in held.values():
-        yield began, _plain(bytes(line))
+        yield began, bytes(line)
 
 
 def _cut(line: bytearray) -> int:

@@ -26,6 +26,8 @@ log = structlog.get_logger()
 _TRIES = 3
 _REMEMBERED = 10_000
 _PAUSE_S = 0.2
+_READ_AS_IT_IS = 4 * 1024
+"""Bytes of a recording that a search reads about as quickly as a filter of its words: it gets none."""
 _KEY_CHANGED = "host_key_changed"
 """A replaced host, or somebody between: said in the log as an event of its own, for whoever is on watch."""
 CALLER_GONE = "caller_gone"
@@ -77,13 +79,16 @@ class Closing:
         return closed
 
     def recorded(self) -> Sequence[tuple[TenantId, SessionId]]:
-        """Sessions whose recordings were sealed since the last call; the oldest are forgotten if nobody asks."""
+        """Sessions whose recordings were sealed since the last call, but for the short ones.
+
+        The oldest are forgotten if nobody asks.
+        """
         found = list(self._recorded)
         self._recorded.clear()
         return found
 
     def _note_recorded(self, session: Session, commitment: Commitment | None) -> None:
-        if commitment is not None:
+        if commitment is not None and (commitment.bytes > _READ_AS_IT_IS or commitment.part):
             self._recorded.append((session.tenant, session.id))
 
     async def abandon(self, ticket: Ticket) -> Action:

@@ -23,7 +23,7 @@ from broker.service.session import MAX_REASON_BYTES, SessionService, SessionView
 from broker.service.world import World
 from recorder.errors import RecordingInvalid
 from recorder.reader import RecordingReader
-from recorder.search import index, search
+from recorder.search import search
 from recorder.words import Hit, Wanted
 
 log = structlog.get_logger()
@@ -90,7 +90,7 @@ class SearchService:
 
         session, key, search_key = await self._world.store.run(tenant, unit)
         reader = await self._reader(session, key) if session and key else None
-        return reader is not None and await asyncio.to_thread(index, reader, search_key)
+        return reader is not None and await self._world.index(reader, search_key)
 
     async def _begun(self, caller: Caller, text: str, reason: str) -> bytes:
         event = AuditEvent(

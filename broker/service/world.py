@@ -14,8 +14,9 @@ from broker.service.ends import Ends
 from broker.service.leases import Leases
 from broker.service.live import LiveSessions
 from broker.service.policies import Policies
-from broker.service.ports import AuditHealth, Entropy, Meter, Recordings, Signer, Store, Targets, Tokens
+from broker.service.ports import AuditHealth, Entropy, Indexer, Meter, Recordings, Signer, Store, Targets, Tokens
 from broker.service.wake import Bell
+from recorder.search import index_beside
 from recorder.typed import InputPolicy
 
 
@@ -69,6 +70,8 @@ class World:
     bell: Bell
     limits: Limits
     places: Places
+    index: Indexer = index_beside
+    """How filters of words are made."""
     keeps_input: InputPolicy = InputPolicy.OFF
     """What recordings keep of what is typed and piped in."""
 

@@ -14,7 +14,7 @@ from recorder.events import Event, Kind
 from recorder.reader import Expected, RecordingReader
 from recorder.search import NAME, index, kept_filter, search
 from recorder.wordfilter import WordFilter
-from recorder.words import Wanted, texts, words_in
+from recorder.words import Wanted, distinct, texts, words_in
 from tests.recorder.export.events import said
 from tests.recorder.recordings import DEK, DONE, START, meta, reader, store
 
@@ -115,6 +115,26 @@ def test_a_filter_hides_nothing(pieces: list[bytes], data: st.DataObject) -> Non
     wanted = Wanted(sought)
     if any(True for _ in wanted.found(events)):
         assert made.may_hold(wanted.words, KEY)
+
+
+@given(OUTPUT, OUTPUT)
+def test_the_words_of_a_filter_are_those_of_the_text(pieces: list[bytes], more: list[bytes]) -> None:
+    """What is read quickly for a filter is what a search reads: not a word more or less, whatever was printed."""
+    events = [said(0, Kind.EXEC, argv="grep N\u00e9edle_1"), *(Event(1, Kind.OUT, 0, piece) for piece in pieces)]
+    events += [Event(2, Kind.ERR, 0, b"a_b" + bytes(range(128)) * 2 + b"W" * 70), Event(3, Kind.MARK, 0, b"[")]
+    events += [Event(4, Kind.ERR, 0, piece.upper()) for piece in more]
+    read = {word for some in distinct(events) for word in some}
+    assert read == {word for _, text in texts(events) for word in words_in(text)}
+
+
+@given(st.lists(st.text(st.characters(max_codepoint=127)).map(str.encode), max_size=8))
+def test_the_words_of_plain_output_too(pieces: list[bytes]) -> None:
+    """Where no colour and no other script stands in between."""
+    events = [
+        Event(n, Kind.OUT, 0, piece.replace(b"\x1b", b"") + b"\n") for n, piece in enumerate([b"w" * 70, *pieces])
+    ]
+    read = {word for some in distinct(events) for word in some}
+    assert read == {word for _, text in texts(events) for word in words_in(text)}
 
 
 def test_few_recordings_are_looked_into_for_nothing() -> None:

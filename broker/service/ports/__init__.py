@@ -14,7 +14,7 @@ from broker.service.ports.audit import (
     SignedHead,
 )
 from broker.service.ports.machine import Entropy, Meter
-from broker.service.ports.recordings import Recordings
+from broker.service.ports.recordings import Indexer, Recordings
 from broker.service.ports.rows import (
     ActionRows,
     ApprovalRows,
@@ -71,6 +71,7 @@ __all__ = [
     "IdempotencyRows",
     "IdentityRows",
     "InclusionProof",
+    "Indexer",
     "JoinToken",
     "KeyRows",
     "Meter",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -12,6 +12,11 @@ from recorder.store.files import Unfinished
 from recorder.track import RecordingMeta
 
 T = TypeVar("T")
+Indexer = Callable[[RecordingReader, bytes], Awaitable[bool]]
+"""Makes the filter of words of an ended recording under the tenant's search key; False where that is not to be.
+
+Raises OSError, RecordingInvalid. Whatever it does, sessions that run do not wait for it.
+"""
 
 
 class Recordings(Protocol):

@@ -29,7 +29,6 @@ from broker.core.records import (
 )
 from broker.core.sshcert import parse
 from broker.core.sshwire import ed25519_blob, parse_blob
-from broker.jobs.indexing import Indexing
 from broker.service.ports import Tx
 from grantd import records as client_records
 from grantd.v1 import access_pb2, action_pb2, admin_pb2, approval_pb2, audit_pb2, identity_pb2, options_pb2, session_pb2
@@ -251,13 +250,14 @@ async def test_recordings_are_searched_by_those_who_may_see_them(house: House) -
     async with house.channel(house.people["agent"]) as agent:
         one = await run(agent, start(grant, "echo a Needle in it"))
         await run(agent, start(grant, "echo nothing"))
-    indexing = Indexing(closing=house.cases.closing, search=house.cases.search)
     request = session_pb2.SearchRecordingsRequest(word="needle", reason="incident")
     async with house.channel(house.people["manager"]) as channel:
         stub = SessionServiceStub(channel)
         for filters in (False, True):
             if filters:
-                await indexing.step()
+                assert await house.cases.search.index(
+                    house.people["agent"].row.tenant, SessionId(one.finished.session_id)
+                )
                 assert not await house.cases.search.index(
                     house.people["agent"].row.tenant, SessionId(one.finished.session_id)
                 )

@@ -15,6 +15,7 @@ from broker.core.action import Action, ActionState, Outcome, StdinMode
 from broker.core.errors import StoreFault, TargetFault
 from broker.core.ids import SessionId
 from broker.core.roles import Role
+from broker.service import closing
 from broker.service.live import Scope
 from broker.service.ports import Session
 from broker.service.pump import WARN_AT
@@ -155,6 +156,19 @@ async def test_a_caller_that_hangs_up_ends_the_command(house: House) -> None:
     assert house.targets.running == []
     assert (await house.action(ticket.action)).state is ActionState.CUT
     assert (await session_of(house, ticket)).recording_state == "final"
+
+
+async def test_a_short_recording_gets_no_filter(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read as quickly without: nothing is done for it after its end. One that is longer is told of once."""
+    agent = await house.add("deployer")
+    grant = await house.granted(agent)
+    await house.run(await house.started(agent, grant, SAY), house.terminal())
+    assert house.cases.closing.recorded() == []
+    monkeypatch.setattr(closing, "_READ_AS_IT_IS", 0)
+    ticket = await house.started(agent, grant, SAY)
+    await house.run(ticket, house.terminal())
+    assert [session for _, session in house.cases.closing.recorded()] == [ticket.session.id]
+    assert house.cases.closing.recorded() == []
 
 
 async def test_output_has_a_limit(tmp_path: Path) -> None:

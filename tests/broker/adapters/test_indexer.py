@@ -1,0 +1,76 @@
+"""Filters of long recordings are made elsewhere: the same filters, and nothing but a word comes back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from broker.adapters import indexer
+from recorder.errors import RecordingInvalid
+from recorder.grec import Kind
+from recorder.reader import RecordingReader
+from recorder.search import NAME, kept_filter, search
+from recorder.words import Wanted
+from tests.recorder.recordings import DONE, START, meta, reader, store
+
+KEY = bytes(range(64, 96))
+LINES = b"".join(b"line %d has a word%d\n" % (number, number) for number in range(2_000))
+
+
+async def recorded(root: Path, output: bytes) -> RecordingReader:
+    """A finished recording of this output."""
+    with store(root) as files:
+        sink = await files.create(meta())
+        await sink.event(Kind.OUT, 0, output)
+        await sink.close(DONE)
+        return reader(files.directory("t1", "rec_1", START))
+
+
+@pytest.fixture
+def apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every recording is a long one."""
+    monkeypatch.setattr(indexer, "BESIDE_BYTES", 0)
+
+
+@pytest.mark.usefixtures("apart")
+async def test_a_filter_made_apart_is_the_same(tmp_path: Path) -> None:
+    """Once, private, holding the words; the keys that made it open it here."""
+    long = await recorded(tmp_path, LINES)
+    assert await indexer.index_apart(long, KEY)
+    assert not await indexer.index_apart(long, KEY)
+    found = kept_filter(long)
+    assert found is not None
+    assert all(found.may_hold([f"word{number}"], KEY) for number in range(2_000))
+    assert not found.may_hold(["absent"], KEY)
+    assert long.beside(NAME).stat().st_mode & 0o777 == 0o600
+    assert search(long, Wanted("word1999"), KEY, limit=5)
+
+
+@pytest.mark.usefixtures("apart")
+async def test_a_recording_that_was_altered_has_none(tmp_path: Path) -> None:
+    """The child says so in a word, and leaves nothing."""
+    long = await recorded(tmp_path, LINES)
+    part = long.parts[0]
+    sealed = bytearray(part.read_bytes())
+    sealed[len(sealed) // 2] ^= 1
+    part.write_bytes(sealed)
+    with pytest.raises(RecordingInvalid):
+        await indexer.index_apart(long, KEY)
+    assert kept_filter(long) is None
+
+
+@pytest.mark.usefixtures("apart")
+async def test_a_child_that_takes_for_ever_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error, as if the disk were full: the recording is merely searched slowly."""
+    long = await recorded(tmp_path, LINES)
+    monkeypatch.setattr(indexer, "WITHIN_S", 0.0)
+    with pytest.raises(OSError, match="failed"):
+        await indexer.index_apart(long, KEY)
+    assert kept_filter(long) is None
+
+
+async def test_a_short_one_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs a few milliseconds here."""
+    monkeypatch.setattr("sys.executable", "/nowhere")
+    assert await indexer.index_apart(await recorded(tmp_path, b"a needle\n"), KEY)
