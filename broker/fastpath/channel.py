@@ -21,10 +21,7 @@ class FastChannel(SSHChannel[bytes]):
         if not self._sends_at_once(datatype):
             super().write(data, datatype)
             return
-        sent = 0
-        for piece in self._pieces(data):
-            sent += len(piece)
-            self._send_piece(piece, datatype)
+        sent = self._send_at_once(data, datatype)
         if sent < len(data):
             super().write(data[sent:], datatype)
 
@@ -34,24 +31,31 @@ class FastChannel(SSHChannel[bytes]):
             isinstance(connection, FastConnection)
             and connection.fast
             and self._send_state == "open"
+            and self._send_chan is not None
             and not self._send_buf
             and self._encoding is None
             and (datatype is None or datatype in self._write_datatypes)
         )
 
+    def _send_at_once(self, data: bytes, datatype: int | None) -> int:
+        """Sends what the window lets through, as packets that leave together; how many bytes those were."""
+        packets, sent = [], 0
+        for piece in self._pieces(data):
+            sent += len(piece)
+            packets.append((self._head(datatype, len(piece)), piece))
+        self._send_window -= sent
+        kind = MSG_CHANNEL_DATA if datatype is None else MSG_CHANNEL_EXTENDED_DATA
+        cast("FastConnection", self._conn).send_together(kind, packets, handler=self)
+        return sent
+
     def _pieces(self, data: bytes) -> Iterator[bytes]:
-        view, at = memoryview(data), 0
-        while at < len(view) and self._send_window:
-            size = min(self._send_window, self._send_pktsize, len(view) - at)
+        view, at, room = memoryview(data), 0, self._send_window
+        while at < len(view) and at < room:
+            size = min(room - at, self._send_pktsize, len(view) - at)
             # a buffer as good as bytes: it is joined into a packet, now or once a key exchange is done
             yield cast("bytes", view[at : at + size])
             at += size
 
-    def _send_piece(self, piece: bytes, datatype: int | None) -> None:
-        if self._conn is None or self._send_chan is None:
-            return
-        self._send_window -= len(piece)
-        kind = MSG_CHANNEL_DATA if datatype is None else MSG_CHANNEL_EXTENDED_DATA
-        fields = (self._send_chan, *(() if datatype is None else (datatype,)), len(piece))
-        head = b"".join(field.to_bytes(4, "big") for field in fields)
-        self._conn.send_packet(kind, head, piece, handler=self)
+    def _head(self, datatype: int | None, size: int) -> bytes:
+        fields = (self._send_chan or 0, *(() if datatype is None else (datatype,)), size)
+        return b"".join(field.to_bytes(4, "big") for field in fields)

@@ -24,6 +24,8 @@ from asyncssh.packet import PacketDecodeError, SSHPacket
 from broker.fastpath.gcm import LENGTH, TAG, Gcm, gcm_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from asyncssh.packet import SSHPacketLogger
 
 READ: Final = 64 * 1024
@@ -175,7 +177,22 @@ class FastConnection(SSHConnection):
         elif pkttype <= _LAST_BEFORE_CHANNELS or self._compressor is not None or not self._flows():
             super().send_packet(pkttype, *args, handler=handler)
         else:
-            self._send_sealed(gcm, pkttype, args)
+            self._send(gcm.seal((self._packet_of(pkttype, args),)))
+
+    def send_together(
+        self, pkttype: int, packets: Sequence[tuple[bytes, ...]], *, handler: SSHPacketLogger | None
+    ) -> None:
+        """Packets of one channel, each as `send_packet` would send it; what may leave now leaves in one write."""
+        gcm, ready = self._send_encryption, list[bytes]()
+        if isinstance(gcm, Gcm) and self._compressor is None:
+            for fields in packets:
+                if not self._flows():
+                    break
+                ready.append(self._packet_of(pkttype, fields))
+            if ready:
+                self._send(gcm.seal(ready))
+        for fields in packets[len(ready) :]:
+            self.send_packet(pkttype, *fields, handler=handler)
 
     def _flows(self) -> bool:
         """Nothing is deferred, and no key exchange is due."""
@@ -186,14 +203,15 @@ class FastConnection(SSHConnection):
             and (not self._rekey_seconds or time.monotonic() < self._rekey_time)
         )
 
-    def _send_sealed(self, gcm: Gcm, pkttype: int, args: tuple[bytes, ...]) -> None:
+    def _packet_of(self, pkttype: int, args: tuple[bytes, ...]) -> bytes:
+        """The next packet, padded and counted: whoever asks for it sends it."""
         padding = -(2 + sum(map(len, args))) % _BLOCK
         if padding < _LEAST_PADDING:
             padding += _BLOCK
         packet = b"".join((bytes((padding, pkttype)), *args, self._random(padding)))
-        self._send(gcm.seal(packet))
         self._send_seq = (self._send_seq + 1) & 0xFFFFFFFF
         self._rekey_bytes_sent += len(packet)
+        return packet
 
     def _random(self, size: int) -> bytes:
         """Random bytes, each used once; asking the kernel for a few each time costs more than sealing them."""

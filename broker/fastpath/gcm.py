@@ -6,6 +6,7 @@ would use a nonce twice.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, cast
 
 from asyncssh.encryption import Encryption, GCMEncryption
@@ -36,12 +37,15 @@ class Gcm(Encryption):
         self._counter = (self._counter + 1) & _WRAP
         return nonce
 
-    def seal(self, packet: bytes) -> bytes:
-        """The packet as it goes over the wire: length, ciphertext, tag."""
-        length = len(packet).to_bytes(LENGTH, "big")
-        wire = bytearray(LENGTH + len(packet) + TAG)
-        wire[:LENGTH] = length
-        self._aes.encrypt_into(self._nonce(), packet, length, memoryview(wire)[LENGTH:])
+    def seal(self, packets: Sequence[bytes]) -> bytes:
+        """The packets as they go over the wire, one behind the other: length, ciphertext, tag."""
+        wire = bytearray(sum(map(len, packets)) + (LENGTH + TAG) * len(packets))
+        view, at = memoryview(wire), 0
+        for packet in packets:
+            length, start = len(packet).to_bytes(LENGTH, "big"), at + LENGTH
+            at = start + len(packet) + TAG
+            wire[start - LENGTH : start] = length
+            self._aes.encrypt_into(self._nonce(), packet, length, view[start:at])
         return cast("bytes", wire)  # as good as bytes to every transport, and not copied to become them
 
     def open(self, length: bytes, sealed: bytes | memoryview) -> bytes | None:
