@@ -162,6 +162,11 @@ class GatewayConnection(FastConnection, SSHServerConnection):
             self._deaf = False
             self._transport.resume_reading()
 
+    @property
+    def is_writable(self) -> bool:
+        """Whether `until_writable` would not wait."""
+        return self._roomy.is_set() and self._exchanged.is_set()
+
     async def until_writable(self) -> None:
         """Returns once bytes would leave, and not pile up behind a full socket or an unfinished key exchange (M4)."""
         await self._roomy.wait()

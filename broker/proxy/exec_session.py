@@ -156,6 +156,8 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
         if self._gone:
             raise ConnectionError("the client is gone")
         self._channel.write(data, datatype)
+        if self._roomy.is_set() and self._connection.is_writable:
+            return  # as nearly always: no timer for each piece
         try:
             async with asyncio.timeout(limits.WRITE_WITHIN_S):
                 await self._roomy.wait()
