@@ -53,10 +53,15 @@ class Event:
 
 def encode_event(event: Event, after_us: int) -> bytes:
     """The bytes varint dt | u8 kind | varint chan | varint len | payload, where dt counts from `after_us`."""
+    return encode_head(event, after_us) + event.payload
+
+
+def encode_head(event: Event, after_us: int) -> bytes:
+    """All of an event's bytes but its payload, which is not copied here. RecordingInvalid for one out of range."""
     if not 0 <= event.chan <= _MAX_CHAN or len(event.payload) > MAX_PAYLOAD or not after_us <= event.t_us <= MAX_TIME:
         raise RecordingInvalid("event out of range")
     head = _varint(event.t_us - after_us) + bytes([event.kind]) + _varint(event.chan)
-    return head + _varint(len(event.payload)) + event.payload
+    return head + _varint(len(event.payload))
 
 
 def encode_events(events: Iterable[Event]) -> bytes:

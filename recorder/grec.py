@@ -38,6 +38,7 @@ from recorder.events import (
     decode_events,
     encode_event,
     encode_events,
+    encode_head,
     json_payload,
 )
 from recorder.merkle import leaf_hash
@@ -52,6 +53,7 @@ __all__ = [
     "decode_events",
     "encode_event",
     "encode_events",
+    "encode_head",
     "json_payload",
 ]
 
@@ -329,7 +331,7 @@ class Sealer:
         self._seq = 0
         self._zstd: ZstdCompressor | None = None
 
-    def data(self, plaintext: bytes, t_us: int, *, segment: bool) -> bytes:
+    def data(self, plaintext: bytes | bytearray, t_us: int, *, segment: bool) -> bytes:
         """A compressed DATA frame; `segment` starts a fresh zstd context (the first frame always does)."""
         flags = Flag.ZSTD
         if segment or self._zstd is None:

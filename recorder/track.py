@@ -33,6 +33,7 @@ _MAX_INDEX = 1024  # segment starts in the end frame, about 45 bytes each; thinn
 _MAX_MARKERS = 64  # markers in the end frame; all of them are events too
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # no room, but what is reserved is still ours
 _EVENT_COST = 256  # bytes of memory around a queued payload, measured with sys.getsizeof: 233
+_NAMES = {int(kind): kind.name for kind in Kind}
 _MAX_LABEL = 120  # characters of a marker's label in the end frame
 
 
@@ -194,7 +195,8 @@ class Track:
         if not self._buffer:
             self._first_t = t_us
         after = self._last_t if self._buffer else t_us
-        self._buffer += grec.encode_event(Event(t_us, event.kind, event.chan, event.payload), after)
+        self._buffer += grec.encode_head(Event(t_us, event.kind, event.chan, event.payload), after)
+        self._buffer += event.payload
         self._last_t = t_us
         self._count(event, t_us)
         if self.dirty_since is None:
@@ -211,8 +213,7 @@ class Track:
         self._lost += len(event.payload)
 
     def _count(self, event: Event, t_us: int) -> None:
-        name = Kind(event.kind).name if event.kind in set(Kind) else "OTHER"
-        self._counts[name] += 1
+        self._counts[_NAMES.get(event.kind, "OTHER")] += 1
         if event.kind == Kind.MARK and len(self._markers) < _MAX_MARKERS:
             self._markers.append([t_us, str(json.loads(event.payload).get("label", ""))[:_MAX_LABEL]])
 
@@ -224,7 +225,7 @@ class Track:
         self._write_buffer()
 
     def _write_buffer(self) -> None:
-        plain = bytes(self._buffer)
+        plain = self._buffer  # compressed where it stands
         segment = self._segment_bytes >= SEGMENT_BYTES or self._first_t - self._segment_t >= SEGMENT_US
         self._unwritten = True  # sealed, so its number is spent, whatever happens to the write
         frame = self._sealer.data(plain, self._first_t, segment=segment)
@@ -232,11 +233,11 @@ class Track:
         offset = self._size
         self._append(frame)
         self._unwritten = False
-        self._buffer.clear()
         if segment:
             self._segment_t, self._segment_bytes = self._first_t, 0
             self._note_segment(offset, leaves - 1)
         self._segment_bytes += len(plain)
+        self._buffer.clear()
 
     def _note_segment(self, offset: int, seq: int) -> None:
         self._index.append([self._first_t, offset, seq])
