@@ -6,6 +6,8 @@ Fixtures that start real programs live beside what they start (peers_postgres, p
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from typing import Final
 
 import pytest
@@ -19,6 +21,10 @@ __all__ = ["postgres_cluster", "postgres_database", "sshd_factory"]
 
 # whoever runs the tests may have a helper of their own: grantctl must not find it
 os.environ["GRANTCTL_AGENTD"] = "off"
+
+# Whoever started the tests in the background has SIGINT ignored, and every program that they start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # marker -> the programs that a test with it cannot do without
 MARKED: Final = {

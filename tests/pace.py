@@ -24,9 +24,12 @@ class Since:
         self._stalled, self._began = _stalled_s(), time.monotonic()
 
     def s(self) -> float:
-        """Seconds since it was made in which nothing made anybody wait."""
-        took = time.monotonic() - self._began
-        return max(0.0, took - (_stalled_s() - self._stalled))
+        """Seconds since it was made in which nothing made anybody wait: for "not later than"."""
+        return max(0.0, self.wall_s() - (_stalled_s() - self._stalled))
+
+    def wall_s(self) -> float:
+        """Seconds since it was made: for "not before"."""
+        return time.monotonic() - self._began
 
 
 def _stalled_s() -> float:

@@ -22,6 +22,8 @@ from typing import Self
 
 import pyte
 
+from tests.pace import Since
+
 GRANTCTL = str(Path(sys.executable).with_name("grantctl"))
 HAND_SECONDS = 0.03
 READING_SECONDS = 0.8
@@ -87,9 +89,9 @@ class Console:
 
     def expect(self, text: str, seconds: float = 10.0) -> None:
         """Until the text stands on the screen or above it."""
-        deadline = time.monotonic() + seconds
+        since = Since()
         while text not in self.text():
-            assert time.monotonic() < deadline, f"{text!r} did not appear:\n{self.text()}"
+            assert since.s() < seconds, f"{text!r} did not appear:\n{self.text()}"
             self.read(0.05)
 
     def text(self) -> str:
@@ -99,8 +101,8 @@ class Console:
 
     def wait(self, seconds: float = 10.0) -> int:
         """The exit code."""
-        deadline = time.monotonic() + seconds
-        while self.process.poll() is None and time.monotonic() < deadline:
+        since = Since()
+        while self.process.poll() is None and since.s() < seconds:
             self.read(0.05)
         self.read(0.05)
         return self.process.wait(1)

@@ -29,6 +29,7 @@ from tests.agents.conftest import Person
 from tests.agents.console import GRANTCTL, Console
 from tests.agents.fake_broker import Context, FakeBroker, refuse
 from tests.agents.test_cli import AWAITING, ended, finishing, grant
+from tests.pace import Since
 
 NOT_DONE = 99
 # what a process says that was to do it by the helper or not at all
@@ -208,9 +209,9 @@ def test_what_it_does_not_do_is_not_begun(desk: Desk, helper: subprocess.Popen[b
 
 def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
     """Waits for something that will be so."""
-    deadline = time.monotonic() + seconds
+    since = Since()
     while not holds():
-        assert time.monotonic() < deadline
+        assert since.s() < seconds
         time.sleep(0.01)
 
 

@@ -32,6 +32,7 @@ from grantd.enrolment import Join, enrol
 from grantd.execution import Changed, Event, Finished, Stderr, Stdout, Told
 from grantd.v1 import access_pb2, admin_pb2, approval_pb2, audit_pb2, options_pb2, session_pb2
 from grantd.v1.action_pb2 import Action, ActionState
+from tests.pace import Since
 from tests.peers_sshd import Sshd
 from tests.processes import descendants
 
@@ -443,9 +444,9 @@ class House:
 
 def wait_until(holds: Callable[[], bool], seconds: float, every: float = 0.02) -> float:
     """The monotonic second at which it held; AssertionError where it does not in time."""
-    end = time.monotonic() + seconds
+    since = Since()
     while not holds():
-        assert time.monotonic() < end, f"not within {seconds} s"
+        assert since.s() < seconds, f"not within {seconds} s"
         time.sleep(every)
     return time.monotonic()
 

@@ -17,13 +17,14 @@ from grantd.errors import GrantdError
 from grantd.v1.access_pb2 import Grant, GrantState
 from grantd.v1.action_pb2 import ActionState, WaitActionRequest
 from tests.e2e.stage import ASKS, House, Running, processes_with, wait_until
+from tests.pace import Since
 from tests.processes import descendants
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sshd, pytest.mark.xdist_group("e2e-crash")]
 
 ENDS_MEANWHILE_S = 5
 RECORDED_WITHIN_S = 1.0
-"""Bytes are durable this soon after they came (I-30): what is younger may be lost with the process."""
+"""Bytes are durable this soon after they came (I-30), where the disk does not stall: younger ones may be lost."""
 
 SIGNER_GONE_S = 5.0
 """It serves its parent alone, so nobody can use it meanwhile."""
@@ -65,13 +66,15 @@ def crashed(house: House, tmp_path_factory: pytest.TempPathFactory) -> Crash:
         running.until(ActionState.ACTION_STATE_RUNNING)
         wait_until(partial(_runs, marks[name]), 10)
     wait_until(lambda: commands["read"].output() == b"seen\n", 10)
-    time.sleep(RECORDED_WITHIN_S + 0.2)
+    recorded = Since()
+    while recorded.s() < RECORDED_WITHIN_S + 0.2:
+        time.sleep(0.05)
     not_after = house.client("builder").grant(short).not_after.ToDatetime(tzinfo=UTC)
     children = descendants(house.pid)
     assert children, "the signer is a process of its own"
 
     house.kill()
-    died = time.monotonic()
+    died = Since()
     lines_before = len(house.logged())
     gone = _when_gone({mark: name for name, mark in marks.items()}, children, died)
     time.sleep(max(0.0, (not_after - datetime.now(UTC)).total_seconds() + 0.2))
@@ -94,15 +97,15 @@ def _runs(mark: str) -> bool:
     return Path(mark).exists() and bool(processes_with(mark))
 
 
-def _when_gone(marks: dict[str, str], children: list[int], since: float) -> dict[str, float]:
-    """Seconds from `since` to the end of each command's processes, and of the broker's children."""
+def _when_gone(marks: dict[str, str], children: list[int], died: Since) -> dict[str, float]:
+    """Seconds from `died` to the end of each command's processes, and of the broker's children."""
     gone: dict[str, float] = {}
-    while len(gone) <= len(marks) and time.monotonic() < since + 20:
+    while len(gone) <= len(marks) and died.s() < 20:
         for mark, name in marks.items():
             if name not in gone and not processes_with(mark):
-                gone[name] = time.monotonic() - since
+                gone[name] = died.s()
         if "signer" not in gone and not any(Path(f"/proc/{pid}").exists() for pid in children):
-            gone["signer"] = time.monotonic() - since
+            gone["signer"] = died.s()
         time.sleep(0.01)
     return gone
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from grantd.v1.approval_pb2 import ListPendingRequest
 from tests import peers
 from tests.agents.console import Console
 from tests.e2e.stage import ASKS, FREE, House, finish, wait_until
+from tests.pace import Since
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sshd, pytest.mark.xdist_group("e2e-shell")]
 
@@ -30,9 +30,9 @@ def seated(house: House, target: str, *, ttl: float = 300) -> Iterator[Console]:
 
 def enter(console: Console, line: str) -> None:
     """A line and Enter, as a hand types them, once there is a prompt."""
-    deadline = time.monotonic() + 15
+    since = Since()
     while not last(console).endswith("$"):
-        assert time.monotonic() < deadline, console.text()
+        assert since.s() < 15, console.text()
         console.read(0.05)
     for key in (*line, "\r"):
         console.write(key.encode())
@@ -126,14 +126,15 @@ def test_a_full_screen_program_and_back(house: House, tmp_path: Path, program: s
 
 def test_the_end_of_the_access_is_told_and_kept(house: House) -> None:
     """I-01: a warning above the line, the reason, and the end within a second of its time."""
-    with seated(house, FREE, ttl=12) as console:
+    with seated(house, FREE, ttl=16) as console:  # a busy machine takes some of it to come to the prompt
         for key in "echo draft":
             console.write(key.encode())
-        console.expect("access ends in 10 s", 10)
-        warned = time.monotonic()
+        console.expect("access ends in 10 s", 16)
+        warned = Since()
         assert "echo draft" in last(console)
         assert console.wait(15) == 126
-        assert 8 < time.monotonic() - warned < 12
+        assert warned.wall_s() > 8
+        assert warned.s() < 12
         assert "grantd: ended: expired" in console.text()
 
 

@@ -12,6 +12,7 @@ from recorder.reader import Expected, RecordingReader
 from recorder.store.files import FileRecordingStore
 from recorder.track import Limits, Outcome, RecordingMeta
 from recorder.writer import RecorderThread
+from tests.pace import Since
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,11 +51,10 @@ def store(root: Path, limits: Limits = QUICK, *, floor_bytes: int = 0) -> Iterat
 
 async def eventually(condition: Callable[[], bool], *, within_s: float = 5.0) -> None:
     """Wait until condition holds; AssertionError when it does not in time."""
-    for _ in range(int(within_s / 0.01)):
-        if condition():
-            return
+    since = Since()
+    while not condition():
+        assert since.s() < within_s, "it never came to that"
         await asyncio.sleep(0.01)
-    raise AssertionError("it never came to that")
 
 
 def reader(directory: Path, *, rec: str = "rec_1", dek: bytes | None = DEK) -> RecordingReader:

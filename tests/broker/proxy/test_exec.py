@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import os
-import time
 
 import pytest
 from asyncssh.constants import (
@@ -27,6 +25,7 @@ from broker.proxy.exec_session import ExecSession
 from tests.broker.proxy.world import BOTH_PATHS, NO, Gate, expire, until
 from tests.broker.rpc.agent import decide
 from tests.broker.rpc.world import TENANT
+from tests.pace import Since
 
 STREAM = frozenset({"stream_stdin"})
 READ_STDIN = "cat"
@@ -192,11 +191,18 @@ async def test_output_that_nobody_takes_stops_the_target_also_byte_by_byte(trust
     session = connection._channels[number]._session  # noqa: SLF001
     assert isinstance(session, ExecSession)
     written = 0
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(0.5):
-            while True:
-                await session.out(b"x")
-                written += 1
+
+    async def write() -> None:
+        nonlocal written
+        while True:
+            await session.out(b"x")
+            written += 1
+
+    async with asyncio.TaskGroup() as group:
+        writing = group.create_task(write())
+        await until(lambda: written >= limits.SEND_PIECES)
+        await asyncio.sleep(0.2)
+        writing.cancel()
     assert written == limits.SEND_PIECES
     client.abort()
 
@@ -270,9 +276,9 @@ async def test_who_leaves_while_it_runs_ends_it(trusted: Gate, how: str) -> None
         client._transport.write_eof()  # noqa: SLF001
     else:
         client.send_packet(97, UInt32(number))
-    began = time.monotonic()
+    since = Since()
     assert await trusted.house_runs(0)
-    assert time.monotonic() - began < 1.0
+    assert since.s() < 1.0
     assert (await settled(trusted, ActionState.CUT)).outcome is not None
 
 
@@ -291,7 +297,7 @@ async def test_a_grant_that_ends_ends_its_command_and_its_connection(
     assert running.result().exit_status == 126
     said = str(running.result().stderr)
     assert "grantd: an operator ended this: an \\x07incident\r\ngrantd: ended: revoked\r\n" in said
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(20):
         await client.wait_closed()
     assert trusted.refusals() == ["grant_over"]
 

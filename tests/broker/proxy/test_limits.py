@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import time
 
 import asyncssh
 import pytest
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from broker.proxy import limits
 from tests.broker.proxy.forge import plain
 from tests.broker.proxy.world import BOTH_PATHS, NO, Gate, Pass, until
+from tests.pace import Since
 
 
 @pytest.fixture
@@ -80,11 +80,11 @@ async def test_who_does_not_log_in_is_cut(front: Gate, monkeypatch: pytest.Monke
     await front.door.stop()
     monkeypatch.setattr(limits, "LOGIN_S", 0.5)
     port = await front.door.start("127.0.0.1", 0)
-    began = time.monotonic()
+    since = Since()
     if stage == "exchanged":
         front.port = port
         client = await front.raw()
-        assert await client.hung_up(3)
+        assert await client.hung_up(20)
     else:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         if stage == "version":
@@ -94,10 +94,11 @@ async def test_who_does_not_log_in_is_cut(front: Gate, monkeypatch: pytest.Monke
                 if stage == "slow":
                     writer.write(b"S")
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(0.1 if stage == "slow" else 3):
+                    async with asyncio.timeout(0.1 if stage == "slow" else 20):
                         await reader.read(4096)
         writer.close()
-    assert 0.4 < time.monotonic() - began < 2
+    assert since.wall_s() > 0.4
+    assert since.s() < 2
     await until(lambda: not front.door._sources and not front.door._connections)  # noqa: SLF001
 
 
@@ -136,7 +137,7 @@ async def test_ten_unauthenticated_of_one_source_and_a_hundred_in_all(front: Gat
 
 
 def _closed(sock: socket.socket) -> bool:
-    sock.settimeout(2)
+    sock.settimeout(20)
     with contextlib.suppress(ConnectionError):
         return sock.recv(1) == b""
     return True
@@ -194,7 +195,7 @@ async def test_idle_connections_end(front: Gate, mine: Pass, monkeypatch: pytest
     process = await busy.create_process("sleep 1.5; echo still here")
     if opened:
         await client.session()
-    assert await client.hung_up(3)
+    assert await client.hung_up(20)
     assert front.refusals() == ["idle"]
     assert (await process.wait()).stdout == "still here\n"
     busy.abort()
@@ -240,7 +241,7 @@ async def test_a_client_that_is_gone_without_a_word_is_noticed(
     await client.session()
     client.request(b"exec", String("sleep 60"))
     assert await front.house_runs(1)
-    assert await client.hung_up(3)
+    assert await client.hung_up(20)
     assert await front.house_runs(0)
     assert (await alive.run("id")).exit_status == 0
     alive.abort()
@@ -276,7 +277,7 @@ async def test_noise_is_hung_up_on(front: Gate, noise: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
     writer.write(noise)
     with contextlib.suppress(ConnectionError):
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(20):
             assert (await reader.read(64)).startswith(b"SSH-2.0-grantd\r\n")
             await reader.read(-1)
     writer.close()

@@ -21,6 +21,7 @@ from grantd.v1.action_pb2_grpc import ActionServiceStub
 from tests.broker.rpc.agent import Seen, decide, granted, identified, run, start
 from tests.broker.rpc.calls import refusal_of, said
 from tests.broker.rpc.world import House
+from tests.pace import Since
 
 KIB = 1024
 
@@ -152,7 +153,7 @@ async def test_a_caller_that_goes_away_ends_the_command(house: House, channel: g
     call.cancel()
     await said(lambda: house.world.live.count() == 0)
     caller = await identified(house, "agent")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             ended = await house.cases.waiting.get(caller, ActionId(action.id))
             if ended.state is not ActionState.RUNNING:
@@ -176,10 +177,10 @@ async def test_a_caller_that_reads_late_misses_nothing(house: House, channel: gr
 
 async def test_expiry_cuts_a_command_within_a_second_and_says_so(house: House, channel: grpc.aio.Channel) -> None:
     """I-01, with a warning before: the stream itself carries the end."""
-    loop = asyncio.get_running_loop()
-    began = loop.time()
+    since = Since()
     seen = await run(channel, start(await granted(house, ttl_s=2), "tail -f /dev/null"))
-    assert 1.5 < loop.time() - began < 3.5
+    assert since.wall_s() > 1.5
+    assert since.s() < 3.5
     assert seen.finished.state == action_pb2.ACTION_STATE_CUT
     assert seen.finished.note == "expired"
 

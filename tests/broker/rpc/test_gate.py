@@ -129,11 +129,11 @@ async def test_an_expired_certificate_is_refused_in_the_handshake(house: House) 
 async def test_a_connection_does_not_outlive_its_certificate(house: House) -> None:
     """I-01: the handshake looks once; every call looks again."""
     agent = house.people["agent"]
-    short = house.certificate(agent.row, agent.key, life=timedelta(seconds=2))
+    short = house.certificate(agent.row, agent.key, life=timedelta(seconds=3))
     async with house.channel(agent, certificate=short) as channel:
         stub = IdentityServiceStub(channel)
         assert (await stub.WhoAmI(identity_pb2.WhoAmIRequest())).name == "agent"
-        await asyncio.sleep(2.1)
+        await asyncio.sleep(3.1)
         answer = await refusal_of(stub.WhoAmI(identity_pb2.WhoAmIRequest(), timeout=10))
     assert answer == ("UNAUTHENTICATED", "certificate_expired")
 

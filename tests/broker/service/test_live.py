@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 
@@ -14,6 +13,7 @@ from broker.core.errors import Blame, Refusal
 from broker.core.ids import GrantId, IdentityId, SessionId, TenantId
 from broker.service.live import Cut, LiveRegistry, LiveSession, Scope
 from tests.broker.adapters.store.fixtures import OTHER, TENANT
+from tests.pace import Since
 
 _numbers = itertools.count()
 
@@ -118,10 +118,10 @@ async def test_a_stubborn_session_is_named_and_not_waited_for() -> None:
     """The cut answers in its time and says who is late: that is an alarm, not a hang (I-01)."""
     registry, slow, quick = LiveRegistry(), session(), session()
     async with running(registry, slow, stubborn=True), running(registry, quick):
-        started = time.monotonic()
+        since = Since()
         cut = await registry.cut(Scope(tenant=TENANT), "expired", within=0.1)
         assert cut == Cut(sessions=2, late=(slow.session,))
-        assert time.monotonic() - started < 1.0
+        assert since.s() < 1.0
         assert registry.count() == 1
 
 

@@ -101,7 +101,7 @@ async def test_whoever_waits_for_the_input_goes_on_only_while_it_flows() -> None
     await asyncio.sleep(0.01)
     assert not waiting.done()
     with oversight.watched_by(watcher("b")):
-        await asyncio.wait_for(waiting, 1)
+        await asyncio.wait_for(waiting, 20)
         oversight.pause()
         assert not oversight.flows
 

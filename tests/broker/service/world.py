@@ -11,7 +11,6 @@ import hashlib
 import itertools
 import json
 import os
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -82,6 +81,7 @@ from recorder.track import Commitment, Outcome, RecordingMeta
 from recorder.writer import RecorderThread
 from tests.broker.adapters.store.fixtures import NOW, TENANT, open_sqlite
 from tests.broker.service.fake_targets import FakeTargets
+from tests.pace import Since
 
 T = TypeVar("T")
 READ: Final = b"uname -a"
@@ -161,11 +161,12 @@ class FailingStore:
     def __init__(self, inner: SqlStore) -> None:
         self.inner = inner
         self.writes_fail = self.reads_fail = self.commits_fail = self.fails_once = False
-        self.writes = 0
+        self.writes = self.refused = 0
 
     async def run(self, tenant: TenantId, unit: Callable[[Tx], T]) -> T:
         if self.writes_fail or self.fails_once:
             self.fails_once = False
+            self.refused += 1
             raise StoreFault("the disk is full")
         self.writes += 1
         return await self.inner.run(tenant, self._doomed(unit) if self.commits_fail else unit)
@@ -534,9 +535,9 @@ def spki_sha256(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 async def until(true: Callable[[], bool], within_s: float = 5.0) -> None:
     """Returns once `true()`; fails the test if that takes too long."""
-    end = time.monotonic() + within_s
+    since = Since()
     while not true():
-        assert time.monotonic() < end, "it never came true"
+        assert since.s() < within_s, "it never came true"
         await asyncio.sleep(0.005)
 
 

@@ -325,7 +325,7 @@ async def test_open_files_and_open_questions_are_bounded(monkeypatch: pytest.Mon
     mute.reader.answer = lambda _packet: b""
     mute.client.send(INIT, *(request(number, Op.STAT, string(b"/")) for number in range(9)))
     with pytest.raises(TimeoutError):
-        await mute.until_its_end(within=0.3)
+        await mute.until_its_end(within=1)
     assert len(mute.reader.asked) == 4
 
 
@@ -417,7 +417,7 @@ async def test_answers_that_come_while_a_batch_is_sent_are_not_missed(monkeypatc
     stage.reader.slow = True
     stage.client.send(INIT, *(request(number, Op.STAT, string(b"/")) for number in range(7)))
     stage.client.feed(b"")
-    await stage.until_its_end(within=3)
+    await stage.until_its_end(within=20)
     assert len(stage.client.answers()) == 8
 
 
