@@ -96,8 +96,10 @@ def _join(text: str) -> Source:
                 raise GateError("gate.continuation", "a line joined inside a double-quoted substitution")
             cuts.append(size)
         else:
-            if step == ")" == "".join(out[-1:]) and size in cuts[-1:]:
-                raise GateError("gate.continuation", "'))' over a joined line, which bash does not read as one")
+            if step in ("(", ")") and out[-1:] == [step] and size in cuts[-1:]:
+                raise GateError(
+                    "gate.continuation", f"'{step * 2}' over a joined line, which not every shell reads as one"
+                )
             quote = next_quote(step, quote)
             out.append(step)
             size += len(step.encode())

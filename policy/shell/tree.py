@@ -190,8 +190,10 @@ class _Guard:
 
     def _pattern(self, text: bytes, parent: Node | None) -> None:
         """G12, and G16: the parser does not read quotes and escapes in a pattern, so it may end where bash goes on."""
-        plain = _PLAIN_IN_BRACES if parent is not None and parent.type == "expansion" else _PLAIN_PATTERN
-        if not plain.fullmatch(text):
+        in_braces = parent is not None and parent.type == "expansion"
+        if text.startswith(b"#") and not in_braces:
+            raise GateError("guard.pattern", "a pattern that bash reads as a comment")  # `[[ b = #* ]]` has no end
+        if not (_PLAIN_IN_BRACES if in_braces else _PLAIN_PATTERN).fullmatch(text):
             raise GateError("guard.pattern", "a pattern with quotes whose end cannot be told for certain")
         if _CODE.search(text):
             self.doubts.append(("guard.pattern", "a pattern that holds a substitution"))
