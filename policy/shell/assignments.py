@@ -38,7 +38,7 @@ class Assignments:
             effect = opaque("variable.name", f"{name} can change what programs do")
         self.parts.keep(span_of(node), (text,), effect)
         if value is not None:
-            self.values.sets(name, number=is_number(value, self._text(value)))
+            self.values.sets(name, number=is_number(value, self.data))
 
     def passed(self, node: Node, *, also: str = "") -> None:
         """`NAME=value command`: the program sees it. `read` alone takes an IFS of its own."""

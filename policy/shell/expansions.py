@@ -6,13 +6,15 @@ Hands command substitutions back to whoever walks statements. Runs nothing, read
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 from tree_sitter import Node
 
 from policy.shell.effect import opaque
 from policy.shell.names import settable
+from policy.shell.numbers import prints_a_number, prints_digits
 from policy.shell.parts import Parts, span_of
 from policy.shell.values import Values
 from policy.shell.words import Word, read_word
@@ -37,6 +39,35 @@ class Expansions:
     values: Values
     run: Callable[[Node], None]
     statements: frozenset[str]
+    bound: dict[str, str] = field(default_factory=dict)
+    """Variables of the loops around, with the value of the turn at hand."""
+
+    @contextmanager
+    def binding(self, bound: dict[str, str]) -> Iterator[None]:
+        """These variables, and no others, are known while the context is open."""
+        before = dict(self.bound)
+        self.bound.clear()
+        self.bound.update(bound)
+        try:
+            yield
+        finally:
+            self.bound.clear()
+            self.bound.update(before)
+
+    def known_word(self, node: Node) -> Word:
+        """As `word`, with the variables of loops over literals filled in: for the words of a command alone.
+
+        Tests and arithmetic see values a second time, and a command's own name would become another.
+        """
+        self._inside(node)
+        word = read_word(node, self.data, lambda name: self._value_of(name, node))
+        return replace(word, tame=True) if not word.fixed and prints_digits(node, self.data) else word
+
+    def _value_of(self, name: str, node: Node) -> str | None:
+        value = self.bound.get(name)
+        if value is not None:
+            self.values.relied.setdefault(name, (span_of(node), self.parts))
+        return value
 
     def word(self, node: Node) -> Word:
         """Dequote a word and decide every command, expansion and subscript inside it."""
@@ -97,7 +128,8 @@ class Expansions:
             self.values.evaluated.setdefault(text.strip("${}"), (span_of(node), self.parts))
         elif not _NUMBER.fullmatch(text):
             self._inside(node)
-            self._keep(node, rule, reason)
+            if not prints_a_number(node, self.data):
+                self._keep(node, rule, reason)
 
     def _operation(self, node: Node, rule: str, reason: str) -> None:
         """An operator and its operands. What `=` assigns is a number; its name must be free to set."""

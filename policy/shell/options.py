@@ -82,7 +82,7 @@ class _Reader:
     def _is_operand(self, word: Word) -> bool:
         if word.fixed and word.text in self.program.options:
             return False
-        return word.operand_like or (word.fixed and word.text == "-")
+        return word.operand_like or word.tame or (word.fixed and word.text == "-")
 
     def _option(self, word: Word) -> None:
         head = word.text if word.fixed else word.head

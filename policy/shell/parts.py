@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tree_sitter import Node
 
@@ -45,6 +45,12 @@ class Parts:
                 transfer=effect.transfer,
             )
         )
+
+    def forget_repeats(self, start: int, seen: set[Part]) -> None:
+        """Of what was kept from `start` on, drop what is in `seen`, argv apart; the rest is added to it."""
+        fresh = {bare: part for part in self.kept[start:] if (bare := replace(part, argv=())) not in seen}
+        self.kept[start:] = fresh.values()
+        seen.update(fresh)
 
     def place(self, span: tuple[int, int]) -> tuple[int, int]:
         """A span of the script as a span of the command line."""

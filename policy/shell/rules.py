@@ -166,7 +166,7 @@ def by_operands(program: Program, call: Call, effect: Effect, rule: str) -> Effe
     """What the operands make of a call that was read in full."""
     if effect.rule.endswith(".reads"):
         return _shown(program, call, effect, rule)
-    if not call.operands and program.bare is not None:
+    if all(word.tame and not word.single for word in call.operands) and program.bare is not None:  # all may vanish
         alone = plain(program.bare, rule, f"{program.name} alone is {program.bare.phrase} command")
         return worse(effect, alone) if call.given else alone
     limit = program.operand_limit

@@ -13,10 +13,12 @@ from tree_sitter import Node
 
 from policy.shell.effect import Effect, opaque
 from policy.shell.names import PASSED_TO_PROGRAMS, settable
+from policy.shell.numbers import prints_a_number
 from policy.shell.parts import Parts
 
 # What bash itself keeps a number in, whatever is assigned.
 _COUNTERS = frozenset({"RANDOM", "SRANDOM", "SECONDS", "EPOCHSECONDS", "LINENO", "UID", "EUID", "PPID", "BASHPID"})
+MAX_TURN_BYTES = 8_192
 _NUMBER = re.compile(r"""["']?-?\d+["']?|[$][#?$!]|[$]\{#\w+\}""")
 
 
@@ -33,6 +35,16 @@ class Values:
     unset: dict[str, tuple[tuple[int, int], Parts]] = field(default_factory=dict)
     script_bytes: list[int] = field(default_factory=list)
     functions: set[str] = field(default_factory=set)
+    relied: dict[str, tuple[tuple[int, int], Parts]] = field(default_factory=dict)
+    """Loop variables whose literal value was taken for a word, with the first such place."""
+    loops: dict[str, set[int]] = field(default_factory=dict)
+    """Where a name is the variable of a loop over literals."""
+    free: set[str] = field(default_factory=set)
+    """Names that are set by anything but one such loop."""
+    bodies: list[str] = field(default_factory=list)
+    """Functions, certain or not: one may set a name wherever it is called."""
+    turns: list[int] = field(default_factory=list)
+    """Bytes of loops' bodies that were read once more."""
 
     def of_script(self) -> Values:
         """The names of a script that is run apart: values are shared, to be strict; functions are not."""
@@ -45,10 +57,31 @@ class Values:
             defined=self.defined,
             unset=self.unset,
             script_bytes=self.script_bytes,
+            relied=self.relied,
+            loops=self.loops,
+            free=self.free,
+            bodies=self.bodies,
+            turns=self.turns,
         )
 
     def sets(self, name: str, *, number: bool) -> None:
         """Note an assignment. A name that programs see, or that bash sets by itself, never counts as a number."""
+        self._sets(name, number=number)
+        self.free.add(name)
+
+    def turns_over(self, name: str, place: int, *, number: bool) -> None:
+        """Note a loop that sets a name to literal values, and ends with one of them."""
+        self._sets(name, number=number)
+        self.loops.setdefault(name, set()).add(place)
+
+    def affords(self, size: int) -> bool:
+        """Whether a body of so many bytes may be read once more; noted if it may."""
+        if sum(self.turns) + size > MAX_TURN_BYTES:
+            return False
+        self.turns.append(size)
+        return True
+
+    def _sets(self, name: str, *, number: bool) -> None:
         known = number and settable(name) and not PASSED_TO_PROGRAMS.fullmatch(name)
         (self.numbers if known else self.untrusted).add(name)
 
@@ -62,6 +95,10 @@ class Values:
         for name in sorted(self.evaluated.keys() - _COUNTERS):
             if name in self.untrusted or name not in self.numbers:
                 self._doubt(*self.evaluated[name], name, _not_a_number(name))
+        for name in sorted(self.relied):
+            within = len(self.loops[name]) > 1 and bool(self.bodies)  # one loop may run inside of the other
+            if within or name in self.free or name in self.evaluated or name in self.unset:
+                self._doubt(*self.relied[name], name, opaque("loop.value", f"{name} may be changed inside of its loop"))
         for name in sorted(self.compound.keys() & self.arrays):
             effect = opaque(
                 "declare.array", f"what {name} is given here is read as an array, whose subscripts are code"
@@ -75,9 +112,10 @@ class Values:
         parts.keep(span, (name,), effect)
 
 
-def is_number(node: Node, text: str) -> bool:
+def is_number(node: Node, data: bytes) -> bool:
     """Whether the value of an assignment is a number whatever happens."""
-    return node.type == "arithmetic_expansion" or _NUMBER.fullmatch(text) is not None
+    text = data[node.start_byte : node.end_byte].decode()
+    return node.type == "arithmetic_expansion" or _NUMBER.fullmatch(text) is not None or prints_a_number(node, data)
 
 
 def _not_a_number(name: str) -> Effect:

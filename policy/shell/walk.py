@@ -26,6 +26,7 @@ from policy.shell.parts import Parts, span_of, total
 from policy.shell.scripts import read_script
 from policy.shell.tree import Tree
 from policy.shell.values import Values
+from policy.shell.verdict import Part
 from policy.shell.words import Word, fixed
 
 MAX_WRAPPERS = 8
@@ -119,9 +120,11 @@ class Walk:
             if child.type == "variable_assignment":
                 passed.append(child)
             elif child.type in _REDIRECTS:
-                words += [self.expansions.word(more) for more in self._redirect(child)]
-            else:
+                words += [self.expansions.known_word(more) for more in self._redirect(child)]
+            elif child.type == "command_name":
                 words.append(self.expansions.word(child))
+            else:
+                words.append(self.expansions.known_word(child))
         words += lost
         reads = bool(words) and words[0].fixed and words[0].text == "read"
         for child in passed:
@@ -148,18 +151,39 @@ class Walk:
         return [fixed("-", pair) for pair in pairs if self.tree.data[pair[0] : pair[1]].strip() == b"-"]
 
     def loop(self, node: Node) -> None:
-        values: list[Word] = []
-        name = ""
-        for child in node.children:
-            if child.type == "variable_name":
-                name = self._text(child)
-            elif child.type == "do_group":
-                self.statement(child)
-            elif child.is_named:
-                values.append(self.expansions.word(child))
-        numbers = all(value.fixed and _NUMBER.fullmatch(value.text) for value in values)
-        self.values.sets(name, number=numbers and bool(values))
-        self.assignments.named(node, name)
+        name, body = (
+            next(child for child in node.children if child.type == kind) for kind in ("variable_name", "do_group")
+        )
+        values = [
+            self.expansions.word(child) for child in node.children if child.is_named and child not in (name, body)
+        ]
+        text = self._text(name)
+        number = bool(values) and all(value.fixed and _NUMBER.fullmatch(value.text) for value in values)
+        # `select` may leave the name empty; a quoted script may be evaluated where the name is another loop's
+        literal = bool(values) and all(value.fixed for value in values) and node.children[0].type == "for"
+        if literal and self.depth == 0 and text not in self.expansions.bound:
+            self.values.turns_over(text, node.start_byte, number=number)
+            self._turns(body, text, list(dict.fromkeys(value.text for value in values)))
+        else:
+            self.values.sets(text, number=number)
+            self._turn(body, {name: value for name, value in self.expansions.bound.items() if name != text})
+        self.assignments.named(node, text)
+
+    def _turns(self, body: Node, name: str, values: Sequence[str]) -> None:
+        """The body of a loop over literals, for each of them; once, with nothing known, where that is too long."""
+        around = {other: value for other, value in self.expansions.bound.items() if other != name}
+        if not self.values.affords((body.end_byte - body.start_byte) * (len(values) - 1)):
+            self._turn(body, around)
+            return
+        seen: set[Part] = set()
+        for value in values:
+            before = len(self.parts.kept)
+            self._turn(body, {**around, name: value})
+            self.parts.forget_repeats(before, seen)
+
+    def _turn(self, body: Node, bound: dict[str, str]) -> None:
+        with self.expansions.binding(bound):
+            self.statement(body)
 
     def c_for(self, node: Node) -> None:
         for child in node.children:
@@ -175,7 +199,8 @@ class Walk:
             if child.type in _REDIRECTS:
                 self._redirect(child)
         for child in body:
-            self.statement(child)
+            self._turn(child, {})  # called from anywhere
+        self.values.bodies.append(text)
         after = node.next_sibling
         apart = node.parent is None or node.parent.type != "program" or (after is not None and after.type == "&")
         if self.programs(text) or apart:
@@ -207,7 +232,7 @@ class Walk:
         operator = next(child.type for child in node.children if not child.is_named)
         targets = [child for child in node.children if child.is_named and child.type != "file_descriptor"]
         if targets:
-            self._target(node, operator, self.expansions.word(targets[0]))
+            self._target(node, operator, self.expansions.known_word(targets[0]))
         return targets[1:]
 
     def _heredoc(self, node: Node) -> list[Node]:

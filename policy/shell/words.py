@@ -6,6 +6,7 @@ Compares nothing and decides nothing; a word that cannot be known is said to be 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tree_sitter import Node
@@ -42,6 +43,8 @@ class Word:
     single: bool
     splits: bool
     span: tuple[int, int]
+    tame: bool = False
+    """Whether every word it becomes, if any, is of hexadecimal digits."""
 
     @property
     def operand_like(self) -> bool:
@@ -70,12 +73,12 @@ def with_placeholder(word: Word, placeholder: str) -> Word:
     return Word(text=word.text, fixed=False, head=head, tail=tail, single=True, splits=False, span=word.span)
 
 
-def read_word(node: Node, data: bytes) -> Word:
-    """Dequote a node of the tree."""
+def read_word(node: Node, data: bytes, value_of: Callable[[str], str | None] = lambda _: None) -> Word:
+    """Dequote a node of the tree. `value_of` knows what a variable holds here, where that is certain."""
     source = data[node.start_byte : node.end_byte]
     if _PLAIN.fullmatch(source):  # most words: nothing in it is quoted or expands
         return fixed(source.decode(), (node.start_byte, node.end_byte))
-    pieces = _Pieces()
+    pieces = _Pieces(value_of=value_of)
     _collect(node, data, pieces)
     return pieces.word(source.decode(), (node.start_byte, node.end_byte))
 
@@ -84,6 +87,7 @@ def read_word(node: Node, data: bytes) -> Word:
 class _Pieces:
     """A word while it is put together. `value` holds _MARK for each open piece, `bare` the unquoted skeleton."""
 
+    value_of: Callable[[str], str | None]
     value: str = ""
     bare: str = ""
     open: bool = False
@@ -92,6 +96,15 @@ class _Pieces:
     def literal(self, text: str, *, bare: str = "") -> None:
         self.value += text
         self.bare += bare or "q" * len(text)
+
+    def expands(self, node: Node, data: bytes, *, quoted: bool, splits: bool) -> None:
+        """What an expansion puts here: a hole, unless it is a variable whose value is known and stays one word."""
+        name = _variable(node)
+        value = None if name is None else self.value_of(data[name.start_byte : name.end_byte].decode())
+        if value is not None and (quoted or _PLAIN.fullmatch(value.encode())):
+            self.literal(value)
+        else:
+            self.hole(splits=splits)
 
     def hole(self, *, splits: bool) -> None:
         self.value += _MARK
@@ -116,6 +129,14 @@ class _Pieces:
         return head, self.value[ends[-1] + 1 :] if ends else self.value[1:]
 
 
+def _variable(node: Node) -> Node | None:
+    """The name in `$name` and `${name}`, and in nothing else."""
+    kinds = [child.type for child in node.children]
+    if node.type == "simple_expansion" or kinds == ["${", "variable_name", "}"]:
+        return next((child for child in node.children if child.type == "variable_name"), None)
+    return None
+
+
 def _globs(bare: str) -> bool:
     return "*" in bare or "?" in bare or 0 <= bare.find("[") < bare.rfind("]")
 
@@ -137,7 +158,7 @@ def _collect(node: Node, data: bytes, pieces: _Pieces) -> None:
     elif kind in _EXPANSIONS:
         if kind == "process_substitution":
             pieces.literal("/dev/fd/")
-        pieces.hole(splits=kind != "process_substitution")
+        pieces.expands(node, data, quoted=False, splits=kind != "process_substitution")
     elif kind in ("concatenation", "brace_expression", "command_name"):
         for child in node.children:
             _collect(child, data, pieces)
@@ -170,7 +191,8 @@ def _string(node: Node, data: bytes, pieces: _Pieces) -> None:
             lead = data[child.start_byte : child.end_byte]
             start = child.start_byte + len(lead) - len(lead.lstrip())
             _in_quotes(data[position:start].decode(), pieces)
-            pieces.hole(splits=lead.strip() == b"$@" or (child.type == "expansion" and b"@" in lead))
+            several = lead.strip() == b"$@" or (child.type == "expansion" and b"@" in lead)
+            pieces.expands(child, data, quoted=True, splits=several)
             position = child.end_byte
     _in_quotes(data[position : node.end_byte - 1].decode(), pieces)
 
