@@ -5,6 +5,7 @@ Writes nothing and starts no TTL.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,7 +18,7 @@ from broker.core.roles import Permission, holds
 from broker.service import lookup
 from broker.service.policies import ask_action, ask_approve, possible_presence
 from broker.service.ports import Tx
-from broker.service.sight import classify
+from broker.service.sight import AT_ONCE, classify, look
 from policy.advice import Advice, advise
 from policy.classes import CommandClass
 from policy.engine import Decision, Deny, NeedsApproval, Permit
@@ -52,6 +53,14 @@ class Forecast:
 def advice_on(rules: Ruleset, line: bytes) -> tuple[Advice, ...]:
     """What would lower the class of a command line; pure, so it is worked out once."""
     return advise(rules.catalogue, line, classify(rules, line))
+
+
+async def foreseen(rules: Ruleset, line: bytes) -> None:
+    """Works out all that a forecast asks of the classifier, without holding the loop; it is remembered."""
+    if len(line) <= AT_ONCE:
+        return
+    for piece in await asyncio.to_thread(advice_on, rules, line):
+        await look(rules, piece.applied(line))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

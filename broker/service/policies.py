@@ -19,7 +19,7 @@ from broker.core.ids import IdentityId, TenantId
 from broker.core.roles import Role
 from broker.core.sshsig import Presence
 from broker.core.sshwire import KeyKind, parse_line
-from broker.service.ports import PolicyVersion, Tx
+from broker.service.ports import PolicyVersion, Store, Tx
 from policy.classes import CommandClass, Tier, stricter
 from policy.engine import (
     AccessQuery,
@@ -85,6 +85,15 @@ class Policies:
     def parsed(self, stored: PolicyVersion) -> Ruleset:
         """A stored set, read; its examples were tried when it was put, and a shipped entry may have risen since."""
         return Ruleset.load(stored.sources, tried=True)
+
+    async def current(self, store: Store, tenant: TenantId) -> Ruleset:
+        """As `last_seen`, and never the shipped default for a tenant that has a set of its own."""
+        seen = self._seen.get(tenant)
+        if seen is None:
+            rules = await store.read(tenant, self.in_force)
+            seen = self._seen.setdefault(tenant, rules)
+            _keep(self._seen, tenant, seen)
+        return seen
 
     def last_seen(self, tenant: TenantId) -> Ruleset:
         """The set that this process last decided by; to look at a command before the transaction that decides.

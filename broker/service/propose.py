@@ -6,7 +6,6 @@ decision (I-23).
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,22 +35,21 @@ from broker.core.request import MAX_REASON_BYTES, checked_text
 from broker.service import lookup, story
 from broker.service.closing import Closing
 from broker.service.ending import Ending
-from broker.service.forecast import Forecast, Outlook, advice_on
+from broker.service.forecast import Forecast, Outlook, advice_on, foreseen
 from broker.service.policies import ask_action, owner_or_self
 from broker.service.ports import Tx
 from broker.service.shield import settled, to_the_end
-from broker.service.sight import classify
+from broker.service.sight import classify, look
 from broker.service.start import Start, Ticket
 from broker.service.unseen import may_stream, must_be_granted, must_name_destination, must_stream, reads
 from broker.service.wake import PENDING
 from broker.service.world import World
 from policy.classes import stricter
 from policy.engine import Decision, Deny, NeedsApproval, Permit
+from policy.ruleset import Ruleset
 from policy.shell import Classified, Refused
 
 _METHOD = "Execute"
-_AT_ONCE = 512
-"""Bytes of a line that is classified on the loop; a longer one may cost the parser a second, for everybody there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +93,7 @@ class ProposeService:
         """The classifier and what would lower the class, by the tenant's rules; writes nothing."""
         checked_command(line)
         rules = await self._world.store.read(caller.tenant, self._world.policies.in_force)
+        await foreseen(rules, line)
         return Forecast(verdict=classify(rules, line), advice=advice_on(rules, line))
 
     async def stdin_of(self, caller: Caller, flags: frozenset[str], line: bytes, *, pty: bool) -> StdinMode:
@@ -102,8 +101,7 @@ class ProposeService:
 
         By the rules last seen: a door asks how to begin, `propose` decides.
         """
-        rules = self._world.policies.last_seen(caller.tenant)
-        seen = classify(rules, line) if len(line) <= _AT_ONCE else await asyncio.to_thread(classify, rules, line)
+        seen = await look(await self._rules(caller), line)
         streams = isinstance(seen, Classified) and may_stream(seen, flags, pty=pty)
         return StdinMode.STREAM if streams else StdinMode.NONE
 
@@ -111,6 +109,7 @@ class ProposeService:
         """What would happen; writes nothing, starts no TTL."""
         checked_command(command.line)
         now = self._world.instant().wall
+        await foreseen(await self._rules(caller), command.line)
 
         def unit(tx: Tx) -> Forecast:
             policies = self._world.policies.in_force(tx)
@@ -144,7 +143,7 @@ class ProposeService:
         if self._ending.is_ended(grant_id):
             raise not_found("grant")
         # outside the transaction, by the rules last seen: what it decides by is looked up again inside, and remembered
-        seen = classify(self._world.policies.last_seen(caller.tenant), command.line)
+        seen = await look(await self._rules(caller), command.line)
         if isinstance(seen, Refused):
             await self._tell_refused(caller, grant_id, command, seen, instant.wall)
             raise invalid("command_refused", f"not a command that can be decided: {seen.reason}", "send plain bash")
@@ -156,6 +155,9 @@ class ProposeService:
             raise cancelled
         self._tell(proposal.action)
         return proposal
+
+    async def _rules(self, caller: Caller) -> Ruleset:
+        return await self._world.policies.current(self._world.store, caller.tenant)
 
     def _tell(self, action: Action) -> None:
         if action.state is ActionState.AWAITING:  # whoever watches what waits reads it all anew

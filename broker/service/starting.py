@@ -11,6 +11,7 @@ from broker.core.ids import ActionId
 from broker.service.closing import Closing
 from broker.service.ports import Tx
 from broker.service.shield import settled, to_the_end
+from broker.service.sight import look
 from broker.service.start import Start, Ticket
 from broker.service.wake import heard
 from broker.service.world import World
@@ -27,6 +28,7 @@ class StartingService:
 
         Everything is checked again in the transaction that starts it.
         """
+        await self._look(caller, action_id)
         instant = self._world.ready(caller.tenant)
 
         def unit(tx: Tx) -> Ticket:
@@ -42,6 +44,13 @@ class StartingService:
             await to_the_end(self._closing.abandon(ticket))
             raise cancelled
         return ticket
+
+    async def _look(self, caller: Caller, action_id: ActionId) -> None:
+        """The transaction classifies the command again: so that it finds the answer remembered."""
+        world = self._world
+        action = await world.store.read(caller.tenant, lambda tx: tx.actions.get(action_id))
+        if action is not None and action.identity == caller.identity:
+            await look(await world.policies.current(world.store, caller.tenant), action.command)
 
     async def until_decided(self, caller: Caller, action_id: ActionId) -> AsyncIterator[Action]:
         """The action now and after each change, until it no longer waits for a person."""
