@@ -23,7 +23,7 @@ BASH: Final = shutil.which("bash") or "bash"
 NOBODY: Final = 65534
 HANGS_AFTER_S: Final = 5.0
 BACKGROUND_S: Final = 0.03  # for what a script leaves running
-ALONE_S: Final = 0.2  # the same, where there are no further scripts to wait for
+ALONE_S: Final = 5.0  # the same, where there are no further scripts to wait for
 BATCH: Final = 250
 _LINKED: Final = ("ls", "cat", "touch", "true")
 # Reads scripts from standard input, each ended by a NUL, so that the start of one bash is all that a case costs.
@@ -106,7 +106,7 @@ class Arena:
         ):  # fmt: skip
             said = _heard(process)
             if any(mark in script for script in scripts for mark in (b"&", b"(", b"coproc")):
-                time.sleep(BACKGROUND_S if len(scripts) > 1 else ALONE_S)
+                _await_the_rest(process.pid, BACKGROUND_S if len(scripts) > 1 else ALONE_S)
             _end(process)
         return said.decode().splitlines(), process.returncode == 0
 
@@ -131,6 +131,15 @@ def _heard(process: subprocess.Popen[bytes]) -> bytes:
             break
         said += more
     return said
+
+
+def _await_the_rest(group: int, within: float) -> None:
+    """Waits while a process of the driver's group still runs, at most `within` seconds."""
+    end = time.monotonic() + within
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < end:
+            os.killpg(group, 0)
+            time.sleep(0.005)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
