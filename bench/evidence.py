@@ -46,7 +46,7 @@ def must_be_on_record(stage: BenchStage, ran: Collection[str]) -> str:
 def _until_sealed(stage: BenchStage) -> None:
     """Clients that hang up leave sessions that end a moment later. What is never sealed is found further on."""
     end = time.monotonic() + _LOG_WITHIN_S
-    while any(session.recording_state != "final" for session in _sessions(stage)) and time.monotonic() < end:
+    while any(session.state == "open" for session in _sessions(stage)) and time.monotonic() < end:
         time.sleep(0.1)
 
 

@@ -27,7 +27,7 @@ from broker.service.plan import plan_of
 from broker.service.ports import ExecPlan
 from broker.service.pump import CutShort, Inlet, Outlet, Pump, Steering, Warned, guard, say_why
 from broker.service.sealing import failed_to_run, first, note_checkpoints, seal
-from broker.service.shield import to_the_end
+from broker.service.shield import settled, to_the_end
 from broker.service.site import Site
 from broker.service.start import Ticket
 from broker.service.transfer import Conversation, Transfer
@@ -84,9 +84,11 @@ class RunService:
         ended = cut(CALLER_GONE)
         try:
             async with control.running(session, watchers=ticket.watchers, within=within) as live:
-                sink = await self._open(ticket)
+                sink, gone = await settled(self._site.recordings.create(ticket.meta))
                 live.recorded_by(sink)
                 try:
+                    if gone is not None:  # what was begun is sealed all the same
+                        raise gone
                     ended = await self._attempt(ticket, live, sink, warned, move)
                 finally:
                     commitment = await to_the_end(seal(sink, ended))
@@ -108,9 +110,6 @@ class RunService:
         if cancelled is not None:
             raise cancelled
         return finished
-
-    async def _open(self, ticket: Ticket) -> RecordingSink:
-        return await self._site.recordings.create(ticket.meta)
 
     async def _attempt(
         self, ticket: Ticket, live: LiveSession, sink: RecordingSink, warned: Warned, move: Move

@@ -18,7 +18,7 @@ from broker.service.live import LiveSession
 from broker.service.pump import CutShort, Outlet, guard, say_why
 from broker.service.sealing import failed_to_run, first, note_checkpoints, seal
 from broker.service.shell import ShellTicket
-from broker.service.shield import to_the_end
+from broker.service.shield import settled, to_the_end
 from broker.service.site import Site
 from recorder.errors import RecorderFailed
 from recorder.sink import RecordingSink
@@ -46,9 +46,11 @@ class ShellRun:
         ended = cut(CALLER_GONE)
         try:
             async with control.running(session) as live:
-                sink = await self._site.recordings.create(ticket.meta)
+                sink, gone = await settled(self._site.recordings.create(ticket.meta))
                 live.recorded_by(sink)
                 try:
+                    if gone is not None:  # what was begun is sealed all the same
+                        raise gone
                     ended = await self._attempt(ticket, live, sink, outlet, body)
                 finally:
                     commitment = await to_the_end(seal(sink, ended))
