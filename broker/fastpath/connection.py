@@ -6,7 +6,9 @@ Reaches into names that asyncssh does not promise: `pins` holds the sources that
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import socket
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -40,6 +42,7 @@ _CHANNEL: Final = 6
 """Where the fields of a channel's packet begin: behind the kind and four bytes of the channel's number."""
 _OFTEN: Final = frozenset({MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA, MSG_CHANNEL_WINDOW_ADJUST})
 _LAST_BEFORE_CHANNELS: Final = 79
+_QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
 _CHANCE: Final = 64 * 1024
 
 
@@ -81,6 +84,7 @@ class FastConnection(SSHConnection):
     """How much of `_inpbuf` was read."""
     _chance = b""
     _chance_used = 0
+    _quick_reads = 64
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Reads little at once, where the loop lets us say how much."""
@@ -94,6 +98,19 @@ class FastConnection(SSHConnection):
         if self.fast:
             self._send_encryption = gcm_of(self._send_encryption)
             self._next_recv_encryption = gcm_of(self._next_recv_encryption)
+
+    def acknowledge_at_once(self) -> None:
+        """Before each of the first reads; Linux forgets it after a while, and alone has it.
+
+        A peer that puts small packets off until its last one was acknowledged waits 40 ms otherwise, twice a login.
+        """
+        if not self._quick_reads:
+            return
+        self._quick_reads -= 1
+        sock = self._transport.get_extra_info("socket") if self._transport is not None else None
+        if sock is not None and _QUICKACK is not None:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
     # ---- in ----------------------------------------------------------------------------------------------------------
     def data_received(self, data: bytes, datatype: int | None = None) -> None:

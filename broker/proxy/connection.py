@@ -144,6 +144,7 @@ class GatewayConnection(FastConnection, SSHServerConnection):
             if self._early > limits.LOGIN_BYTES:
                 self.cut("login_bytes")
                 return
+        self.acknowledge_at_once()
         super().data_received(data, datatype)
         if len(self._deferred_packets) > limits.DEFERRED:
             self.cut("deferred")

@@ -7,7 +7,6 @@ a target make the broker's memory grow: asyncssh bounds neither what waits to be
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from typing import TYPE_CHECKING, Final, cast
 
@@ -35,7 +34,6 @@ MAX_DEFERRED: Final = 512
 _SLOW_DEFERRED: Final = 32
 _MAX_OPENS: Final = 16
 """Channels that a target may ask for, all refused, before the connection ends."""
-_QUICK_READS: Final = 64
 
 _KEX: Final = (
     "mlkem768x25519-sha256",
@@ -82,7 +80,6 @@ class Connection(FastConnection, asyncssh.SSHClientConnection):
         self._drained = asyncio.Event()
         self._drained.set()
         self._opens = 0
-        self._quick_reads = _QUICK_READS
         self._rekey_began: float | None = None
 
     async def writable(self) -> None:
@@ -98,10 +95,7 @@ class Connection(FastConnection, asyncssh.SSHClientConnection):
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
         """Reads, and looks whether a key exchange takes too long."""
-        if self._quick_reads:
-            # sshd's answers to the first requests wait for our ACK: 40 ms each without this
-            self._quick_reads -= 1
-            self._acknowledge_at_once()
+        self.acknowledge_at_once()  # sshd's answers to the first requests wait for our ACK
         super().data_received(data, datatype)
         if self._kex_complete or not self._auth_complete:
             self._rekey_began = None
@@ -161,13 +155,6 @@ class Connection(FastConnection, asyncssh.SSHClientConnection):
         **asyncssh.SSHClientConnection._packet_handlers,  # noqa: SLF001
         MSG_CHANNEL_OPEN: _refuse_channel,
     }
-
-    def _acknowledge_at_once(self) -> None:
-        sock = self._transport.get_extra_info("socket") if self._transport is not None else None
-        quick = getattr(socket, "TCP_QUICKACK", None)  # Linux alone has it
-        if sock is not None and quick is not None:
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.IPPROTO_TCP, quick, 1)
 
 
 async def dial(host: str, port: int) -> socket.socket:

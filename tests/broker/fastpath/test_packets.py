@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -197,3 +198,66 @@ def test_a_counter_is_one_for_both_ways(runner: asyncio.Runner) -> None:
         return bytes(end.heard.sent)
 
     assert [payload[0] for payload, _ in _opened(runner.run(mixed()))] == [94, 50, 94, 50, 94, 50]
+
+
+# ---- together --------------------------------------------------------------------------------------------------------
+async def _together(packets: list[tuple[bytes, bytes]], *, apart: bool, rekey_bytes: int) -> tuple[bytes, int, int]:
+    """What was sent, in how many writes, and what was put off until new keys are there."""
+    end = await made(FastEnd)
+    end._rekey_bytes = rekey_bytes  # noqa: SLF001
+    writes: list[bytes] = []
+    end._send = lambda data: writes.append(bytes(data))  # type: ignore[method-assign]  # noqa: SLF001
+    if apart:
+        for fields in packets:
+            end.send_packet(MSG_CHANNEL_DATA, *fields)
+    else:
+        end.send_together(MSG_CHANNEL_DATA, packets, handler=None)
+    sealed_ones = b"".join(data for data in writes if data)
+    return sealed_ones, len(writes), len(end._deferred_packets)  # noqa: SLF001
+
+
+@given(st.lists(st.binary(max_size=300), max_size=6), st.integers(1, 1_000))
+def test_packets_that_leave_together_are_those_that_leave_alone(
+    runner: asyncio.Runner, pieces: list[bytes], rekey_bytes: int
+) -> None:
+    """The same packets under the same nonces, also where a key exchange is due in between; in one write if none is."""
+    packets = [(UInt32(0), String(piece)) for piece in pieces]
+    together, writes, put_off = runner.run(_together(packets, apart=False, rekey_bytes=rekey_bytes))
+    alone, _, put_off_alone = runner.run(_together(packets, apart=True, rekey_bytes=rekey_bytes))
+    seen = [payload for payload, _ in _opened(together) if payload[0] == MSG_CHANNEL_DATA]
+    assert seen == [payload for payload, _ in _opened(alone) if payload[0] == MSG_CHANNEL_DATA]
+    assert put_off == put_off_alone
+    if not put_off:
+        assert writes == (1 if pieces else 0)
+
+
+# ---- acknowledgements ------------------------------------------------------------------------------------------------
+class _Socketed(asyncio.Transport):
+    """A transport over a real socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__({"socket": sock})
+
+    def abort(self) -> None:
+        """Nothing to abort."""
+
+
+def _is_quick(sock: socket.socket) -> bool:
+    return bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK))
+
+
+def test_the_first_reads_are_acknowledged_at_once(runner: asyncio.Runner) -> None:
+    """A login does not wait for a peer that waits for us; later the kernel does as it likes again."""
+
+    async def asked() -> list[bool]:
+        end, seen = await made(FastEnd), []
+        with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as sock:
+            end._transport = _Socketed(sock)  # noqa: SLF001
+            for _ in range(70):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+                end.acknowledge_at_once()
+                seen.append(_is_quick(sock))
+            end._transport = None  # noqa: SLF001
+        return seen
+
+    assert runner.run(asked()) == [True] * 64 + [False] * 6

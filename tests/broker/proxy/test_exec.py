@@ -181,6 +181,14 @@ async def test_stdin_is_kept_by_the_byte(trusted: Gate) -> None:
     client.abort()
 
 
+async def test_a_login_does_not_wait_for_acknowledgements(trusted: Gate) -> None:
+    """Stock clients put small packets off until ours came, 40 ms each: the door asks the kernel for them at once."""
+    client = await trusted.entered(await trusted.admit())
+    (connection,) = trusted.door._connections  # noqa: SLF001
+    assert connection._quick_reads <= 60  # noqa: SLF001
+    client.abort()
+
+
 async def test_output_that_nobody_takes_stops_the_target_also_byte_by_byte(trusted: Gate) -> None:
     """I-27: a byte that waits alone costs a hundred, so what waits is counted in pieces too."""
     client = await trusted.entered(await trusted.admit())
