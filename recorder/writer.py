@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Commitment", "Limits", "Outcome", "PartCheckpoint", "RecorderThread", "RecordingMeta"]
 
+_REST_S = 0.005  # how long little events gather, so that a keystroke is not slowed by the thread that records it
+_LITTLE = 64 * 1024  # bytes; more end the rest
 _MIN_TICK_S = 0.02  # how often at most all recordings are looked through
 _IDLE_S = 3600.0
 _ROOM_STEP = 512 * 1024  # bytes taken before the session is told of new room in between syncs
@@ -80,6 +82,8 @@ class RecorderThread:
         self._wall = wall
         self._offset = wall() - monotonic()
         self._queue: queue.SimpleQueue[tuple[Recording, Event] | Callable[[], None]] = queue.SimpleQueue()
+        self._hurry = threading.Event()
+        self._gathered = 0  # bytes since the last rest; counted without a lock, for a miscount costs one rest
         self._live: set[Recording] = set()
         self._due = float("inf")
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
@@ -91,7 +95,7 @@ class RecorderThread:
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Sync what is open, leave it without an end, and stop. Recordings that should read as final close first."""
-        self._queue.put(self._stop)
+        self.call(self._stop)
         self._thread.join(timeout_s)
 
     @property
@@ -102,10 +106,14 @@ class RecorderThread:
     def put(self, recording: Recording, event: Event) -> None:
         """Queue one event. Any thread; never blocks. Bounding the queue is the caller's part (`Limits.queue_bytes`)."""
         self._queue.put((recording, event))
+        self._gathered += len(event.payload)
+        if self._gathered >= _LITTLE and not self._hurry.is_set():
+            self._hurry.set()
 
     def call(self, operation: Callable[[], None]) -> None:
         """Run `operation` on the thread, after everything queued before. It must catch its own errors."""
         self._queue.put(operation)
+        self._hurry.set()
 
     # -- everything below runs on the thread ------------------------------------------------------------------------
 
@@ -155,6 +163,7 @@ class RecorderThread:
         try:
             while not self._stopping:
                 self._turn()
+                self._rest()
             for recording in tuple(self._live):
                 self._guard(recording, self._sync)
         except BaseException as reason:  # noqa: BLE001 - whatever it was, every session must end
@@ -174,6 +183,12 @@ class RecorderThread:
         now = self._monotonic()
         if now >= self._due:
             self._tick(now)
+
+    def _rest(self) -> None:
+        """A thread that waits for the queue is woken by every event, and computes while the next byte is on its way."""
+        self._hurry.wait(_REST_S)
+        self._hurry.clear()  # whatever came with the hurry is in the queue by now
+        self._gathered = 0
 
     def _batch(self) -> Iterator[tuple[Recording, Event] | Callable[[], None]]:
         try:
