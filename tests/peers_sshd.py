@@ -42,6 +42,8 @@ class SshdFiles:
     """Where one sshd keeps its things; all of them below one folder that belongs to the caller."""
 
     folder: Path
+    shell: Path | None = None
+    """The login's shell, where it is not its own."""
 
     @property
     def config(self) -> Path:
@@ -83,6 +85,7 @@ class Sshd:
         principals: Mapping[str, Iterable[str]],
         config: str = "",
         port: int | None = None,
+        shell: Path | None = None,
     ) -> Self:
         """Start an sshd whose files live in folder (made if absent; an existing host key there is kept).
 
@@ -92,8 +95,9 @@ class Sshd:
             principals: For each login the certificate principals that may use it.
             config: Lines put before ours, so they win (sshd takes the first value it sees).
             port: Loopback port; None takes a free one. A taken port raises RuntimeError.
+            shell: The login's shell instead of its own, for this sshd alone; only where `may_unshare`.
         """
-        files = SshdFiles(folder=folder)
+        files = SshdFiles(folder=folder, shell=shell)
         files.principals.mkdir(parents=True, exist_ok=True)
         if not files.host_key.exists():
             _write_host_key(files)
@@ -213,7 +217,7 @@ def _spawn(files: SshdFiles) -> subprocess.Popen[bytes]:
     sshd = peers.get("sshd")
     command = ["setpriv", "--pdeathsig=TERM", str(sshd), "-D", "-f", str(files.config), "-E", str(files.log)]
     if os.geteuid() == 0:
-        if _may_unshare():
+        if may_unshare():
             command = [
                 "unshare",
                 "--mount",
@@ -235,16 +239,28 @@ def _spawn(files: SshdFiles) -> subprocess.Popen[bytes]:
 
 
 def _private_user(files: SshdFiles) -> str:
-    """Shell text that gives an unpacked sshd its user, in its own mount namespace alone; empty where there is one."""
-    users = pwd.getpwall()
-    if any(user.pw_name == _SEPARATED for user in users):
+    """Shell text that gives an unpacked sshd its user, and the login another shell, in its own mount namespace alone.
+
+    Empty where there is nothing to change.
+    """
+    users = Path("/etc/passwd").read_text()
+    ours = users if files.shell is None else _with_shell(users, files.shell)
+    if not any(user.pw_name == _SEPARATED for user in pwd.getpwall()):
+        nobody = pwd.getpwnam("nobody")
+        ours += f"{_SEPARATED}:x:{nobody.pw_uid}:{nobody.pw_gid}::/run/sshd:/usr/sbin/nologin\n"
+    if ours == users:
         return ""
-    nobody = pwd.getpwnam("nobody")
     passwd = files.folder / "passwd"
-    line = f"{_SEPARATED}:x:{nobody.pw_uid}:{nobody.pw_gid}::/run/sshd:/usr/sbin/nologin\n"
-    passwd.write_text(Path("/etc/passwd").read_text() + line)
+    passwd.write_text(ours)
     passwd.chmod(0o644)
     return f"mount --bind {shlex.quote(str(passwd))} /etc/passwd && "
+
+
+def _with_shell(users: str, shell: Path) -> str:
+    lines = (
+        line.rsplit(":", 1)[0] + f":{shell}" if line.startswith(f"{login()}:") else line for line in users.split("\n")
+    )
+    return "\n".join(lines)
 
 
 def _private_programs(files: SshdFiles) -> str:
@@ -273,7 +289,10 @@ def _private_rsync(files: SshdFiles) -> str:
 
 
 @functools.cache
-def _may_unshare() -> bool:
+def may_unshare() -> bool:
+    """Whether an sshd can have a mount namespace of its own here."""
+    if os.geteuid() != 0:
+        return False
     probe = ["unshare", "--mount", "sh", "-c", _PRIVATE_RUN + "true"]
     return subprocess.run(probe, check=False, capture_output=True).returncode == 0
 

@@ -153,8 +153,13 @@ class House:
 
     # ---- life --------------------------------------------------------------------------------------------------------
     @classmethod
-    def build(cls, folder: Path, *, settings: str = "", prefix: list[str] | None = None) -> House:
-        """A broker that serves, a host that trusts it under two names, two managers, two agents."""
+    def build(
+        cls, folder: Path, *, settings: str = "", prefix: list[str] | None = None, shell: Path | None = None
+    ) -> House:
+        """A broker that serves, a host that trusts it under two names, two managers, two agents.
+
+        `shell`: what stands where the login's shell would, on the host.
+        """
         house = cls(folder)
         house.prefix = prefix or []
         try:
@@ -163,7 +168,7 @@ class House:
             assert made.status == 0, made.err
             house.config.write_text(house.config.read_text() + settings)
             house.serve()
-            house.sshd = Sshd.start(folder / "host", user_cas=(), principals={})
+            house.sshd = Sshd.start(folder / "host", user_cas=(), principals={}, shell=shell)
             house._move_in()
         except BaseException:
             house.close()
