@@ -34,6 +34,9 @@ MARKED: Final = {
     "browser": ("chromium-headless-shell",),
 }
 
+REAL_S: Final = 180
+"""Seconds that a test with real programs may take, its set-up included."""
+
 # No deadline: the machine is shared, and a slow example is not a wrong one.
 settings.register_profile("quick", max_examples=60, deadline=None)
 settings.register_profile(
@@ -53,6 +56,14 @@ def pytest_configure() -> None:
 def pytest_report_header() -> str:
     """Say in each run's head what it had to talk to."""
     return peers.describe()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever talks to real programs may take longer than the rest: a busy machine starts them slowly."""
+    for item in items:
+        real = any(item.get_closest_marker(marker) for marker in ("e2e", *MARKED))
+        if real and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(REAL_S))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

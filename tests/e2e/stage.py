@@ -207,7 +207,7 @@ class House:
         """SIGKILL, as the kernel or an operator would; returns when the process is gone."""
         assert self.broker is not None
         os.kill(self.pid, signal.SIGKILL)
-        self.broker.wait(10)
+        self.broker.wait(60)
         self.forget()
 
     def stop(self) -> int:
@@ -215,7 +215,7 @@ class House:
         assert self.broker is not None
         if self.is_serving():
             self.broker.send_signal(signal.SIGTERM)
-        status = self.broker.wait(20)
+        status = self.broker.wait(60)
         self.forget()
         return status
 
@@ -231,7 +231,7 @@ class House:
         if self.broker is not None and self.is_serving():
             self.broker.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.broker.wait(15)
+                self.broker.wait(60)
             if self.is_serving():
                 self.broker.kill()
                 self.broker.wait()
@@ -437,7 +437,7 @@ class House:
 
     def metrics(self) -> dict[str, float]:
         """Every sample by its name and labels, as a scraper sees it now."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[3]}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[3]}/metrics", timeout=30) as answer:
             text = answer.read().decode()
         samples = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
         return {name: float(value) for name, _, value in samples}

@@ -91,7 +91,7 @@ def test_grantctl_tells_the_agent_that_an_approver_refused(house: House, grant: 
         words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         house.decide(_waiting(house, f"{tmp_path}/refused"), yes=False, note="too late \x1b[31mtoday")
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (4, "")
     assert "waits for an approver: write, code " in err
     assert "an approver refused" in err

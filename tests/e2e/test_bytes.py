@@ -118,5 +118,5 @@ def _as_bash_does(line: bytes, folder: Path) -> subprocess.CompletedProcess[byte
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
-        timeout=10,
+        timeout=30,
     )

@@ -47,7 +47,7 @@ class Openssh:
             assert b"ready" in process.stdout.readline()
             process.stdin.write(b"\x03")
             process.stdin.flush()
-            return process.wait(15) != 0
+            return process.wait(60) != 0
 
     def copied(self, *words: str, back: bool = False) -> bool:
         """Whether a copy arrives."""

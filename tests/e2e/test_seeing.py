@@ -96,7 +96,7 @@ def test_gauges_follow_what_runs(house: House, lived: dict[str, bytes]) -> None:
 
 def test_no_label_names_anybody(house: House, lived: dict[str, bytes]) -> None:
     """No tenant, team, person, agent, host, login, id or address: labels come from closed sets (I-45)."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{house.ports[3]}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{house.ports[3]}/metrics", timeout=30) as answer:
         text = answer.read().decode()
     values = set(re.findall(r'="([^"]*)"', text)) - set(re.findall(r'le="([^"]*)"', text))
     names = {"main", TEAM, "builder", "approver", "second", "canary", "nobody", ASKS, FREE, house.sshd.login}
@@ -107,7 +107,7 @@ def test_no_label_names_anybody(house: House, lived: dict[str, bytes]) -> None:
 def test_nothing_but_metrics_is_served_there(house: House) -> None:
     """One path; no index, no profiler, no file."""
     with pytest.raises(urllib.error.HTTPError) as missing:
-        urllib.request.urlopen(f"http://127.0.0.1:{house.ports[3]}/", timeout=5)
+        urllib.request.urlopen(f"http://127.0.0.1:{house.ports[3]}/", timeout=30)
     assert missing.value.code == 404
     missing.value.close()
 

