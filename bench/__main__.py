@@ -82,7 +82,7 @@ def _measure_exec(stage: BenchStage, report: Report, asked: argparse.Namespace, 
         cases += [thin.launched]
         judge(goals.LATENCY, lambda: interleaved(cases, warmups=asked.warmups, rounds=asked.rounds))
     rate = Rate(stage, each=asked.each, rounds=asked.rate_rounds)
-    judge(goals.RATE, rate.measure)
+    judge((*goals.RATE, *goals.AT_ONCE), rate.measure)
     judge(goals.APPEND, lambda: append.measure(stage.new_folder(), rounds=asked.rate_rounds))
     return [*brokered.ran, *thin.ran, *rate.ran]
 

@@ -18,6 +18,7 @@ from bench.report import Report
 from bench.rounds import interleaved
 from bench.sftp import Transfers
 from bench.stage import FREE_TARGET, BenchStage
+from bench.terminal import Terminals
 from bench.wire import LIKE_FOR_LIKE, Ways
 
 RTT_S: Final = 0.02
@@ -39,6 +40,7 @@ def measure(stage: BenchStage, report: Report, asked: argparse.Namespace, judge:
         report.machine["door"] = f"{asked.bulk_mb} MiB of log text; {spoken}; far: {RTT_S * 1e3:g} ms"
         ran = _latencies(stage, ways, asked, judge)
         _keystrokes(ways, sample, asked, judge)
+        _terminals(stage, ways, sample, asked, judge)
         _streams(Bulk(stage, ways, sample, legs_pid=legs.pid), Transfers(stage, ways, sample), asked, judge)
         memory = Memory(stage, ways, sessions=asked.waiting, grants=asked.grants)
         kept = [memory.pooled, memory.own, memory.grant]
@@ -58,6 +60,13 @@ def _keystrokes(ways: Ways, sample: Sample, asked: argparse.Namespace, judge: Ju
     with Keystrokes(ways, sample, strokes=asked.strokes) as keys:
         judge(goals.KEYS, lambda: interleaved([keys.idle], warmups=0, rounds=asked.bulk_rounds))
         judge(goals.BUSY, lambda: interleaved([keys.busy], warmups=0, rounds=asked.bulk_rounds))
+
+
+def _terminals(stage: BenchStage, ways: Ways, sample: Sample, asked: argparse.Namespace, judge: Judge) -> None:
+    shown = Terminals(ways, sample, stage.folder)
+    cases = [shown.direct, shown.door, *([shown.tlog] if shown.has_tlog else [])]
+    promised = (*goals.TERMINALS, *(goals.TLOG if shown.has_tlog else ()))
+    judge(promised, lambda: interleaved(cases, warmups=1, rounds=asked.bulk_rounds))
 
 
 def _streams(bulk: Bulk, files: Transfers, asked: argparse.Namespace, judge: Judge) -> None:

@@ -34,6 +34,12 @@ RATE: Final = (
         baseline="asyncssh rate", limit=0.6, at_most=False,
     ),
 )  # fmt: skip
+AT_ONCE: Final = (
+    Goal(
+        id="P5", says="brokered reads a second / ssh processes over ControlMasters, 64 at once", figure="brokered rate",
+        baseline="ssh mux rate", limit=1.7, at_most=False, stretch=2.2,
+    ),
+)  # fmt: skip
 APPEND: Final = (
     Goal(
         id="P15", says="an audit entry made durable / bare SQLite commit", figure="append", baseline="raw commit",
@@ -82,6 +88,19 @@ LEGS: Final = (
         limit=1.7, at_most=True, stretch=1.24,
     ),
 )  # fmt: skip
+TERMINALS: Final = (
+    Goal(
+        id="P9", says="recorded output on a terminal / ssh -tt", figure="pty door rate", baseline="pty direct rate",
+        limit=0.9, at_most=False, stretch=1.1,
+    ),
+)  # fmt: skip
+TLOG: Final = (
+    Goal(
+        id="P9.tlog", says="recorded output on a terminal / recorded by tlog-rec", figure="pty door rate",
+        baseline="pty tlog rate", limit=2.3, at_most=False, stretch=3.0,
+    ),
+)  # fmt: skip
+"""Only where there is a tlog-rec."""
 TRANSFERS: Final = (
     Goal(
         id="P10.get", says="sftp get / over ssh -J, same cipher", figure="sftp get door rate",
@@ -132,5 +151,5 @@ MEMORY: Final = (
     ),
 )  # fmt: skip
 ALL: Final = (
-    *LATENCY, *RATE, *APPEND, *DISTANT, *COLD, *KEYS, *BUSY, *BULK, *LEGS, *TRANSFERS, *MEMORY,
+    *LATENCY, *RATE, *AT_ONCE, *APPEND, *DISTANT, *COLD, *KEYS, *BUSY, *BULK, *LEGS, *TERMINALS, *TRANSFERS, *MEMORY,
 )  # fmt: skip

@@ -23,10 +23,11 @@ _CURVE: Final = ("-o", "KexAlgorithms=curve25519-sha256")
 class OpenSsh:
     """Stock ssh with the other clients' certificate; nobody's configuration."""
 
-    def __init__(self, stage: BenchStage) -> None:
+    def __init__(self, stage: BenchStage, *, name: str = "mux") -> None:
+        """`name`: of the master's socket."""
         self._program = peers.get("ssh")
         self._environment = peers.environment(self._program)
-        self._control = stage.folder / "mux"
+        self._control = stage.folder / name
         self._words = [
             str(self._program), "-F", "none", "-i", str(stage.peer_key),
             "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes",
@@ -56,6 +57,16 @@ class OpenSsh:
     def mux(self) -> Mapping[str, float]:
         """A process over the master's connection."""
         return {"ssh mux": self._timed("-o", f"ControlPath={self._control}")}
+
+    async def mux_beside(self) -> None:
+        """The same, while others of its kind run."""
+        words = [*self._words, "-o", f"ControlPath={self._control}", self._host, COMMAND]
+        process = await asyncio.create_subprocess_exec(
+            *words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env=self._environment,
+        )  # fmt: skip
+        if status := await process.wait():
+            raise RuntimeError(f"ssh over a master exited with status {status}")
 
     def negotiated(self, *, curve: bool) -> str:
         """Key exchange, host key and cipher of a cold connection."""

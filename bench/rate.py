@@ -1,4 +1,4 @@
-"""How many commands a second when 64 want to run at once: the broker's asyncio client against asyncssh alone."""
+"""How many commands a second when 64 want to run at once: the broker, asyncssh alone, and ssh over masters."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import asyncssh
 
 from bench.brokered import READ, must_have_run
 from bench.machine import cpu_s
-from bench.peers import asyncssh_connected, asyncssh_once
+from bench.peers import OpenSsh, asyncssh_connected, asyncssh_once
 from bench.stage import BenchStage
 from grantd.aio import AsyncClient
 
 AT_ONCE: Final = 64
 CONNECTIONS: Final = 10
-"""Both sides: as many leases, each with its own connection, as connections of asyncssh."""
+"""All sides: as many leases, each with its own connection, as connections of asyncssh."""
 
 
 class Rate:
@@ -31,7 +31,7 @@ class Rate:
         self.ran: list[str] = []
 
     def measure(self) -> dict[str, list[float]]:
-        """Commands a second of both, and CPU ms of the broker a command, round by round after one warm-up."""
+        """Commands a second of each, and CPU ms of the broker a command, round by round after one warm-up."""
         return asyncio.run(self._measure())
 
     async def _measure(self) -> dict[str, list[float]]:
@@ -41,8 +41,10 @@ class Rate:
             connections = [await asyncssh_connected(self._stage) for _ in range(CONNECTIONS)]
             for connection in connections:
                 stack.callback(connection.abort)
+            masters = [stack.enter_context(OpenSsh(self._stage, name=f"mux{n}")) for n in range(CONNECTIONS)]
             for number in range(self._rounds + 1):
-                round_of = {**await self._brokered(client), **await self._alone(connections)}
+                brokered, alone = await self._brokered(client), await self._alone(connections)
+                round_of = {**brokered, **alone, **await self._mux(masters)}
                 for name, value in round_of.items() if number else ():
                     samples.setdefault(name, []).append(value)
         return samples
@@ -63,6 +65,14 @@ class Rate:
             await asyncssh_once(connections[worker % CONNECTIONS])
 
         return {"asyncssh rate": await self._at_once(once)}
+
+    async def _mux(self, masters: Sequence[OpenSsh]) -> Mapping[str, float]:
+        """A process for each command, over as many connections as the others have."""
+
+        async def once(worker: int) -> None:
+            await masters[worker % CONNECTIONS].mux_beside()
+
+        return {"ssh mux rate": await self._at_once(once)}
 
     async def _at_once(self, once: Callable[[int], Awaitable[None]]) -> float:
         async def work(worker: int) -> None:
