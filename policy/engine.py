@@ -38,6 +38,7 @@ from policy.reading import PolicyError, Rule, read
 from policy.vocabulary import APPROVER_ROLES
 
 __all__ = [
+    "CEILING",
     "AccessQuery",
     "ActionQuery",
     "ApproveQuery",
@@ -54,6 +55,8 @@ __all__ = [
     "shipped_policy",
 ]
 
+CEILING = "grant.ceiling"
+"""The id under which a command is denied that is above its grant's ceiling; of a policy too."""
 _REMEMBERED = 1_024
 """Answers kept for a set of policies. The clock is in the question, to the second, where a policy looks at it."""
 
@@ -125,7 +128,7 @@ class PolicySet:
     def _action(self, query: ActionQuery) -> Decision:
         level = max(query.command_class, CommandClass.EXECUTE) if query.opaque else query.command_class
         if level > query.ceiling:
-            return Deny(reasons=("grant.ceiling",))
+            return Deny(reasons=(CEILING,))
         context = {
             "login": query.login,
             "level": int(level),

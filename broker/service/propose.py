@@ -44,8 +44,8 @@ from broker.service.start import Start, Ticket
 from broker.service.unseen import may_stream, must_be_granted, must_name_destination, must_stream, reads
 from broker.service.wake import PENDING
 from broker.service.world import World
-from policy.classes import stricter
-from policy.engine import Decision, Deny, NeedsApproval, Permit
+from policy.classes import CommandClass, stricter
+from policy.engine import CEILING, Decision, Deny, NeedsApproval, Permit
 from policy.ruleset import Ruleset
 from policy.shell import Classified, Refused
 
@@ -164,9 +164,7 @@ class ProposeService:
             self._world.bell.ring(action.tenant, PENDING, action.id)
         self._world.meter.count("actions", command_class=action.command_class.word, state=_after(action))
         if action.state is ActionState.DENIED:
-            raise forbidden(
-                "policy_denied", f"policy does not allow this: {action.note}", "ask for a grant that allows it"
-            )
+            raise forbidden("policy_denied", f"policy does not allow this: {_why(action)}", _way_out(action))
 
     async def _tell_refused(
         self, caller: Caller, grant_id: GrantId, command: CommandInput, seen: Refused, now: datetime
@@ -360,3 +358,19 @@ def _same_ground(waiting: Action, action: Action) -> bool:
 def _after(action: Action) -> str:
     states = {ActionState.AWAITING: "awaiting", ActionState.DENIED: "denied"}
     return states.get(action.state, "allowed")
+
+
+def _why(action: Action) -> str:
+    """The ids of the rules that said no; that of the ceiling means nothing to whoever typed the command."""
+    if action.note != CEILING:
+        return action.note
+    return f"{_level(action)} is above what the grant allows"
+
+
+def _way_out(action: Action) -> str:
+    return f"ask for one up to {_level(action)}" if action.note == CEILING else "ask for a grant that allows it"
+
+
+def _level(action: Action) -> str:
+    level = max(action.command_class, CommandClass.EXECUTE) if action.opaque else action.command_class
+    return level.word

@@ -12,6 +12,7 @@ from typing import Final
 from broker.proxy.shell.cells import Cell
 
 Row = tuple[Cell, ...]
+_COLOURLESS: Final = frozenset({"", "1", "7"})
 _SMALLEST: Final = 2
 """Columns: a wide character must fit."""
 
@@ -47,9 +48,14 @@ def laid_out(rows: Iterable[Sequence[Cell]], *, at: tuple[int, int], columns: in
 
 
 class Canvas:
-    """What a terminal shows of the editor, and the bytes that turn it into something else."""
+    """What a terminal shows of the editor, and the bytes that turn it into something else.
 
-    def __init__(self, *, columns: int, lines: int) -> None:
+    Args:
+        colours: without, what would be coloured is written as it is; bold and reverse stay.
+    """
+
+    def __init__(self, *, columns: int, lines: int, colours: bool = True) -> None:
+        self._colours = colours
         self._columns, self._lines = max(columns, _SMALLEST), max(lines, 1)
         self._rows: tuple[Row, ...] = ((),)
         self._row = self._column = 0
@@ -101,7 +107,9 @@ class Canvas:
     def resize(self, *, columns: int, lines: int) -> bytes:
         """Another size: takes away what is shown, as a terminal that wraps its rows anew has it now."""
         columns, lines = max(columns, _SMALLEST), max(lines, 1)
-        above = sum(-(-max(_width(row), 1) // columns) for row in self._rows[: self._row]) + self._column // columns
+        above = (
+            sum(-(-max(width_of_row(row), 1) // columns) for row in self._rows[: self._row]) + self._column // columns
+        )
         self._columns, self._lines = columns, lines
         self.forget()
         return (f"\x1b[{min(above, lines - 1)}A" if min(above, lines - 1) else "").encode() + b"\r\x1b[J"
@@ -115,8 +123,8 @@ class Canvas:
         same = 0
         while same < min(len(old), len(row)) and (old[same] is row[same] or old[same] == row[same]):
             same += 1
-        out = [self._to(number, _width(row[:same])), *self._written(row[same:])]
-        if _width(row) < _width(old):
+        out = [self._to(number, width_of_row(row[:same])), *self._written(row[same:])]
+        if width_of_row(row) < width_of_row(old):
             out.append("\x1b[K")
         return out
 
@@ -131,13 +139,14 @@ class Canvas:
         out: list[str] = []
         style = ""
         for cell in cells:
-            if cell.style != style:
-                out.append(f"\x1b[0;{cell.style}m" if cell.style else "\x1b[0m")
-                style = cell.style
+            wanted = cell.style if self._colours or cell.style in _COLOURLESS else ""
+            if wanted != style:
+                out.append(f"\x1b[0;{wanted}m" if wanted else "\x1b[0m")
+                style = wanted
             out.append(cell.text)
         if style:
             out.append("\x1b[0m")
-        self._column += _width(cells)
+        self._column += width_of_row(cells)
         return out
 
     def _to(self, row: int, column: int) -> str:
@@ -157,5 +166,6 @@ class Canvas:
         return out
 
 
-def _width(cells: Iterable[Cell]) -> int:
+def width_of_row(cells: Iterable[Cell]) -> int:
+    """Columns of a row."""
     return sum(cell.width for cell in cells)

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final, Protocol
 
 import asyncssh
 
-from broker.proxy.shell.cells import Styled
 from broker.proxy.shell.wire import Wire
 from recorder.escape import visible
 from recorder.grec import Kind
@@ -28,14 +26,21 @@ RESTORED: Final = (
     b"\x1b[?1004l\x1b[?2004l"
 )
 _ALTERNATE: Final = re.compile(rb"\x1b\[\?(?:47|1047|1049)([hl])")
+_SEQUENCES: Final = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[()][0-B]|[=>78])")
+"""What moves or dresses and writes nothing, as far as it matters to whether a row was begun."""
+_ROW_ENDS: Final = (b"\n", b"\r")
 _LONE_NEWLINE: Final = re.compile(rb"(?<!\r)\n")
 
 
 class Desk(Protocol):
-    """Who draws on the console while a line is typed."""
+    """Who draws on the console at the moment: a line that is typed, or what is waited for."""
 
     def notice(self, text: bytes) -> bytes:
         """Whole rows, as they are to be sent."""
+        ...
+
+    def leave(self) -> bytes:
+        """Draws no more; the cursor stands at the start of a row."""
         ...
 
 
@@ -44,10 +49,12 @@ class Console:
 
     Args:
         terminal: whether the client has one; without, output and errors go apart and untouched.
+        plain: whether it is one that knows no escape sequences.
     """
 
-    def __init__(self, wire: Wire, *, terminal: bool) -> None:
+    def __init__(self, wire: Wire, *, terminal: bool, plain: bool = False) -> None:
         self.wire, self.terminal = wire, terminal
+        self._plain = plain
         self.desk: Desk | None = None
         self.bottom: int | None = None
         """The terminal's last row, while a program draws on the whole of it."""
@@ -55,8 +62,10 @@ class Console:
         self._turn = asyncio.Lock()
         self._told = ""
         self._after_return = False
-        self._at_start = True
+        self._at_start = self._was_at_start = True
         self._alternate = self._dressed = False
+        self._owed = b""
+        """What the next row of the gateway's own begins with."""
 
     def record_to(self, sink: RecordingSink) -> None:
         """From here on everything is recorded; nothing is shown before."""
@@ -100,27 +109,29 @@ class Console:
     async def say(self, line: str) -> None:
         """A row of the gateway's own; `line` may hold what others wrote."""
         text = f"grantd: {visible(line)}\r\n".encode("utf-8", "backslashreplace")
+        text, self._owed = self._owed + text, b""
         if not self.terminal:
             await self._show(text, Kind.ERR)
         elif self.desk is not None:
             await self._show(self.desk.notice(text), Kind.OUT)
-        elif self.bottom is not None:
+        elif self.bottom is not None and not self._plain:
             await self._show(self._over_the_program(text), Kind.OUT)
         else:
             await self._show(self._fresh_row() + text, Kind.OUT)
 
-    async def again(self, pieces: Sequence[Styled], *, ends: bool = False) -> None:
-        """One row that is written over: what is waited for, and how long. `ends`: the row stays."""
-        self._at_start = ends or not pieces
-        styled = "".join(f"\x1b[{p.style}m{p.text}\x1b[0m" if p.style else p.text for p in pieces)
-        await self._show(f"\r{styled}\x1b[K{chr(13) + chr(10) if ends else ''}".encode(), Kind.OUT)
+    def leave(self) -> None:
+        """Nobody draws any more. What is still said, such as why it is over, stands below all that was shown."""
+        self._owed += self.desk.leave() if self.desk is not None else b""
+        self.desk = self.bottom = None
+        self._owed += self.settled()
 
     def settled(self) -> bytes:
         """What puts the terminal back after a program, and the cursor to the start of a row."""
         out = b""
         if self._alternate:
             out += b"\x1b[?1049l"
-        if self._dressed:
+            self._at_start = self._was_at_start
+        if self._dressed and not self._plain:
             out += RESTORED
         self._alternate = self._dressed = False
         return out + self._fresh_row()
@@ -157,10 +168,17 @@ class Console:
         return fixed
 
     def _note(self, data: bytes) -> None:
-        self._at_start = data.endswith((b"\n", b"\r"))
         self._dressed = self._dressed or b"\x1b" in data or b"\x0e" in data
+        rest = data
         for found in _ALTERNATE.finditer(data):
-            self._alternate = found[1] == b"h"
+            if not self._alternate and found[1] == b"h":
+                before = _SEQUENCES.sub(b"", data[: found.start()])
+                self._was_at_start = before.endswith(_ROW_ENDS) if before else self._at_start
+            if self._alternate and found[1] == b"l":
+                self._at_start = self._was_at_start  # the cursor is back where the program found it
+            self._alternate, rest = found[1] == b"h", data[found.end() :]
+        if rest := _SEQUENCES.sub(b"", rest):
+            self._at_start = rest.endswith(_ROW_ENDS)
 
     def _fresh_row(self) -> bytes:
         fresh, self._at_start = b"" if self._at_start else b"\r\n", True

@@ -8,36 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from datetime import timedelta
 from typing import Final, assert_never
 
 from broker.core import shell_line
-from broker.core.action import Action, ActionState, StdinMode
-from broker.core.errors import Fault, Refusal
-from broker.core.records import code_of
 from broker.core.shell_line import read_line
 from broker.core.terminal import Signal, Size
 from broker.proxy import limits
 from broker.proxy.shell import words
+from broker.proxy.shell.canvas import Canvas
 from broker.proxy.shell.cells import Styled
 from broker.proxy.shell.completion import Completer, Completion, columns_of
 from broker.proxy.shell.console import Console
-from broker.proxy.shell.editor import MAX_AHEAD, Editor, Entered, Interrupted, Left, Wanted
+from broker.proxy.shell.editor import Editor, Entered, Interrupted, Left, Wanted
+from broker.proxy.shell.plain import Look, canvas_of
 from broker.proxy.shell.runner import (
-    NOT_RUN,
-    UNABLE,
     Captured,
     Line,
-    Nothing,
     Runner,
     directory_in,
-    in_words,
-    status_of,
 )
-from broker.proxy.steering import ClientSteering
-from broker.service.pump import Inlet, Outlet, decision_of
-from broker.service.sealing import first
-from broker.service.start import Ticket
+from broker.proxy.shell.turn import Drawn, Turn
 from policy.shell import Classified
 from policy.shell.outline import unfinished
 from recorder.grec import Kind
@@ -53,49 +43,29 @@ _MAY_GO_ON: Final = 4 * 1024
 """Characters of a line that Enter may continue; a longer one is entered, and the gate says what it is."""
 
 
-class Drawn:
-    """A program's Outlet on the console; `drawn`: it has a terminal of its own on the target."""
-
-    def __init__(self, console: Console, *, drawn: bool) -> None:
-        self._console, self._drawn = console, drawn
-
-    async def out(self, data: bytes) -> None:
-        """As Outlet."""
-        await self._console.program(data, drawn=self._drawn)
-
-    async def err(self, data: bytes) -> None:
-        """As Outlet."""
-        await self._console.program(data, drawn=self._drawn)
-
-    async def warn(self, left: timedelta) -> None:
-        """The shell's own session warns, once."""
-
-    async def tell(self, line: str) -> None:
-        """As Outlet."""
-        await self._console.tell(line)
-
-
 class Dialogue:
     """One shell with a terminal.
 
     Args:
+        look: what its terminal can do.
         left_s: seconds until the access ends.
     """
 
-    def __init__(self, console: Console, runner: Runner, place: words.Place, *, left_s: float) -> None:
+    def __init__(
+        self, console: Console, runner: Runner, place: words.Place, look: Look, *, left_s: float
+    ) -> None:  # fmt: skip
         self._console, self._runner, self._place = console, runner, place
         self._wire = console.wire
         self._loop = asyncio.get_running_loop()
         self._ends = self._loop.time() + left_s
-        size = self._wire.steering.terminal.size
-        self._editor = Editor(columns=size.columns, lines=size.rows, hint=self._hint, unfinished=_unfinished)
+        self._look = look
+        hint = _no_hint if look is Look.PLAIN else self._hint
+        self._editor = Editor(self._canvas(), hint=hint, unfinished=_unfinished, pastes=look is not Look.PLAIN)
+        self._turn = Turn(console, runner, self._canvas)
         self._completer = Completer(runner.programs(), self._list, self._loop.time)
         self._kept: dict[str, str] = {}
         self._cwd = self._before = ""
         self._status = 0
-        self._ahead = b""
-        self._steering: ClientSteering | None = None
-        """Of the line that runs."""
 
     async def run(self) -> int:
         """Until the person leaves; the last exit status."""
@@ -105,9 +75,23 @@ class Dialogue:
                 return await self._lines()
             finally:
                 following.cancel()
+                self._console.leave()
+
+    def _canvas(self) -> Canvas:
+        size = self._wire.steering.terminal.size
+        return canvas_of(self._look, columns=size.columns, lines=size.rows)
+
+    # ---- as console.Desk, while a line is typed ----------------------------------------------------------------------
+    def notice(self, text: bytes) -> bytes:
+        """As Desk; the time left in the prompt goes on with it."""
+        return self._editor.notice(text, self._prompt(self._editor.columns))
+
+    def leave(self) -> bytes:
+        """As Desk; what was typed stays to be seen."""
+        return self._editor.close()
 
     async def _lines(self) -> int:
-        self._console.desk = self._editor
+        self._console.desk = self
         while True:
             text = await self._read_line()
             if text is None:
@@ -117,13 +101,13 @@ class Dialogue:
             if leaves is not None:
                 return leaves
             await self._console.draw(self._console.settled())
-            self._console.desk = self._editor
+            self._console.desk = self
 
     # ---- a line is typed ---------------------------------------------------------------------------------------------
     async def _read_line(self) -> str | None:
         """What was entered; None where the person leaves."""
-        ahead, self._ahead = self._ahead, b""
-        await self._console.draw(self._editor.begin(self._prompt(), ahead=ahead))
+        ahead = self._turn.take_ahead()
+        await self._console.draw(self._editor.begin(self._prompt(self._editor.columns), ahead=ahead))
         while True:
             data = await self._typed()
             if not data:
@@ -139,7 +123,7 @@ class Dialogue:
                         return text
                     case Interrupted():
                         self._status = _GIVEN_UP
-                        await self._console.draw(self._editor.begin(self._prompt()))
+                        await self._console.draw(self._editor.begin(self._prompt(self._editor.columns)))
                     case Left():
                         return None
                     case Wanted(text, cursor):
@@ -160,11 +144,11 @@ class Dialogue:
         except TimeoutError:
             return None
 
-    def _prompt(self) -> tuple[Styled, ...]:
+    def _prompt(self, columns: int) -> tuple[Styled, ...]:
         return tuple(
             words.prompt(
                 self._place, left_s=self._ends - self._loop.time(), cwd=self._cwd, status=self._status,
-                columns=self._editor.columns,
+                columns=columns,
             )
         )  # fmt: skip
 
@@ -198,14 +182,13 @@ class Dialogue:
             match await self._wire.steering.next():
                 case Size() as size:
                     await self._console.note(Kind.RESIZE, struct.pack(">HH", size.columns, size.rows))
-                    if self._steering is not None:
-                        self._steering.resized(size)
-                    if self._console.bottom is not None:
-                        self._console.bottom = size.rows
-                    await self._console.draw(self._editor.resize(columns=size.columns, lines=size.rows))
+                    await self._console.draw(self._resized(size))
                 case Signal() as name:
-                    if self._steering is not None:
-                        self._steering.signalled(name)
+                    self._turn.signalled(name)
+
+    def _resized(self, size: Size) -> bytes:
+        out = self._editor.resize(columns=size.columns, lines=size.rows, prompt=self._prompt(size.columns))
+        return out + self._turn.resized(size)
 
     # ---- a line is obeyed --------------------------------------------------------------------------------------------
     async def _obey(self, text: str) -> int | None:
@@ -270,7 +253,7 @@ class Dialogue:
 
     async def _change_directory(self, line: bytes) -> int:
         captured = Captured(Drawn(self._console, drawn=False))
-        status = await self._ran(Line(command=line, cwd=self._cwd, terminal=False), captured)
+        status = await self._turn.ran(Line(command=line, cwd=self._cwd, terminal=False), captured)
         if status == 0:
             to = directory_in(captured.data)
             if not to:
@@ -281,108 +264,12 @@ class Dialogue:
 
     async def _command(self, asked: shell_line.Command) -> int:
         line = Line(command=asked.line, cwd=self._cwd, terminal=asked.terminal)
-        return await self._ran(line, Drawn(self._console, drawn=asked.terminal))
+        return await self._turn.ran(line, Drawn(self._console, drawn=asked.terminal))
 
-    async def _ran(self, line: Line, outlet: Outlet) -> int:
-        """One action, from the gate to its end; whatever kept it from running is told in words."""
-        try:
-            proposal = await self._runner.proposed(line)
-            ticket = proposal.ticket or await self._when_allowed(proposal.action)
-            if ticket is None:
-                return NOT_RUN
-            return await self._run(ticket, outlet)
-        except (Refusal, Fault) as error:
-            await self._explain(error)
-        except ExceptionGroup as several:
-            await self._explain(first(several))
-        return NOT_RUN
 
-    async def _explain(self, error: Exception) -> None:
-        match error:
-            case Refusal():
-                await self._console.mark(f"refused: {error.code}", "SE2004W", "")
-                await self._console.say(in_words(error))
-            case Fault():
-                await self._console.say(UNABLE)
-            case _:
-                raise error
-
-    async def _when_allowed(self, action: Action) -> Ticket | None:
-        """Waits for a person, in place; Ctrl-C takes it back."""
-        await self._console.mark(f"{action.command_class.word}: waits for a person", "SE2003I", action.id)
-        async with asyncio.TaskGroup() as group:
-            beside = [
-                group.create_task(self._count_down(action)),
-                group.create_task(self._take_back_on_interrupt(action)),
-            ]
-            last = await self._runner.decided(action)
-            for task in beside:
-                task.cancel()
-        note = f": {last.note}" if last.note else ""
-        await self._console.again((), ends=False)
-        await self._console.say(f"{last.state}{note}")
-        return await self._runner.started(last) if last.state is ActionState.ALLOWED else None
-
-    async def _count_down(self, action: Action) -> None:
-        code = code_of(action.digest())
-        while True:
-            remaining = action.expires_at - self._runner.now()
-            await self._console.again(words.waiting(code, remaining, columns=self._editor.columns))
-            await asyncio.sleep(_TICK_S)
-
-    async def _take_back_on_interrupt(self, action: Action) -> None:
-        while data := await self._wire.read():
-            if _INTERRUPT in data:
-                await self._runner.take_back(action.id)
-                return
-            self._keep_ahead(data)
-
-    async def _run(self, ticket: Ticket, outlet: Outlet) -> int:
-        action = ticket.action
-        await self._console.mark(*decision_of(action))
-        self._steering = ClientSteering()
-        if action.pty:
-            self._steering.open(self._wire.steering.terminal)
-            if action.stdin_mode is StdinMode.NONE:
-                await self._console.say("this command gets no keyboard; Ctrl-C interrupts it")
-        self._console.bottom = self._editor.lines if action.pty else None
-        try:
-            finished = await self._with_keys(ticket, outlet, self._steering)
-        finally:
-            self._steering = self._console.bottom = None
-        self._keep_ahead(self._wire.drain())  # meant for the program, which is gone: it runs nothing
-        await self._console.draw(self._console.settled())
-        if finished.outcome is not None and finished.outcome.reason:
-            await self._console.say(f"ended: {finished.outcome.reason}")
-        elif finished.outcome is not None and finished.outcome.signal:
-            await self._console.say(f"ended by signal {finished.outcome.signal}")
-        return status_of(finished)
-
-    async def _with_keys(self, ticket: Ticket, outlet: Outlet, steering: ClientSteering) -> Action:
-        """Runs it; its keyboard, where it has one, is the client's own as long as it runs."""
-        if ticket.action.stdin_mode is not StdinMode.NONE:
-            keyboard: Inlet = self._wire
-            return await self._runner.run(ticket, keyboard, outlet, steering)
-        async with asyncio.TaskGroup() as group:
-            listening = group.create_task(self._listen(ticket.action, steering))
-            finished = await self._runner.run(ticket, Nothing(), outlet, steering)
-            listening.cancel()
-        return finished
-
-    async def _listen(self, action: Action, steering: ClientSteering) -> None:
-        """Ctrl-C interrupts; a second one ends the line for good."""
-        interrupted = False
-        while data := await self._wire.read():
-            if _INTERRUPT not in data:
-                self._keep_ahead(data)
-            elif interrupted:
-                await self._runner.take_back(action.id)
-            else:
-                interrupted, self._ahead = True, b""
-                steering.signalled(Signal.INT)
-
-    def _keep_ahead(self, data: bytes) -> None:
-        self._ahead = (self._ahead + data)[:MAX_AHEAD]
+def _no_hint(_text: str) -> Styled:
+    """Where it could not be told from what is typed."""
+    return words.NO_HINT
 
 
 def _unfinished(text: str) -> bool:

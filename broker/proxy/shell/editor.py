@@ -58,16 +58,19 @@ class Editor:
     """One session's editor.
 
     Args:
+        canvas: what it draws on.
         hint: what stands behind a text while it is typed; empty for nothing.
         unfinished: whether Enter begins another row instead of running it.
+        pastes: whether the terminal may be asked to say what is pasted.
     """
 
     def __init__(
-        self, *, columns: int, lines: int, hint: Callable[[str], Styled], unfinished: Callable[[str], bool]
+        self, canvas: Canvas, *, hint: Callable[[str], Styled], unfinished: Callable[[str], bool], pastes: bool = True
     ) -> None:
         self.history = History()
         self._hint, self._unfinished = hint, unfinished
-        self._canvas = Canvas(columns=columns, lines=lines)
+        self._canvas = canvas
+        self._paste_on, self._paste_off = (PASTE_ON, PASTE_OFF) if pastes else (b"", b"")
         self._kills = KillRing()
         self._keyboard = Keyboard()
         self._line = Line(self._kills)
@@ -110,7 +113,7 @@ class Editor:
         self.history.leave()
         if text := _as_text(ahead):
             self._line.insert(text)
-        self._out += PASTE_ON
+        self._out += self._paste_on
         self._draw()
         return self._taken()
 
@@ -142,17 +145,11 @@ class Editor:
             self._draw(hint=self._hint(self._line.text))
         return self._taken()
 
-    def prompted(self, prompt: Sequence[Styled]) -> bytes:
-        """Another prompt before the same line, such as one whose time has gone on."""
-        self._prompt = prompt
-        if self._open:
-            self._draw()
-        return self._taken()
-
-    def notice(self, text: bytes) -> bytes:
-        """Whole rows of the gateway's own, put above the line."""
+    def notice(self, text: bytes, prompt: Sequence[Styled] = ()) -> bytes:
+        """Whole rows of the gateway's own, put above the line; `prompt`: as it is by now."""
         if not self._open:
             return text
+        self._prompt = prompt or self._prompt
         self._out += self._canvas.erase() + text
         self._draw()
         return self._taken()
@@ -167,10 +164,11 @@ class Editor:
         """Nothing to do."""
         return BELL
 
-    def resize(self, *, columns: int, lines: int) -> bytes:
-        """The terminal's new size."""
+    def resize(self, *, columns: int, lines: int, prompt: Sequence[Styled] = ()) -> bytes:
+        """The terminal's new size, and the prompt that fits it."""
         taken = self._canvas.resize(columns=columns, lines=lines)
         if self._open:
+            self._prompt = prompt or self._prompt
             self._out += taken
             self._draw()
         return self._taken()
@@ -252,7 +250,7 @@ class Editor:
 
     def _left_behind(self) -> bytes:
         self._open = False
-        self._out += self._canvas.leave() + PASTE_OFF
+        self._out += self._canvas.leave() + self._paste_off
         return self._taken()
 
     def _recall(self, found: str | None) -> None:

@@ -13,6 +13,7 @@ from broker.core.action import Outcome
 from broker.core.errors import Fault, Refusal
 from broker.proxy.shell.console import Console
 from broker.proxy.shell.dialogue import Dialogue
+from broker.proxy.shell.plain import Look, look_of
 from broker.proxy.shell.runner import NOT_RUN, UNABLE, Runner, in_words
 from broker.proxy.shell.script import Script
 from broker.proxy.shell.wire import Wire
@@ -78,13 +79,14 @@ class ShellSession(Wire):
     async def _held(self, environment: Mapping[str, str]) -> int:
         sessions = self.connection.door.sessions
         ticket = await sessions.control.open_shell(self._admission)
-        console = Console(self, terminal=self.steering.has_terminal)
+        look = look_of(environment.get("TERM", ""))
+        console = Console(self, terminal=self.steering.has_terminal, plain=look is Look.PLAIN)
         runner = Runner(self.connection.door, self._admission, environment, ticket.session.id)
 
         async def body(sink: RecordingSink) -> Outcome:
             console.record_to(sink)
             await self._head(console, environment)
-            status = await self._talk(console, runner, ticket)
+            status = await self._talk(console, runner, ticket, look)
             await console.note(Kind.EXIT, json.dumps({"status": status}).encode())
             return Outcome(exit_status=status, signal="", reason="")
 
@@ -99,10 +101,10 @@ class ShellSession(Wire):
             size = self.steering.terminal.size
             await console.note(Kind.RESIZE, size.columns.to_bytes(2, "big") + size.rows.to_bytes(2, "big"))
 
-    async def _talk(self, console: Console, runner: Runner, ticket: ShellTicket) -> int:
+    async def _talk(self, console: Console, runner: Runner, ticket: ShellTicket, look: Look) -> int:
         if not console.terminal:
             return await Script(console, runner).run()
         grant = ticket.grant
         place = Place(login=grant.login, target=ticket.target_name, tier=ticket.tier, ceiling=grant.ceiling)
         await console.say(_WELCOME)
-        return await Dialogue(console, runner, place, left_s=ticket.seconds_left).run()
+        return await Dialogue(console, runner, place, look, left_s=ticket.seconds_left).run()

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from broker.proxy import limits
 from broker.proxy.channel import GatewayChannel
 from broker.proxy.connection import GatewayConnection
+from broker.proxy.shell.canvas import Canvas
 from broker.proxy.shell.cells import Styled
 from broker.proxy.shell.console import RESTORED, Console
+from broker.proxy.shell.strip import Strip
 from broker.proxy.shell.wire import Wire
 from broker.proxy.steering import ClientSteering
 from recorder.errors import RecorderFailed
@@ -115,9 +117,9 @@ async def test_the_terminal_is_put_back() -> None:
     await made.out(b"\x1b[31mred\n")
     assert made.settled() == RESTORED
     await made.program(b"\x1b[?1049h\x1b[?1049l", drawn=True)
-    assert made.settled() == RESTORED + b"\r\n"
+    assert made.settled() == RESTORED
     await made.program(b"\x1b[?1049hx", drawn=True)
-    assert made.settled() == b"\x1b[?1049l" + RESTORED + b"\r\n"
+    assert made.settled() == b"\x1b[?1049l" + RESTORED
     assert made.settled() == b""
 
 
@@ -144,17 +146,44 @@ async def test_a_word_over_a_full_screen_program_leaves_its_cursor() -> None:
     assert b"\n" not in shown
 
 
-async def test_a_word_while_something_is_waited_for_has_a_row_of_its_own() -> None:
-    """What is written over each second is not written into."""
+async def test_after_a_full_screen_program_no_empty_row_is_left() -> None:
+    """The cursor is where the program found it, whatever colours and keys it puts back afterwards."""
+    made = console(Journal())
+    await made.out(b"before\n")
+    await made.program(b"\x1b[?1049h\x1b[?1h\x1b=text\x1b[24;1H", drawn=True)
+    await made.program(b"\x1b[?1l\x1b>\x1b[?1049l\x1b[23;0;0t\x1b[0m", drawn=True)
+    assert made.settled() == RESTORED
+    await made.program(b"no end\x1b[?1049hx\x1b[?1049l", drawn=True)
+    assert made.settled() == RESTORED + b"\r\n"
+
+
+async def test_the_last_word_stands_below_what_was_shown() -> None:
+    """What was waited for is taken away, and a program's screen put away, before the reason of the end is told."""
     journal = Journal()
     made = console(journal)
-    await made.again((Styled(text="waiting 4:51"),))
-    await made.say("access ends in 60 s")
-    assert journal.told[-1][1] == b"\r\ngrantd: access ends in 60 s\r\n"
-    await made.again((Styled(text="waiting 4:50"),))
-    await made.again(())
-    await made.say("allowed")
-    assert journal.told[-1][1] == b"grantd: allowed\r\n"
+    strip = Strip(Canvas(columns=40, lines=5))
+    made.desk = strip
+    await made.draw(strip.show((Styled(text="waiting 4:51"),)))
+    made.leave()
+    await made.tell("ended: expired")
+    assert journal.told[-1][1] == b"\r\r\x1b[Jgrantd: ended: expired\r\n"
+    made = console(journal)
+    made.bottom = 24
+    await made.program(b"\x1b[?1049hx", drawn=True)
+    made.leave()
+    await made.tell("ended: expired")
+    assert journal.told[-1][1] == b"\x1b[?1049l" + RESTORED + b"grantd: ended: expired\r\n"
+
+
+async def test_a_plain_terminal_is_sent_no_escape_sequence() -> None:
+    """TERM=dumb: what a program wrote passes, nothing of the gateway's own is more than text."""
+    journal = Journal()
+    made = Console(cast("Wire", journal), terminal=True, plain=True)
+    made.record_to(cast("RecordingSink", journal))
+    await made.program(b"\x1b[31mred\n", drawn=True)
+    made.bottom = 24
+    await made.say("access ends in 10 s")
+    assert b"\x1b" not in journal.told[-1][1] + made.settled()
 
 
 class Door:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broker.proxy.shell.canvas import Canvas
 from broker.proxy.shell.cells import Styled
 from broker.proxy.shell.editor import Asked, Editor, Entered, Interrupted, Left, Wanted
 
@@ -38,7 +39,7 @@ class Desk:
         self.screen = Screen(columns, lines)
         self.stream = pyte.ByteStream(self.screen)
         self.editor = Editor(
-            columns=columns, lines=lines, hint=lambda _: hint or Styled(text=""),
+            Canvas(columns=columns, lines=lines), hint=lambda _: hint or Styled(text=""),
             unfinished=lambda text: text.endswith(unfinished),
         )  # fmt: skip
         self.asked: list[Asked] = []
@@ -245,7 +246,7 @@ def shown_anew(desk: Desk, *, rested: bool = False) -> tuple[list[str], tuple[in
     again.screen, again.stream = screen, pyte.ByteStream(screen)
     again.editor._line, again.editor._search = desk.editor._line, desk.editor._search  # noqa: SLF001
     again.editor._canvas.forget()  # noqa: SLF001
-    again.show(again.editor.prompted(PROMPT))
+    again.show(again.editor.resize(columns=screen.columns, lines=screen.lines))
     if rested:
         again.show(again.editor.rested())
     return again.rows(), again.cursor()

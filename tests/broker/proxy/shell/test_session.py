@@ -359,3 +359,31 @@ async def test_who_watches_the_shell_watches_its_lines(front: Gate) -> None:
     shown = b"".join(item.event.payload for item in shell.feed.snapshot().events if item.event.kind == Kind.OUT)
     assert b"one" in shown
     assert b"two" in shown
+
+
+async def test_a_dumb_terminal_is_sent_text_alone(front: Gate, folder: Path) -> None:
+    """TERM=dumb: prompt, editing, a wait and a refusal without one escape sequence."""
+    seat = await Seat.taken(front, term="dumb")
+    await seat.until(lambda rows: rows[-1].endswith("$"))
+    seat.type("echo ab", "\x7f", "c", "\x01", "\x05", "\r")
+    await seat.until(lambda rows: "ac" in rows and rows[-1].endswith("$"))
+    seat.type(f"touch {folder}/made", "\r")
+    await allowed(front)
+    await seat.sees("grantd: allowed")
+    await seat.until(lambda rows: rows[-1].endswith("$"))
+    seat.type("exit", "\r")
+    assert await seat.left() == 0
+    assert set(seat.raw) <= {*range(32, 127), *b"\r\n\b\a"}
+
+
+async def test_the_prompt_fits_a_window_that_changed(front: Gate) -> None:
+    """Made narrow it says less, made wide again it says all; what is typed stays."""
+    seat = await Seat.taken(front)
+    seat.type("echo draft")
+    await seat.sees("approval <=")
+    seat.screen.resize(30, 40)
+    seat.process.change_terminal_size(40, 30)
+    await seat.until(lambda rows: "approval <=" not in rows[-1] and rows[-1].endswith("echo draft"))
+    seat.screen.resize(30, 160)
+    seat.process.change_terminal_size(160, 30)
+    await seat.until(lambda rows: "approval <=" in rows[-1] and "echo draft" in rows[-1])

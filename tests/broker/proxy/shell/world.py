@@ -43,11 +43,14 @@ class Seat:
         self._reading: asyncio.Task[None] | None = None
 
     @classmethod
-    async def taken(cls, front: Gate, *, flags: frozenset[str] = SHELL, ttl_s: int = 600, **more: Any) -> Seat:  # noqa: ANN401
+    async def taken(
+        cls, front: Gate, *, flags: frozenset[str] = SHELL, ttl_s: int = 600, term: str = "xterm-256color",
+        **more: Any,  # noqa: ANN401  asyncssh's
+    ) -> Seat:  # fmt: skip
         """Logged in, with the first prompt on the screen."""
         client = await front.connect(await front.admit(flags=flags, ttl_s=ttl_s))
         process = await client.create_process(
-            term_type="xterm-256color", term_size=(160, 30), encoding=None, **more
+            term_type=term, term_size=(160, 30), encoding=None, **more
         )  # fmt: skip
         seat = cls(client, process)
         seat.follow()
