@@ -3,7 +3,7 @@
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench score fuzz proto proto-check lock peers ready clean
+.PHONY: help demo demo-shell test check bench score fuzz proto proto-check lock peers ready clean
 
 PYTHON ?= python3
 UV ?= uv
@@ -29,6 +29,9 @@ help: ## list the verbs
 
 demo: $(INSTALLED) ## the main job end to end on this machine; on a terminal you are the approver
 	@$(BIN)/python -m deploy.demo
+
+demo-shell: $(INSTALLED) ## the gated shell in tmux: a scripted person at the prompt, one who approves; every screen is printed
+	@$(BIN)/python -m deploy.demo.shell
 
 # One pytest run; the floors are then read from its own coverage data, so a number cannot be from another run.
 test: $(INSTALLED) peers ## every test, and the coverage floors of the pure packages

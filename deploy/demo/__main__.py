@@ -2,116 +2,41 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import re
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from deploy.demo import target
 from deploy.demo.approver import Script, approver
-from deploy.demo.stage import Spoken, Stage, finish, free_ports
+from deploy.demo.opening import Opening, Seen, played
+from deploy.demo.stage import Spoken, Stage, finish
 
-_RULE = "-" * 100
 _TTL_S = 12
 """How long the lease lasts that ends in the middle of a command."""
 _REFUSED, _EXPIRED, _SSH_FAILED = 4, 5, 255
 """Exit statuses: grantctl's for a no and for an end, ssh's own failure."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """One row of the table at the end."""
-
-    step: str
-    seen: str
-    ok: bool
-
-
-class Story:
-    """One telling. Each step does something with the product's own programs and says what came of it."""
+class Story(Opening):
+    """One telling."""
 
     def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self._login = getpass.getuser()
+        super().__init__(stage)
         self._approver = approver(stage)
-        self._rows: list[Seen] = []
-        self._host: target.Host
         self._grant = ""
         self._write_session = ""
 
-    def tell(self) -> list[Seen]:
-        """All of it, in order; stops at the first step that cannot be done at all."""
-        for number, step in enumerate(self._steps(), 1):
-            print(f"\n{_RULE}\n{number}. {step.__doc__}\n", flush=True)
-            row = step()
-            self._rows.append(row)
-            print(f"\n   {'ok  ' if row.ok else 'NOT '} {row.seen}", flush=True)
-        return self._rows
-
-    def _steps(self) -> list[Callable[[], Seen]]:
+    def steps(self) -> list[Callable[[], Seen]]:
+        """As Opening."""
         return [
             self.starts, self.people, self.host, self.requests, self.reads, self.writes, self.installs, self.stock_ssh,
             self.direct, self.expires, self.replays, self.audit,
         ]  # fmt: skip
 
     # ---- the steps ---------------------------------------------------------------------------------------------------
-    def starts(self) -> Seen:
-        """A broker from nothing: keys, database, the first Owner, and a signer process that alone holds the CA keys."""
-        stage = self._stage
-        base = ["init", "--config", str(stage.config), "--data", str(stage.data), "--base-port", str(stage.ports[0])]
-        self._show("grantd init", stage.grantd(*base))
-        stage.serve()
-        print("   $ grantd serve &")
-        who = self._show("grantctl whoami", stage.ctl("owner", "whoami"))
-        return self._row(
-            "broker, signer and first owner", "the owner is signed in by client certificate", who.status == 0
-        )
-
-    def people(self) -> Seen:
-        """Two people and an agent: the owner adds a team, an approver with a key of their own, and an agent."""
-        stage = self._stage
-        self._show("grantctl team add web", stage.ctl("owner", "team", "add", "web"))
-        key = _approval_key(stage.folder / "approver_key")
-        words = ["person", "add", "approver", "--role", "manager", "--team", "web", "--approval-key", f"{key}.pub"]
-        self._show(
-            "grantctl person add approver --role manager --team web --approval-key KEY.pub",
-            stage.ctl("owner", *words, "--out", str(stage.folder / "approver.join")),
-        )
-        agent_join = str(stage.folder / "builder.join")
-        self._show(
-            "grantctl agent add builder --team web",
-            stage.ctl("owner", "agent", "add", "builder", "--team", "web", "--out", agent_join),
-        )
-        approver_in = stage.ctl("approver", "login", "--join", str(stage.folder / "approver.join"), "--key", str(key))
-        agent_in = self._show("grantctl login --join builder.join", stage.ctl("builder", "login", "--join", agent_join))
-        return self._row(
-            "people and agent", "both enrolled with one-time tokens", approver_in.status == agent_in.status == 0
-        )
-
-    def host(self) -> Seen:
-        """A host: its key is pinned by the owner, its sshd gets a few lines, and it is checked from outside."""
-        stage = self._stage
-        self._host = target.start(stage.folder / "host", stage.ports[-1])
-        print(f"   the host is {self._host.kind}, on 127.0.0.1:{self._host.port}, login {self._login}")
-        words = ["target", "add", "web1", f"127.0.0.1:{self._host.port}", "--login", self._login, "--tier", "approval"]
-        added = stage.ctl("owner", *words, "--team", "web", "--host-key", str(self._host.host_key), "--no-check")
-        self._show(
-            f"grantctl target add web1 127.0.0.1:{self._host.port} --login {self._login} --tier approval --team web",
-            added,
-        )
-        if added.status == 0:
-            self._host.trust(added.out, self._login)
-        checked = self._show("grantctl target check web1", stage.ctl("owner", "target", "check", "web1"))
-        good = checked.status == 0 or self._host.kind.startswith("an SSH")
-        return self._row("host added and checked", f"{checked.out.count('  ok')} checks from outside passed", good)
-
     def requests(self) -> Seen:
         """The agent asks for access: policy gives agents of the host's team a lease.
 
@@ -169,7 +94,7 @@ class Story:
                 f"{self._login}@127.0.0.1",
                 "true",
             ],
-            port=self._host.port,
+            port=self._port,
         )
         return self._row(
             "agent's credential at the host", "refused by the host's own sshd", tried.status == _SSH_FAILED
@@ -266,24 +191,6 @@ class Story:
             finish(["ssh", "-p", str(gateway), "-i", str(key), *options, *known, *words]),
         )
 
-    def _show(self, words: str, spoken: Spoken) -> Spoken:
-        print(f"   $ {words}")
-        for line in [*spoken.out.splitlines(), *spoken.err.splitlines()]:
-            print(f"     {line}")
-        if spoken.status:
-            print(f"     (exit status {spoken.status})")
-        return spoken
-
-    def _row(self, step: str, seen: str, ok: bool) -> Seen:  # noqa: FBT001  a row's verdict
-        return Seen(step=step, seen=seen if ok else f"NOT AS EXPECTED: {seen}", ok=ok)
-
-
-def _approval_key(path: Path) -> Path:
-    from broker.init import make_approval_key  # noqa: PLC0415  what init does for the owner
-
-    make_approval_key(path)
-    return path
-
 
 def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
@@ -301,29 +208,5 @@ def _still_runs(marker: str) -> bool:
     return False
 
 
-def main() -> int:
-    """Tells the story in a temporary folder; keeps the folder where something went wrong."""
-    folder = Path(tempfile.mkdtemp(prefix="grantd-demo-"))
-    stage = Stage(folder=folder, ports=free_ports(4))
-    os.umask(0o077)
-    story, rows, whole = Story(stage), [], False
-    try:
-        rows = story.tell()
-        whole = all(row.ok for row in rows)
-    finally:
-        stage.close()
-        if hasattr(story, "_host"):
-            story._host.stop()  # noqa: SLF001  the story's own host
-        if whole:
-            shutil.rmtree(folder)
-        else:
-            print(f"\nkept for a look: {folder}", file=sys.stderr)
-    width = max(len(row.step) for row in rows)
-    print(f"\n{_RULE}\nWhat was seen\n")
-    for row in rows:
-        print(f"  {'ok ' if row.ok else 'NOT'}  {row.step:<{width}}  {row.seen}")
-    return 0 if whole else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(played(Story))
