@@ -137,14 +137,14 @@ class _Keys:
         return ()
 
     def _read(self, data: bytes) -> Iterator[Piece]:
-        self._begun = b""
-        while data:
-            sequence = _SEQUENCE.match(data)
-            if sequence is None and _BEGUN.match(data) and len(data) < _MAX_BEGUN:
-                self._begun = data
+        self._begun, at = b"", 0
+        while at < len(data):
+            sequence = _SEQUENCE.match(data, at)
+            if sequence is None and _BEGUN.match(data, at) and len(data) - at < _MAX_BEGUN:
+                self._begun = data[at:]
                 return
-            token = sequence[0] if sequence is not None else data[:1]
-            data = data[len(token) :]
+            token = sequence[0] if sequence is not None else data[at : at + 1]
+            at += len(token)
             yield from self._pasted(token) if token in _PASTED or self._pasting else self.key(token)
 
     def _pasted(self, token: bytes) -> Iterator[Piece]:

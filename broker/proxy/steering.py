@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -11,6 +12,8 @@ from broker.core.terminal import Signal, Size, Terminal
 
 _WAITING: Final = 16
 """Signals that wait at most; a client that sends more loses the oldest."""
+_APART_S: Final = 0.05
+"""Between two sizes that are told: each is recorded, and a client may send thousands (I-60). The newest stays."""
 
 
 class ClientSteering:
@@ -21,6 +24,7 @@ class ClientSteering:
         self._size: Size | None = None
         self._signals: deque[Signal] = deque(maxlen=_WAITING)
         self._news = asyncio.Event()
+        self._next_size_at = 0.0
 
     @property
     def has_terminal(self) -> bool:
@@ -53,8 +57,12 @@ class ClientSteering:
         while True:
             if self._signals:
                 return self._signals.popleft()
-            if self._size is not None:
+            now = asyncio.get_running_loop().time()
+            if self._size is not None and now >= self._next_size_at:
                 size, self._size = self._size, None
+                self._next_size_at = now + _APART_S
                 return size
             self._news.clear()
-            await self._news.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(None if self._size is None else self._next_size_at):
+                    await self._news.wait()

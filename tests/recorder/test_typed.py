@@ -132,3 +132,11 @@ def test_a_line_that_never_ends_is_not_held() -> None:
     for _ in range(20):
         assert one.typed(b"x" * 4_096) == ()
     assert sum(len(held) for held in vars(one).values() if isinstance(held, bytes)) < 20_000
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("piece", [b"x", b"\x1b[A", b"\x1b[200~"])
+def test_a_long_piece_costs_its_length(piece: bytes) -> None:
+    """I-60: a megabyte in one piece, as a client may send it, is not copied once a key."""
+    one = input_of(InputPolicy.OFF, terminal=True, key=bytes(32))
+    one.typed(piece * ((1 << 20) // len(piece)))
