@@ -63,6 +63,7 @@ _TABLE = (
     ("SE1007I", "session.unwatched", _SUCCESS),  # and left it
     ("SE1008I", "session.paused", _SUCCESS),
     ("SE1009I", "session.resumed", _SUCCESS),
+    ("SE1010I", "session.terminated", _SUCCESS),  # somebody had it cut, and why; its end is an event of its own
     # actions
     ("SE2001I", "action.proposed", _SUCCESS),
     ("SE2002I", "action.allowed", _SUCCESS),

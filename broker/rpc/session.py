@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from broker.core.errors import exhausted
 from broker.core.ids import SessionId
@@ -100,5 +101,6 @@ class SessionServicer:
     async def SearchRecordings(
         self, request: pb.SearchRecordingsRequest, call: Call
     ) -> AsyncIterator[pb.SearchRecordingsResponse]:
-        async for found in self._search.search(call.caller, request.word, request.reason):
-            yield found_out(found)
+        async with aclosing(self._search.search(call.caller, request.word, request.reason)) as everything:
+            async for found in everything:
+                yield found_out(found)

@@ -9,6 +9,7 @@ from broker.core.identity import Caller
 from broker.core.request import checked_text
 from broker.service import story
 from broker.service.ports import AuditLog, AuditRecord, ConsistencyProof, InclusionProof, SignedHead
+from broker.service.session import given_reason
 from broker.service.world import World
 
 _PAGE = 100
@@ -47,6 +48,8 @@ class AuditService:
         return self._log.export_bundle(caller.tenant, recordings=recordings, disclosures=disclosures)
 
     async def _tell(self, caller: Caller, name: str, reason: str, **facts: int) -> None:
+        if name == "audit.exported":
+            given_reason(reason)
         checked_text("reason", reason, MAX_REASON_BYTES)
         event = AuditEvent(
             tenant=caller.tenant,

@@ -48,7 +48,7 @@ class Ending:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._unwritten: dict[GrantId, tuple[TenantId, EndReason, str]] = {}
+        self._unwritten: dict[GrantId, tuple[TenantId, EndReason, str, str]] = {}
         """Ends that the store would not take yet: nothing starts under them, the sweep writes them."""
 
     def is_ended(self, grant: GrantId) -> bool:
@@ -58,16 +58,16 @@ class Ending:
     async def end(self, tenant: TenantId, grant_id: GrantId, reason: EndReason, *, by: str, words: str = "") -> int:
         """Ends one grant: nothing new starts, sessions are cut within a second, the end is written and finished.
 
-        `words` are an operator's, for the person in a session.
+        `words` are an operator's, for the person in a session and for the log.
 
         Returns:
             How many sessions were cut. A store that fails does not stop the cut: the end is written as soon as it can
             be.
         """
-        self._unwritten[grant_id] = (tenant, reason, by)
+        self._unwritten[grant_id] = (tenant, reason, by, words)
         cut = await self._cut(Scope(tenant=tenant, grant=grant_id), reason, words)
         try:
-            await self._write(tenant, grant_id, reason, by)
+            await self._write(tenant, grant_id, reason, by, words)
         except StoreFault as fault:
             log.exception("revocation.unwritten", tenant=tenant, grant_id=grant_id, cause=fault.what)
         else:
@@ -76,8 +76,8 @@ class Ending:
 
     async def write_late(self) -> None:
         """Writes the ends that the store would not take when they happened."""
-        for grant_id, (tenant, reason, by) in list(self._unwritten.items()):
-            await self._write(tenant, grant_id, reason, by)
+        for grant_id, (tenant, reason, by, words) in list(self._unwritten.items()):
+            await self._write(tenant, grant_id, reason, by, words)
             await self.finish(tenant, grant_id)
 
     async def sweep(self, tenant: TenantId) -> Due:
@@ -152,22 +152,22 @@ class Ending:
             log.error("session.cut_late", tenant=scope.tenant, sessions=list(cut.late))
         return cut
 
-    async def _write(self, tenant: TenantId, grant_id: GrantId, reason: EndReason, by: str) -> None:
+    async def _write(self, tenant: TenantId, grant_id: GrantId, reason: EndReason, by: str, words: str) -> None:
         def unit(tx: Tx) -> None:
             grant = tx.grants.get(grant_id)
             if grant is not None and grant.state in LIVE:
-                self._end_in(tx, grant, reason, by=by)
+                self._end_in(tx, grant, reason, by=by, words=words)
 
         await self._world.store.run(tenant, unit)
         self._unwritten.pop(grant_id, None)
 
-    def _end_in(self, tx: Tx, grant: Grant, reason: EndReason, *, by: str) -> Grant:
+    def _end_in(self, tx: Tx, grant: Grant, reason: EndReason, *, by: str, words: str = "") -> Grant:
         now = self._world.clock.now()
         after = end(grant, reason, now=now, by=by)
         tx.grants.put(after)
         for action in tx.actions.in_states((ActionState.AWAITING, ActionState.ALLOWED), grant=grant.id):
             _void(tx, action, by=by, now=now)
-        tx.audit.append(story.of_grant(_name_of_end(after), after, actor=by), now)
+        tx.audit.append(story.of_grant(_name_of_end(after), after, actor=by, reason=words), now)
         if after.state is GrantState.ENDING:
             tx.outbox.put(Effect(tenant=grant.tenant, id=0, kind=END_GRANT, subject=grant.id, attempts=0, due_at=now))
         self._world.meter.count("grants_ended", reason=reason)

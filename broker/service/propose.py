@@ -7,7 +7,7 @@ decision (I-23).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
@@ -292,26 +292,26 @@ class _Draft:
         now, actor = self.instant.wall, self.caller.identity
         must_be_granted(action, grant)
         match decision:
-            case Permit(watchers=watchers):
+            case Permit(reasons=reasons, watchers=watchers):
                 tx.audit.append(story.of_action("action.proposed", action, actor=actor), now)
                 allowed = actions.advance(action, ActionEvent.PERMIT)
-                tx.audit.append(story.of_action("action.allowed", allowed, actor=""), now)
+                tx.audit.append(story.of_action("action.allowed", allowed, actor="", policies=reasons), now)
                 ticket = self.start.begin(
                     tx, allowed, grant, target, watchers=watchers, door=self.door, instant=self.instant
                 )
                 return Proposal(action=ticket.action, ticket=ticket)
-            case NeedsApproval():
-                return Proposal(action=self._ask(tx, action), ticket=None)
+            case NeedsApproval(reasons=reasons):
+                return Proposal(action=self._ask(tx, action, reasons), ticket=None)
             case Deny(reasons=reasons):
                 tx.audit.append(story.of_action("action.proposed", action, actor=actor), now)
                 denied = actions.advance(action, ActionEvent.DENY, note=", ".join(reasons))
                 tx.actions.put(denied)
-                tx.audit.append(story.of_action("action.denied", denied, actor=""), now)
+                tx.audit.append(story.of_action("action.denied", denied, actor="", policies=reasons), now)
                 return Proposal(action=denied, ticket=None)
             case _:
                 assert_never(decision)
 
-    def _ask(self, tx: Tx, action: Action) -> Action:
+    def _ask(self, tx: Tx, action: Action, reasons: Sequence[str]) -> Action:
         """AWAITING; a retry of what already waits merges into it, a retry of what was just denied is refused (I-19)."""
         waiting = tx.actions.awaiting_with_key(action.key(), action.grant_id)
         if waiting is not None:
@@ -331,7 +331,7 @@ class _Draft:
         self.world.ends.expect(asked.tenant, asked.expires_at)
         now, actor = self.instant.wall, self.caller.identity
         tx.audit.append(story.of_action("action.proposed", asked, actor=actor), now)
-        tx.audit.append(story.of_action("action.awaiting", asked, actor=""), now)
+        tx.audit.append(story.of_action("action.awaiting", asked, actor="", policies=reasons), now)
         return asked
 
     def _withdraw(self, tx: Tx, waiting: Action) -> None:

@@ -7,19 +7,21 @@ The word is told to the log first; a recording in which it stands is told, as a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
 
-from broker.core.errors import invalid
+from broker.core.errors import exhausted, invalid
 from broker.core.events import AuditEvent
 from broker.core.identity import Caller
 from broker.core.ids import RecordingId, SessionId, TenantId
 from broker.core.request import checked_text
 from broker.service import story
 from broker.service.ports import RecordingKey, Session, Tx
-from broker.service.session import MAX_REASON_BYTES, SessionService, SessionView
+from broker.service.session import SessionService, SessionView, given_reason
 from broker.service.world import World
 from recorder.errors import RecordingInvalid
 from recorder.reader import RecordingReader
@@ -30,6 +32,8 @@ log = structlog.get_logger()
 MAX_WORD_BYTES = 200
 HITS_A_SESSION = 5
 _AT_ONCE = 50
+IN_ALL, A_TENANT = 8, 2
+"""Searches that run at the same time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +57,32 @@ class SearchService:
 
     def __init__(self, world: World, sessions: SessionService) -> None:
         self._world, self._sessions = world, sessions
+        self._running: Counter[TenantId] = Counter()
 
-    async def search(self, caller: Caller, text: str, reason: str) -> AsyncIterator[Found | Looked]:
-        """What is found, newest session first; `Looked` last.
+    async def search(self, caller: Caller, text: str, reason: str) -> AsyncGenerator[Found | Looked]:
+        """What is found, newest session first; `Looked` last. Close it where it is not read to its end.
 
         Raises:
-            Refusal: `bad_word`, `text_too_long`.
+            Refusal: `bad_word`, `text_too_long`, `reason_needed`, `too_many_searches`.
         """
         wanted = _wanted(text)
-        checked_text("reason", reason, MAX_REASON_BYTES)
+        with self._one_more(caller.tenant):
+            async for each in self._looking(caller, wanted, text, reason):
+                yield each
+
+    @contextmanager
+    def _one_more(self, tenant: TenantId) -> Iterator[None]:
+        """Each search reads and decrypts for as long as there are recordings: a tenant's share is a quarter (I-60)."""
+        if self._running[tenant] >= A_TENANT or self._running.total() >= IN_ALL:
+            raise exhausted("too_many_searches", "as many searches run as may", "try again when one is over")
+        self._running[tenant] += 1
+        try:
+            yield
+        finally:
+            self._running[tenant] -= 1
+
+    async def _looking(self, caller: Caller, wanted: Wanted, text: str, reason: str) -> AsyncIterator[Found | Looked]:
+        given_reason(reason)
         search_key = await self._begun(caller, text, reason)
         recordings = unreadable = 0
         async for view, reader in self._readable(caller):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from broker.core.errors import not_found
+from broker.core.errors import invalid, not_found
 from broker.core.events import AuditEvent
 from broker.core.identity import Caller
 from broker.core.ids import SessionId
@@ -82,9 +82,9 @@ class SessionService:
         )
         event = AuditEvent(
             tenant=caller.tenant,
-            name="session.cut",
+            name="session.terminated",
             actor=caller.identity,
-            facts={"session": session_id, "grant": view.session.grant_id, "reason_code": "terminated"},
+            facts={"session": session_id, "grant": view.session.grant_id},
             personal=story.personal(caller.identity, reason=reason),
         )
         await self._world.store.run(caller.tenant, lambda tx: tx.audit.append(event, self._world.clock.now()))
@@ -136,7 +136,7 @@ class SessionService:
     async def _reading(
         self, caller: Caller, session_id: SessionId, reason: str, *, name: str, **facts: str | int
     ) -> tuple[SessionView, RecordingKey]:
-        checked_text("reason", reason, MAX_REASON_BYTES)
+        given_reason(reason)
         now = self._world.clock.now()
 
         def unit(tx: Tx) -> tuple[SessionView, RecordingKey]:
@@ -164,6 +164,13 @@ class SessionService:
             start=session.opened_at,
             dek=key.key.reveal() if key else None,
         )
+
+
+def given_reason(reason: str) -> str:
+    """Why somebody looks, in their words: whoever reads what others did says it (I-33). Raises Refusal."""
+    if not reason.strip():
+        raise invalid("reason_needed", "whoever looks at a recording says why", "say it with --reason")
+    return checked_text("reason", reason, MAX_REASON_BYTES)
 
 
 def seen_session(tx: Tx, caller: Caller, session_id: SessionId) -> Session:

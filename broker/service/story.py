@@ -5,6 +5,7 @@ Opaque ids and enumerations are facts; what names a person, a host or a command 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from broker.core.action import Action
@@ -41,8 +42,8 @@ def of_request(name: str, request: AccessRequest, *, actor: str) -> AuditEvent:
     )  # fmt: skip
 
 
-def of_grant(name: str, grant: Grant, *, actor: str) -> AuditEvent:
-    """An event about a grant."""
+def of_grant(name: str, grant: Grant, *, actor: str, reason: str = "") -> AuditEvent:
+    """An event about a grant; `reason`: in the words of whoever ended it."""
     return AuditEvent(
         tenant=grant.tenant,
         name=name,
@@ -55,13 +56,15 @@ def of_grant(name: str, grant: Grant, *, actor: str) -> AuditEvent:
             "state": grant.state,
             **({"reason_code": grant.end_reason} if grant.end_reason else {}),
         },
+        personal=_texts(actor or grant.identity, reason=reason),
     )
 
 
-def of_action(name: str, action: Action, *, actor: str) -> AuditEvent:
+def of_action(name: str, action: Action, *, actor: str, policies: Sequence[str] = ()) -> AuditEvent:
     """An event about an action: what was proposed, or what became of it (I-34).
 
-    The text of the command stands in its proposal alone; the digest, which binds it, in every event.
+    The text of the command stands in its proposal alone; the digest, which binds it, in every event. `policies`: ids
+    of those that decided, which an operator chose and which therefore stand among the values that can be erased.
     """
     facts: dict[str, str | int] = {
         "action": action.id,
@@ -83,7 +86,10 @@ def of_action(name: str, action: Action, *, actor: str) -> AuditEvent:
         name=name,
         actor=actor,
         facts=facts,
-        personal=_texts(action.identity, **(_proposed(action) if name == _PROPOSAL else {}), note=action.note),
+        personal=(
+            *_texts(action.identity, **(_proposed(action) if name == _PROPOSAL else {}), note=action.note),
+            *_texts(action.tenant, policies=", ".join(policies)),
+        ),
     )
 
 

@@ -16,7 +16,6 @@ from broker.core.errors import Refusal, conflict, exhausted, forbidden
 from broker.core.events import AuditEvent
 from broker.core.identity import Caller, IdentityKind, IdentityStatus
 from broker.core.ids import SessionId
-from broker.core.request import checked_text
 from broker.core.roles import Permission, holds
 from broker.service import story
 from broker.service.feed import Follower, Overtaken
@@ -24,7 +23,7 @@ from broker.service.identify import caller_of
 from broker.service.live import LiveSession
 from broker.service.oversight import Watcher
 from broker.service.ports import Session, SessionState, Tx
-from broker.service.session import MAX_REASON_BYTES, SessionView, seen_session, sees_session, view_of
+from broker.service.session import SessionView, given_reason, seen_session, sees_session, view_of
 from broker.service.shield import to_the_end
 from broker.service.wake import heard
 from broker.service.world import World
@@ -66,7 +65,7 @@ class WatchService:
         Raises:
             Refusal: not theirs to see, over already, watched by as many as may; later, that they may not any more.
         """
-        checked_text("reason", reason, MAX_REASON_BYTES)
+        given_reason(reason)
         live = self._world.live.get(caller.tenant, session_id)
 
         def unit(tx: Tx) -> tuple[SessionView, bool]:

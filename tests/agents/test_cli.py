@@ -411,7 +411,7 @@ def test_playing_a_recording(broker: FakeBroker, home: Path) -> None:
         session_pb2.PlayRecordingResponse(t_us=number * 1_500_000, kind=kind, payload=payload)
         for number, (kind, payload) in enumerate(kinds)
     ]
-    ran = grantctl(home, "sessions", "play", "se_1")
+    ran = grantctl(home, "sessions", "play", "se_1", "--reason", "a test")
     assert ran.stdout.decode().splitlines() == [
         '      0s.000 exec {"argv":"x"}',
         "      1s.500  out one",
@@ -419,33 +419,38 @@ def test_playing_a_recording(broker: FakeBroker, home: Path) -> None:
         "      4s.500  err bad",
         '      6s.000 exit {"status":0}',
     ]
-    told = grantctl(home, "sessions", "play", "se_1", "-o", "json")
+    told = grantctl(home, "sessions", "play", "se_1", "--reason", "a test", "-o", "json")
     assert len(told.stdout.splitlines()) == 5
 
 
 def test_fetching_a_recording(home: Path, tmp_path: Path) -> None:
     """Part by part, never over an existing file."""
-    ran = grantctl(home, "sessions", "fetch", "se_1", cwd=tmp_path)
+    ran = grantctl(home, "sessions", "fetch", "se_1", "--reason", "a test", cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "se_1.grec").read_bytes() == b"onetwo"
     assert (tmp_path / "se_1.1.grec").read_bytes() == b"three"
-    assert grantctl(home, "sessions", "fetch", "se_1", cwd=tmp_path).returncode == 2
+    assert grantctl(home, "sessions", "fetch", "se_1", "--reason", "a test", cwd=tmp_path).returncode == 2
 
 
 def test_exporting_a_recording(home: Path, tmp_path: Path) -> None:
     """Each form by its flag, one file that is never overwritten; what breaks off leaves none."""
-    ran = grantctl(home, "sessions", "export", "se_1", "--cast", "v3", "--with-input", cwd=tmp_path)
+    ran = grantctl(
+        home, "sessions", "export", "se_1", "--reason", "a test", "--cast", "v3", "--with-input", cwd=tmp_path
+    )
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "se_1.cast").read_bytes() == b"2 True "
     assert (tmp_path / "se_1.cast").stat().st_mode & 0o777 == 0o600
     assert grantctl(home, "sessions", "export", "se_1", "--text", "--reason", "why").stdout == b"4 False why"
-    assert grantctl(home, "sessions", "export", "se_1", "--cast", "v2", "--out", "-").stdout == b"1 False "
+    assert (
+        grantctl(home, "sessions", "export", "se_1", "--reason", "a test", "--cast", "v2", "--out", "-").stdout
+        == b"1 False "
+    )
     broken = grantctl(home, "sessions", "export", "se_1", "--html", "--reason", "break", cwd=tmp_path)
     assert broken.returncode == 1
     assert b"too long" in broken.stderr
     assert {path.name for path in tmp_path.iterdir()} & {"se_1.html", "se_1.cast"} == {"se_1.cast"}
     for wrong in ((), ("--html", "--text"), ("--html", "--with-input"), ("--cast", "v3")):
-        assert grantctl(home, "sessions", "export", "se_1", *wrong, cwd=tmp_path).returncode == 2
+        assert grantctl(home, "sessions", "export", "se_1", "--reason", "a test", *wrong, cwd=tmp_path).returncode == 2
 
 
 def test_searching_recordings(home: Path) -> None:
@@ -458,7 +463,7 @@ def test_searching_recordings(home: Path) -> None:
     ]
     assert b"7 recordings searched" in ran.stderr
     assert b"1 of them could not be read" in ran.stderr
-    missed = grantctl(home, "sessions", "grep", "haystack", "-o", "json")
+    missed = grantctl(home, "sessions", "grep", "haystack", "--reason", "a test", "-o", "json")
     assert missed.returncode == 1
     assert json.loads(missed.stdout)["looked"]["recordings"] == "7"
 

@@ -159,10 +159,12 @@ def test_a_session_is_found_and_taken_away(house: House, tmp_path: Path) -> None
         (found,) = [answer["session"]["id"] for answer in answers if "session" in answer]
         wait_until(lambda: any(house.data.rglob("words.grwf")), 10)
     page = tmp_path / "session.html"
-    assert house.ctl("owner", "sessions", "export", found, "--html", "--out", str(page)).status == 0
+    assert (
+        house.ctl("owner", "sessions", "export", found, "--reason", "a test", "--html", "--out", str(page)).status == 0
+    )
     assert b"default-src 'none'; script-src 'sha256-" in page.read_bytes()
     assert b"exported by</dt><dd>owner (pe_" in page.read_bytes()
-    cast = house.ctl("owner", "sessions", "export", found, "--cast", "v3", "--out", "-").out
+    cast = house.ctl("owner", "sessions", "export", found, "--reason", "a test", "--cast", "v3", "--out", "-").out
     assert "a haystack-needle here" in cast
 
 

@@ -60,7 +60,7 @@ def test_an_operator_watches_holds_and_cuts_a_running_command(house: House, tmp_
     assert "an operator ended this: odd" in running.told()
     for name in ("session.watched", "session.paused", "session.resumed", "session.unwatched"):
         house.audited(name, lambda entry: entry["session"] == session)
-    again = house.ctl("approver", "sessions", "watch", session)
+    again = house.ctl("approver", "sessions", "watch", session, "--reason", "a test")
     assert again.status == 1
     assert "the session is over" in again.err
 
@@ -73,7 +73,9 @@ def test_a_screen_is_shown_as_it_stands(house: House) -> None:
     with Spoken(words) as ssh:
         wait_until(lambda: b"full screen" in ssh.out, 15)
         (session,) = house.ctl("owner", "-o", "json", "sessions", "list", "--open").json()
-        with Console(house.ctl_words("approver", "sessions", "watch", session["id"]), env={}, rows=40) as console:
+        with Console(
+            house.ctl_words("approver", "sessions", "watch", session["id"], "--reason", "a test"), env={}, rows=40
+        ) as console:
             console.expect("full screen")
             console.expect("watched by approver")
             assert console.screen.display[4].index("full screen") == 9
@@ -91,7 +93,7 @@ def test_a_watcher_without_a_terminal_gets_text_and_the_exit_of_the_session(hous
     """For a pipe: the streams escaped, then how it ended; with -o json every message, one a line."""
     running = house.run(house.grant(), "sleep 2; echo out; echo err >&2")
     session = running.until(ActionState.ACTION_STATE_RUNNING).session_id
-    seen = house.ctl("approver", "sessions", "watch", session)
+    seen = house.ctl("approver", "sessions", "watch", session, "--reason", "a test")
     assert (seen.status, "out\n" in seen.out, "err\n" in seen.out) == (0, True, True), seen
     assert "the session is over: closed" in seen.err
     running.finished()
@@ -101,7 +103,7 @@ def test_an_agent_watches_nothing(house: House) -> None:
     """I-42."""
     running = house.run(house.grant(), "sleep 2")
     session = running.until(ActionState.ACTION_STATE_RUNNING).session_id
-    refused = house.ctl("builder", "sessions", "watch", session)
+    refused = house.ctl("builder", "sessions", "watch", session, "--reason", "a test")
     assert refused.status == 3, refused
     assert "your role does not allow this call" in refused.err
     running.finished()
@@ -122,7 +124,9 @@ def test_four_eyes_over_ssh(house: House, tmp_path: Path) -> None:
         (session,) = house.ctl("owner", "-o", "json", "sessions", "list", "--open").json()
         assert session["oversight"]["must_be_watched"]
         assert "must be watched" in house.ctl("owner", "sessions", "list", "--open").out
-        with Console(house.ctl_words("approver", "sessions", "watch", session["id"]), env={}) as console:
+        with Console(
+            house.ctl_words("approver", "sessions", "watch", session["id"], "--reason", "a test"), env={}
+        ) as console:
             wait_until(lambda: ssh.out == b"early\n", 15)
             console.expect("early")
             assert b"goes through again" in ssh.err
@@ -130,7 +134,9 @@ def test_four_eyes_over_ssh(house: House, tmp_path: Path) -> None:
             assert console.wait() == 0
         wait_until(lambda: ssh.err.count(b"grantd: held: this must be watched") == 2, 10)
         ssh.type(b"unseen\n")
-        with Console(house.ctl_words("second", "sessions", "watch", session["id"]), env={}) as console:
+        with Console(
+            house.ctl_words("second", "sessions", "watch", session["id"], "--reason", "a test"), env={}
+        ) as console:
             console.expect("watched by second")
             wait_until(lambda: ssh.out == b"early\nunseen\n", 15)
             console.process.send_signal(signal.SIGSTOP)

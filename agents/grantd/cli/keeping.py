@@ -21,7 +21,7 @@ _CASTS: Final = {"v2": session_pb2.EXPORT_FORM_CAST_V2, "v3": session_pb2.EXPORT
 
 @click.command()
 @click.argument("session_id", metavar="SESSION")
-@click.option("--reason", default="", help="why you fetch it; kept in the audit log")
+@click.option("--reason", required=True, help="why you fetch it; kept in the audit log")
 @click.option("--out", type=click.Path(path_type=Path), help="file to make [SESSION.grec; - is stdout]")
 @click.pass_obj
 def fetch(shell: Shell, session_id: str, reason: str, out: Path | None) -> int:
@@ -47,7 +47,7 @@ def fetch(shell: Shell, session_id: str, reason: str, out: Path | None) -> int:
 @click.option("--html", "as_html", is_flag=True, help="one file for a browser, offline: screen, commands, search")
 @click.option("--text", "as_text", is_flag=True, help="lines with times; every unsafe byte escaped")
 @click.option("--with-input", is_flag=True, help="recorded input too (asciicast, text); may hold secrets")
-@click.option("--reason", default="", help="why you export it; kept in the audit log")
+@click.option("--reason", required=True, help="why you export it; kept in the audit log")
 @click.option("--out", type=click.Path(path_type=Path), help="file to make [SESSION.cast, .html; text goes to stdout]")
 @click.pass_obj
 def export(

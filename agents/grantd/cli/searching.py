@@ -14,7 +14,7 @@ from grantd.v1.session_pb2 import RecordingHit, SearchRecordingsRequest, SearchR
 
 @click.command()
 @click.argument("word")
-@click.option("--reason", default="", help="why you search; kept in the audit log, as the word is")
+@click.option("--reason", required=True, help="why you search; kept in the audit log, as the word is")
 @click.pass_obj
 def grep(shell: Shell, word: str, reason: str) -> int:
     """Find a whole word in every recording that you may see, newest first. Exit code 1: it is in none."""

@@ -34,7 +34,7 @@ _LOOKING: Final = "q leave  k cut"
 
 @click.command("watch")
 @click.argument("session_id", metavar="SESSION")
-@click.option("--reason", default="", help="why you watch; kept in the audit log")
+@click.option("--reason", required=True, help="why you watch; kept in the audit log")
 @click.option("--only-look", is_flag=True, help="do not count as the person who must be there")
 @click.pass_obj
 def watch(shell: Shell, session_id: str, reason: str, *, only_look: bool) -> int:

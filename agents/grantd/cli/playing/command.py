@@ -32,7 +32,7 @@ _KIND_COLOURS: Final = {"err": "red", "in": "cyan"}
 
 @click.command()
 @click.argument("session_id", metavar="SESSION")
-@click.option("--reason", default="", help="why you look; kept in the audit log")
+@click.option("--reason", required=True, help="why you look; kept in the audit log")
 @click.option("--speed", type=click.FloatRange(0.25, 32), default=1.0, show_default=True, help="times its own pace")
 @click.option("--idle-limit", type=DURATION, default="3s", show_default=True, help="pass over longer pauses")
 @click.option("--from", "start", type=DURATION, default="0s", help="begin there, such as 1h30m")
