@@ -30,6 +30,7 @@ Change: TypeAlias = (
     admin_pb2.AddPersonRequest
     | admin_pb2.PutTargetRequest
     | admin_pb2.PutPolicyRequest
+    | admin_pb2.SetTeamsRequest
     | admin_pb2.SuspendIdentityRequest
     | admin_pb2.UnfreezeRequest
 )
@@ -38,6 +39,7 @@ METHODS: Final[dict[str, type[Change]]] = {
     "AddPerson": admin_pb2.AddPersonRequest,
     "PutTarget": admin_pb2.PutTargetRequest,
     "PutPolicy": admin_pb2.PutPolicyRequest,
+    "SetTeams": admin_pb2.SetTeamsRequest,
     "SuspendIdentity": admin_pb2.SuspendIdentityRequest,
     "Unfreeze": admin_pb2.UnfreezeRequest,
 }

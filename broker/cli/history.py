@@ -134,6 +134,7 @@ def _plain_answer(answer: Answer) -> dict[str, object]:
         "rules": list(answer.rules),
         "class": answer.command_class.word if answer.command_class else "refused",
         "opaque": answer.opaque,
+        "watchers": sorted(answer.watchers or ()),
     }
 
 
@@ -190,8 +191,9 @@ def _words(answer: Mapping[str, Any]) -> str:
     """`needs_approval by 2 of owner, as write [run.team]`."""
     asked = f" by {answer['quorum']} of {' or '.join(answer['roles'])}" if answer["quorum"] else ""
     seen = f", as {answer['class']}{' (not inspectable)' * answer['opaque']}"
+    watched = f", watched by {' or '.join(answer['watchers'])}" if answer["watchers"] else ""
     rules = f" [{', '.join(answer['rules'])}]" if answer["rules"] else ""
-    return escaped(f"{answer['decision']}{asked}{seen}{rules}")
+    return escaped(f"{answer['decision']}{asked}{seen}{watched}{rules}")
 
 
 def _plain_explanation(found: Rule | Decided) -> dict[str, Any]:

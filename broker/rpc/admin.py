@@ -25,7 +25,7 @@ from broker.service.enrol import EnrolService
 from broker.service.explain import ExplainService
 from broker.service.freeze import FreezeService
 from broker.service.inventory import InventoryService
-from broker.service.people import Invitation, PeopleService
+from broker.service.people import Invitation, PeopleService, Rotation
 from broker.service.rules import RulesService
 from broker.service.simulate import SimulateService
 from broker.service.validate import ValidateService
@@ -76,6 +76,13 @@ class AdminServicer:
         )
         names = [team.name for team in await self._people.teams(call.caller) if team.id in row.teams]
         return pb.SuspendIdentityResponse(identity=identity_out(row, names))
+
+    async def SetTeams(self, request: pb.SetTeamsRequest, call: Call) -> pb.SetTeamsResponse:
+        wanted = Rotation(
+            identity=IdentityId(request.identity_id), teams=frozenset(request.teams), reason=request.reason
+        )
+        row, teams = await self._people.set_teams(call.caller, wanted, change_of(request))
+        return pb.SetTeamsResponse(identity=identity_out(row, teams))
 
     async def ListIdentities(self, request: pb.ListIdentitiesRequest, call: Call) -> pb.ListIdentitiesResponse:
         kind = IdentityKind(request.kind) if request.kind else None

@@ -219,6 +219,9 @@ RULES: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
         "SuspendIdentityRequest": {
             "identity_id": an_id("agent", "person"), "reason": _REASON, "step_ups": _STEP_UPS,
         },
+        "SetTeamsRequest": {
+            "identity_id": an_id("agent", "person"), "teams": _TEAMS, "reason": _REASON, "step_ups": _STEP_UPS,
+        },
         "ListIdentitiesRequest": {"kind": words("", "agent", "person")},
         "AddTeamRequest": {"idempotency_key": _KEY, "name": _NAME},
         "ListTeamsRequest": {},

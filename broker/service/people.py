@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from broker.core import ids
 from broker.core.errors import conflict, forbidden, invalid, not_found
@@ -47,6 +48,16 @@ class Newcomer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rotation:
+    """An identity, and all the teams that it is in from now on."""
+
+    identity: IdentityId
+    teams: frozenset[str]
+    """Team names."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Invitation:
     """A newcomer with the secret of its join token, shown once."""
 
@@ -56,7 +67,7 @@ class Invitation:
 
 
 class PeopleService:
-    """AddAgent, AddPerson, SuspendIdentity, AddTeam and the lists."""
+    """AddAgent, AddPerson, SuspendIdentity, SetTeams, AddTeam and the lists."""
 
     def __init__(self, world: World, ending: Ending, identify: IdentifyService) -> None:
         self._world, self._ending, self._identify = world, ending, identify
@@ -112,6 +123,35 @@ class PeopleService:
         await self._ending.cut_sessions(caller.tenant, row.id)  # one may have started before the row was durable
         await self._ending.retry_due(caller.tenant)
         return row
+
+    async def set_teams(self, caller: Caller, wanted: Rotation, change: Change) -> tuple[Identity, tuple[str, ...]]:
+        """Puts an identity into other teams: what it may ask for, and what a manager sees and decides, from now on.
+
+        An agent at once; a person against the caller's fresh signature, and a second person's for an admin or owner.
+        Repeating it is harmless. Answers the row and its team names.
+        """
+        checked_text("reason", wanted.reason, 512)
+        now = self._world.instant().wall
+
+        def unit(tx: Tx) -> Identity:
+            row = _may_move(tx, caller, wanted)
+            teams = frozenset(team.id for team in tx.teams.all() if team.name in wanted.teams)
+            if row.kind is IdentityKind.PERSON:
+                second = RANK[row.role] >= RANK[Role.ADMIN]
+                signed_by(
+                    tx, caller, change, permission=Permission.PERSON_WRITE, second=second, now=now, besides=row.id
+                )  # fmt: skip
+            if teams == row.teams:
+                return row
+            moved = replace(row, teams=teams)
+            tx.identities.put(moved)
+            facts = {"teams": ",".join(sorted(teams)), "teams_before": ",".join(sorted(row.teams))}
+            tx.audit.append(_told(f"{row.kind}.changed", moved, caller, reason=wanted.reason, facts=facts), now)
+            return moved
+
+        row = await self._world.store.run(caller.tenant, unit)
+        self._identify.forget(row.key)
+        return row, tuple(sorted(wanted.teams))
 
     async def identities(self, caller: Caller, kind: IdentityKind | None) -> Sequence[tuple[Identity, tuple[str, ...]]]:
         """Identities by name, with their team names."""
@@ -232,6 +272,30 @@ def _teams(tx: Tx, caller: Caller, newcomer: Newcomer) -> frozenset[TeamId]:
     return wanted
 
 
+def _may_move(tx: Tx, caller: Caller, wanted: Rotation) -> Identity:
+    """The row to move. Raises unless the caller may take it out of each team that it leaves, and into each other."""
+    row = tx.identities.get(wanted.identity)
+    if row is None:
+        raise not_found("identity")
+    if row.id == caller.identity:
+        raise forbidden("own_identity", "nobody moves themselves", "ask a colleague")
+    by_name = {team.name: team.id for team in tx.teams.all()}
+    if wanted.teams - set(by_name):
+        raise not_found("team")
+    if row.kind is IdentityKind.PERSON:
+        if not holds(caller.role, Permission.PERSON_WRITE):
+            raise forbidden("not_permitted", "only an owner moves people", "ask an owner")
+        return row
+    if not wanted.teams:
+        raise invalid("team_needed", "an agent belongs to at least one team", "name a team")
+    if caller.role in TEAM_BOUND:
+        if not row.teams & caller.teams:
+            raise not_found("identity")
+        if not frozenset(by_name[name] for name in wanted.teams) ^ row.teams <= caller.teams:
+            raise forbidden("not_your_team", "a manager moves agents among their own teams", "ask an admin")
+    return row
+
+
 def _owner(tx: Tx, newcomer: Newcomer) -> IdentityId | None:
     if not newcomer.owner:
         return None
@@ -262,13 +326,14 @@ def _not_the_last_owner(tx: Tx, row: Identity) -> None:
         raise forbidden("last_owner", "the last owner stays", "add another owner first")
 
 
-def _told(name: str, row: Identity, caller: Caller, *, reason: str = "") -> AuditEvent:
-    facts = {"identity": row.id, "kind": row.kind, "role": row.role, "status": row.status}
+def _told(
+    name: str, row: Identity, caller: Caller, *, reason: str = "", facts: Mapping[str, str] = MappingProxyType({})
+) -> AuditEvent:  # fmt: skip
     return AuditEvent(
         tenant=row.tenant,
         name=name,
         actor=caller.identity,
-        facts=facts,
+        facts={"identity": row.id, "kind": row.kind, "role": row.role, "status": row.status, **facts},
         personal=story.personal(row.id, name=row.name, reason=reason),
     )
 

@@ -42,10 +42,13 @@ class Answer:
     rules: tuple[str, ...]
     command_class: CommandClass | None
     opaque: bool
+    watchers: frozenset[str] | None = frozenset()
+    """Roles of whom one must watch while it runs; None for what was recorded: they are not kept."""
 
     def same(self, other: Answer) -> bool:
         """Whether it makes no difference to anybody: the ids of policies, and the class, may differ."""
-        return (self.decision, self.quorum, self.roles) == (other.decision, other.quorum, other.roles)
+        watched = None in (self.watchers, other.watchers) or self.watchers == other.watchers
+        return watched and (self.decision, self.quorum, self.roles) == (other.decision, other.quorum, other.roles)
 
 
 def question_of(tx: Tx, action: Action) -> Question | None:
@@ -84,28 +87,35 @@ def recorded(action: Action) -> Answer:
     if action.quorum:
         return _answer(
             "needs_approval", command_class=action.command_class, opaque=action.opaque, quorum=action.quorum,
-            roles=action.approver_roles,
+            roles=action.approver_roles, watchers=None,
         )  # fmt: skip
     decision = "deny" if action.state is ActionState.DENIED else "permit"
-    return _answer(decision, command_class=action.command_class, opaque=action.opaque)
+    return _answer(decision, command_class=action.command_class, opaque=action.opaque, watchers=None)
 
 
 def _of(decision: Decision, *, command_class: CommandClass, opaque: bool) -> Answer:
     match decision:
-        case Permit(reasons=rules):
-            return _answer("permit", command_class=command_class, opaque=opaque, rules=rules)
+        case Permit(reasons=rules, watchers=watchers):
+            return _answer("permit", command_class=command_class, opaque=opaque, rules=rules, watchers=watchers)
         case Deny(reasons=rules):
             return _answer("deny", command_class=command_class, opaque=opaque, rules=rules)
-        case NeedsApproval(quorum=quorum, roles=roles, reasons=rules):
+        case NeedsApproval(quorum=quorum, roles=roles, reasons=rules, watchers=watchers):
             return _answer(
-                "needs_approval", command_class=command_class, opaque=opaque, quorum=quorum, roles=roles, rules=rules
-            )
+                "needs_approval", command_class=command_class, opaque=opaque, quorum=quorum, roles=roles, rules=rules,
+                watchers=watchers,
+            )  # fmt: skip
 
 
 def _answer(
     decision: str, *, command_class: CommandClass | None, opaque: bool, quorum: int = 0,
-    roles: frozenset[str] = frozenset(), rules: tuple[str, ...] = (),
+    roles: frozenset[str] = frozenset(), rules: tuple[str, ...] = (), watchers: frozenset[str] | None = frozenset(),
 ) -> Answer:  # fmt: skip
     return Answer(
-        decision=decision, quorum=quorum, roles=roles, rules=rules, command_class=command_class, opaque=opaque
+        decision=decision,
+        quorum=quorum,
+        roles=roles,
+        rules=rules,
+        command_class=command_class,
+        opaque=opaque,
+        watchers=watchers,
     )

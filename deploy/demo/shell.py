@@ -22,7 +22,7 @@ _IDS = re.compile(r"^ ?(action|request) +([a-z]{2}_[a-z2-7]{26})", re.MULTILINE)
 _SETTLED_S = 1.0
 """Longer than the approver's prompt lets a screen stand before it takes keys."""
 _KEY_S = 0.1
-_SHORT_S = 65
+_SHORT_S = 80
 """How long the access lasts whose end is looked at: both warnings come before it."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -79,8 +80,10 @@ def main() -> NoReturn:
     # a stream whose reader went away must not turn a good end into a complaint of the interpreter
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as wrong:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(wrong, BrokenPipeError):
+            status = _unwritten(shell, wrong)
     sys.exit(status)
 
 
@@ -102,6 +105,15 @@ def _run(shell: Shell) -> int:
         return exits.of_error(refused)
     except BrokenPipeError:
         return exits.Exit.FAILURE
+    except OSError as wrong:
+        return _unwritten(shell, wrong)
     finally:
         shell.close()
     return returned if isinstance(returned, int) else exits.Exit.OK
+
+
+def _unwritten(shell: Shell, wrong: OSError) -> int:
+    """A disk that is full, a terminal that went away: what was done was done, what it said is not all there."""
+    with contextlib.suppress(OSError):
+        shell.say(f"output could not be written: {wrong.strerror or wrong}")
+    return exits.Exit.FAILURE

@@ -29,13 +29,16 @@ from grantd.v1.admin_pb2 import (
     AddPersonRequest,
     PutPolicyRequest,
     PutTargetRequest,
+    SetTeamsRequest,
     SuspendIdentityRequest,
     UnfreezeRequest,
 )
 
 A = TypeVar("A")
 # one kind of change in, the same kind out
-C = TypeVar("C", AddPersonRequest, PutTargetRequest, PutPolicyRequest, SuspendIdentityRequest, UnfreezeRequest)
+C = TypeVar(
+    "C", AddPersonRequest, PutTargetRequest, PutPolicyRequest, SetTeamsRequest, SuspendIdentityRequest, UnfreezeRequest
+)
 _MAX_FILE_BYTES: Final = 1 << 20
 
 
@@ -146,7 +149,7 @@ def _content(change: Change) -> bytes:
     """What two people must agree on: everything but keys of one try and signatures."""
     bare = copy.deepcopy(change)
     del bare.step_ups[:]
-    if not isinstance(bare, (SuspendIdentityRequest, UnfreezeRequest)):
+    if not isinstance(bare, (SetTeamsRequest, SuspendIdentityRequest, UnfreezeRequest)):
         bare.idempotency_key = ""
     return bare.SerializeToString(deterministic=True)
 

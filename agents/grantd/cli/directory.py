@@ -65,6 +65,18 @@ def suspend_agent(shell: Shell, name: str, reason: str) -> int:
     return _suspend(shell, "agent", name, reason)
 
 
+@agent.command("teams")
+@click.argument("name")
+@click.argument("teams", nargs=-1, required=True, metavar="TEAM...")
+@click.option("--reason", required=True, help="why; kept in the audit log")
+@click.pass_obj
+def move_agent(shell: Shell, *, name: str, teams: tuple[str, ...], reason: str) -> int:
+    """Put an agent into these teams, and into no other."""
+    client = shell.client
+    told = client.call(client.admin.SetTeams, _rotation(shell, "agent", name, teams, reason))
+    return _tell_teams(shell, told)
+
+
 @click.group()
 def person() -> None:
     """People."""
@@ -127,6 +139,21 @@ def suspend_person(shell: Shell, *, name: str, reason: str, key: Path | None, co
     return _suspend(shell, "person", name, reason, key=key, cosign=cosign)
 
 
+@person.command("teams")
+@click.argument("name")
+@click.argument("teams", nargs=-1, metavar="[TEAM...]")
+@click.option("--reason", required=True, help="why; kept in the audit log")
+@step_up_options
+@click.pass_obj
+def move_person(
+    shell: Shell, *, name: str, teams: tuple[str, ...], reason: str, key: Path | None, cosign: Path | None
+) -> int:  # fmt: skip
+    """Put a person into these teams and into no other, under your own fresh signature: who is on call changes so."""
+    message = _rotation(shell, "person", name, teams, reason)
+    told = submit(shell, lambda: shell.client.admin.SetTeams, message, key=key, cosign=cosign)
+    return _tell_teams(shell, told)
+
+
 @click.group()
 def team() -> None:
     """Teams: whose agents may ask for which targets."""
@@ -172,16 +199,33 @@ def _list(shell: Shell, kind: str) -> int:
 def _suspend(
     shell: Shell, kind: str, name: str, reason: str, *, key: Path | None = None, cosign: Path | None = None
 ) -> int:
-    found = [each for each in _identities(shell, kind) if name in (each.name, each.id)]
-    if not found:
-        raise NotFound("not_found", f"no such {kind}", f"grantctl {kind} list")
-    message = admin_pb2.SuspendIdentityRequest(identity_id=found[0].id, reason=reason)
+    message = admin_pb2.SuspendIdentityRequest(identity_id=_named(shell, kind, name), reason=reason)
     if kind == "agent":
         told = shell.client.call(shell.client.admin.SuspendIdentity, message)
     else:
         told = submit(shell, lambda: shell.client.admin.SuspendIdentity, message, key=key, cosign=cosign)
     shell.show(told, lambda: f"{one_line(told.identity.name)} is {one_line(told.identity.status)}")
     return Exit.OK
+
+
+def _rotation(
+    shell: Shell, kind: str, name: str, teams: tuple[str, ...], reason: str
+) -> admin_pb2.SetTeamsRequest:  # fmt: skip
+    return admin_pb2.SetTeamsRequest(identity_id=_named(shell, kind, name), teams=sorted(set(teams)), reason=reason)
+
+
+def _tell_teams(shell: Shell, told: admin_pb2.SetTeamsResponse) -> int:
+    row = told.identity
+    shell.show(told, lambda: f"{one_line(row.name)} is in {one_line(', '.join(row.teams)) or 'no team'}")
+    return Exit.OK
+
+
+def _named(shell: Shell, kind: str, name: str) -> str:
+    """The id of an identity."""
+    found = [each for each in _identities(shell, kind) if name in (each.name, each.id)]
+    if not found:
+        raise NotFound("not_found", f"no such {kind}", f"grantctl {kind} list")
+    return found[0].id
 
 
 def _identities(shell: Shell, kind: str) -> list[admin_pb2.Identity]:

@@ -93,5 +93,6 @@ def _answer(answer: admin_pb2.PolicyAnswer) -> str:
     asked = f" by {answer.quorum} of {' or '.join(answer.roles)}" if answer.quorum else ""
     seen = f", as {asking.class_word(answer.command_class)}" if answer.command_class else ""
     opaque = " (not inspectable)" if answer.opaque else ""
+    watched = f", watched by {' or '.join(answer.watchers)}" if answer.watchers else ""
     rules = f" [{', '.join(answer.rules)}]" if answer.rules else ""
-    return one_line(f"{answer.decision}{asked}{seen}{opaque}{rules}")
+    return one_line(f"{answer.decision}{asked}{seen}{opaque}{watched}{rules}")

@@ -344,6 +344,68 @@ class SuspendIdentityResponse(_message.Message):
 Global___SuspendIdentityResponse: _TypeAlias = SuspendIdentityResponse  # noqa: Y015
 
 @_typing.final
+class SetTeamsRequest(_message.Message):
+    """Names an identity and all the teams that it is in from now on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDENTITY_ID_FIELD_NUMBER: _builtins.int
+    TEAMS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    STEP_UPS_FIELD_NUMBER: _builtins.int
+    identity_id: _builtins.str
+    """Identity id."""
+    reason: _builtins.str
+    """Why; at most 512 bytes."""
+    @_builtins.property
+    def teams(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Team names; an agent is in at least one."""
+
+    @_builtins.property
+    def step_ups(self) -> _containers.RepeatedCompositeFieldContainer[_options_pb2.StepUp]:
+        """For a person: fresh signatures."""
+
+    def __init__(
+        self,
+        *,
+        identity_id: _builtins.str = ...,
+        teams: _abc.Iterable[_builtins.str] | None = ...,
+        reason: _builtins.str = ...,
+        step_ups: _abc.Iterable[_options_pb2.StepUp] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity_id", b"identity_id", "reason", b"reason", "step_ups", b"step_ups", "teams", b"teams"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetTeamsRequest: _TypeAlias = SetTeamsRequest  # noqa: Y015
+
+@_typing.final
+class SetTeamsResponse(_message.Message):
+    """The identity after that."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def identity(self) -> Global___Identity:
+        """The identity."""
+
+    def __init__(
+        self,
+        *,
+        identity: Global___Identity | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetTeamsResponse: _TypeAlias = SetTeamsResponse  # noqa: Y015
+
+@_typing.final
 class ListIdentitiesRequest(_message.Message):
     """Asks for identities."""
 
@@ -1206,6 +1268,7 @@ class PolicyAnswer(_message.Message):
     RULES_FIELD_NUMBER: _builtins.int
     COMMAND_CLASS_FIELD_NUMBER: _builtins.int
     OPAQUE_FIELD_NUMBER: _builtins.int
+    WATCHERS_FIELD_NUMBER: _builtins.int
     decision: _builtins.str
     """`permit`, `needs_approval`, `deny`, or `refused` by the classifier."""
     quorum: _builtins.int
@@ -1222,6 +1285,10 @@ class PolicyAnswer(_message.Message):
     def rules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of the policies that decided."""
 
+    @_builtins.property
+    def watchers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Roles of whom one must watch while it runs; empty = nobody has to, or, of what was recorded, not kept."""
+
     def __init__(
         self,
         *,
@@ -1231,10 +1298,11 @@ class PolicyAnswer(_message.Message):
         rules: _abc.Iterable[_builtins.str] | None = ...,
         command_class: _options_pb2.CommandClass.ValueType = ...,
         opaque: _builtins.bool = ...,
+        watchers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_class", b"command_class", "decision", b"decision", "opaque", b"opaque", "quorum", b"quorum", "roles", b"roles", "rules", b"rules"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_class", b"command_class", "decision", b"decision", "opaque", b"opaque", "quorum", b"quorum", "roles", b"roles", "rules", b"rules", "watchers", b"watchers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -51,6 +51,11 @@ class AdminServiceStub(object):
                 request_serializer=grantd_dot_v1_dot_admin__pb2.SuspendIdentityRequest.SerializeToString,
                 response_deserializer=grantd_dot_v1_dot_admin__pb2.SuspendIdentityResponse.FromString,
                 _registered_method=True)
+        self.SetTeams = channel.unary_unary(
+                '/grantd.v1.AdminService/SetTeams',
+                request_serializer=grantd_dot_v1_dot_admin__pb2.SetTeamsRequest.SerializeToString,
+                response_deserializer=grantd_dot_v1_dot_admin__pb2.SetTeamsResponse.FromString,
+                _registered_method=True)
         self.ListIdentities = channel.unary_unary(
                 '/grantd.v1.AdminService/ListIdentities',
                 request_serializer=grantd_dot_v1_dot_admin__pb2.ListIdentitiesRequest.SerializeToString,
@@ -144,6 +149,14 @@ class AdminServiceServicer(object):
 
     def SuspendIdentity(self, request, context):
         """Suspends an agent or a person: their grants end and their certificate stops working. A person needs a StepUp.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetTeams(self, request, context):
+        """Puts an agent or a person into other teams. A person needs a StepUp, a second person's too where that one is an
+        admin or owner.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -265,6 +278,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.SuspendIdentity,
                     request_deserializer=grantd_dot_v1_dot_admin__pb2.SuspendIdentityRequest.FromString,
                     response_serializer=grantd_dot_v1_dot_admin__pb2.SuspendIdentityResponse.SerializeToString,
+            ),
+            'SetTeams': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetTeams,
+                    request_deserializer=grantd_dot_v1_dot_admin__pb2.SetTeamsRequest.FromString,
+                    response_serializer=grantd_dot_v1_dot_admin__pb2.SetTeamsResponse.SerializeToString,
             ),
             'ListIdentities': grpc.unary_unary_rpc_method_handler(
                     servicer.ListIdentities,
@@ -420,6 +438,33 @@ class AdminService(object):
             '/grantd.v1.AdminService/SuspendIdentity',
             grantd_dot_v1_dot_admin__pb2.SuspendIdentityRequest.SerializeToString,
             grantd_dot_v1_dot_admin__pb2.SuspendIdentityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetTeams(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/grantd.v1.AdminService/SetTeams',
+            grantd_dot_v1_dot_admin__pb2.SetTeamsRequest.SerializeToString,
+            grantd_dot_v1_dot_admin__pb2.SetTeamsResponse.FromString,
             options,
             channel_credentials,
             insecure,

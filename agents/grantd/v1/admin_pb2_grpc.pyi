@@ -41,6 +41,10 @@ class AdminServiceStub:
     """Adds a person; answers a one-time join token. Needs a StepUp."""
     SuspendIdentity: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SuspendIdentityRequest, _admin_pb2.SuspendIdentityResponse]
     """Suspends an agent or a person: their grants end and their certificate stops working. A person needs a StepUp."""
+    SetTeams: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetTeamsRequest, _admin_pb2.SetTeamsResponse]
+    """Puts an agent or a person into other teams. A person needs a StepUp, a second person's too where that one is an
+    admin or owner.
+    """
     ListIdentities: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListIdentitiesRequest, _admin_pb2.ListIdentitiesResponse]
     """Agents and people."""
     AddTeam: _grpc.UnaryUnaryMultiCallable[_admin_pb2.AddTeamRequest, _admin_pb2.AddTeamResponse]
@@ -85,6 +89,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Adds a person; answers a one-time join token. Needs a StepUp."""
     SuspendIdentity: _aio.UnaryUnaryMultiCallable[_admin_pb2.SuspendIdentityRequest, _admin_pb2.SuspendIdentityResponse]  # type: ignore[assignment]
     """Suspends an agent or a person: their grants end and their certificate stops working. A person needs a StepUp."""
+    SetTeams: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetTeamsRequest, _admin_pb2.SetTeamsResponse]  # type: ignore[assignment]
+    """Puts an agent or a person into other teams. A person needs a StepUp, a second person's too where that one is an
+    admin or owner.
+    """
     ListIdentities: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListIdentitiesRequest, _admin_pb2.ListIdentitiesResponse]  # type: ignore[assignment]
     """Agents and people."""
     AddTeam: _aio.UnaryUnaryMultiCallable[_admin_pb2.AddTeamRequest, _admin_pb2.AddTeamResponse]  # type: ignore[assignment]
@@ -144,6 +152,16 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.SuspendIdentityResponse, _abc.Awaitable[_admin_pb2.SuspendIdentityResponse]]:
         """Suspends an agent or a person: their grants end and their certificate stops working. A person needs a StepUp."""
+
+    @_abc_1.abstractmethod
+    def SetTeams(
+        self,
+        request: _admin_pb2.SetTeamsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetTeamsResponse, _abc.Awaitable[_admin_pb2.SetTeamsResponse]]:
+        """Puts an agent or a person into other teams. A person needs a StepUp, a second person's too where that one is an
+        admin or owner.
+        """
 
     @_abc_1.abstractmethod
     def ListIdentities(

@@ -45,6 +45,8 @@ _CLOSED_SETS: Final = {
     "method": re.compile(r"[A-Za-z0-9.]{1,100}/[A-Za-z]{1,60}"),  # an RPC as its descriptor names it
     "permission": re.compile(r"[a-z][a-z_.]{0,63}"),
     "rule": re.compile(r"[a-z][a-z0-9_.-]{0,63}"),  # of the classifier
+    "teams": re.compile(r"te_[a-z2-7]{26}(?:,te_[a-z2-7]{26})*|"),
+    "teams_before": re.compile(r"te_[a-z2-7]{26}(?:,te_[a-z2-7]{26})*|"),
     "lowers": re.compile(r"[A-Za-z0-9_.+-]+(?:,[A-Za-z0-9_.+-]+)*"),  # names of shipped programs
 }
 """Facts whose values come from our own code alone, in spellings of their own."""

@@ -21,7 +21,12 @@ from broker.service.stepup import Change, StepUp
 from grantd.v1 import admin_pb2 as pb
 
 Signed: TypeAlias = (
-    pb.AddPersonRequest | pb.PutPolicyRequest | pb.PutTargetRequest | pb.SuspendIdentityRequest | pb.UnfreezeRequest
+    pb.AddPersonRequest
+    | pb.PutPolicyRequest
+    | pb.PutTargetRequest
+    | pb.SetTeamsRequest
+    | pb.SuspendIdentityRequest
+    | pb.UnfreezeRequest
 )
 """Requests that carry `step_ups`."""
 

@@ -62,7 +62,7 @@ def _change_out(changed: Changed) -> pb.SimulatedChange:
 def _answer_out(answer: Answer) -> pb.PolicyAnswer:
     made = pb.PolicyAnswer(
         decision=answer.decision, quorum=answer.quorum, roles=sorted(answer.roles), rules=answer.rules,
-        opaque=answer.opaque,
+        opaque=answer.opaque, watchers=sorted(answer.watchers or ()),
     )  # fmt: skip
     if answer.command_class is not None:
         made.command_class = class_value(answer.command_class)

@@ -229,3 +229,17 @@ async def test_explain_shows_a_role_only_what_it_sees(house: House) -> None:
     assert await refused(house.cases.explain.explain(stranger, action.id)) == "not_found"
     colleague = (await house.add("colleague", Role.MANAGER)).caller
     assert isinstance(await house.cases.explain.explain(colleague, action.id), Decided)
+
+
+async def test_who_must_watch_makes_a_difference(house: House) -> None:
+    """A policy that demands a watcher answers differently, though nobody more is asked; both answers say whom."""
+    await _history(house)
+    watched = {
+        **shipped_policy(),
+        "eyes.cedar": '@id("eyes") @watched @approvers("2") permit (principal, action == Action::"run", resource);',
+    }
+    watched["eyes.cedar"] = watched["eyes.cedar"].replace('@approvers("2") ', "")
+    seen = await _simulated(house, watched)
+    assert seen.drifted == 0
+    assert seen.changed > 0
+    assert all(changed.before.watchers == frozenset() and changed.after.watchers for changed in seen.changes)
