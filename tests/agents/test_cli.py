@@ -438,12 +438,12 @@ def test_exporting_a_recording(home: Path, tmp_path: Path) -> None:
         home, "sessions", "export", "se_1", "--reason", "a test", "--cast", "v3", "--with-input", cwd=tmp_path
     )
     assert ran.returncode == 0, ran.stderr
-    assert (tmp_path / "se_1.cast").read_bytes() == b"2 True "
+    assert (tmp_path / "se_1.cast").read_bytes() == b"2 True a test"
     assert (tmp_path / "se_1.cast").stat().st_mode & 0o777 == 0o600
     assert grantctl(home, "sessions", "export", "se_1", "--text", "--reason", "why").stdout == b"4 False why"
     assert (
         grantctl(home, "sessions", "export", "se_1", "--reason", "a test", "--cast", "v2", "--out", "-").stdout
-        == b"1 False "
+        == b"1 False a test"
     )
     broken = grantctl(home, "sessions", "export", "se_1", "--html", "--reason", "break", cwd=tmp_path)
     assert broken.returncode == 1

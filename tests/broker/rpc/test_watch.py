@@ -194,8 +194,8 @@ async def test_the_stream_ends_with_the_role(house: House) -> None:
     [
         ([], "no_beginning"),
         ([PRESENT], "no_beginning"),
-        ([pb.WatchSessionRequest(start=pb.WatchStart(session_id="se_" + "a" * 26))], "not_found"),
-        ([pb.WatchSessionRequest(start=pb.WatchStart(session_id="x"))], "bad_field"),
+        ([pb.WatchSessionRequest(start=pb.WatchStart(session_id="se_" + "a" * 26, reason="a test"))], "not_found"),
+        ([pb.WatchSessionRequest(start=pb.WatchStart(session_id="x", reason="a test"))], "bad_field"),
     ],
     ids=["nothing", "no start", "none such", "no id"],
 )
