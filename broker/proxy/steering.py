@@ -12,7 +12,7 @@ from broker.core.terminal import Signal, Size, Terminal
 
 _WAITING: Final = 16
 """Signals that wait at most; a client that sends more loses the oldest."""
-_APART_S: Final = 0.05
+APART_S: Final = 0.05
 """Between two sizes that are told: each is recorded, and a client may send thousands (I-60). The newest stays."""
 
 
@@ -60,7 +60,7 @@ class ClientSteering:
             now = asyncio.get_running_loop().time()
             if self._size is not None and now >= self._next_size_at:
                 size, self._size = self._size, None
-                self._next_size_at = now + _APART_S
+                self._next_size_at = now + APART_S
                 return size
             self._news.clear()
             with suppress(TimeoutError):
