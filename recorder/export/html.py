@@ -1,7 +1,8 @@
 """A recording as one HTML file that plays offline: no request, no script but the two whose hashes it names.
 
-The data is gzip in base64, so nothing of the target is ever markup; labels are JSON without `<`, `>` and `&`, and reach
-the page as text. An export is no longer sealed: it bears who took it and which root it claims.
+The data is gzip in base64, in parts of which a browser unpacks only what it shows (parts.py); one file, because a page
+that was opened from a disk may read no other. So nothing of the target is ever markup; labels are JSON without `<`, `>`
+and `&`, and reach the page as text. An export is no longer sealed: it bears who took it and which root it claims.
 """
 
 from __future__ import annotations
@@ -21,32 +22,38 @@ from recorder.errors import ExportTooLong
 from recorder.escape import visible
 from recorder.events import Event
 from recorder.export.about import About, watermark
-from recorder.export.cast import Version, cast_of
-from recorder.export.frames import Frames
+from recorder.export.frames import Frames, opening_size
+from recorder.export.parts import PART_TEXT, Parts
 from recorder.outline import Command
 
-MAX_TEXT: Final = 128 * 1024 * 1024
-"""Characters of asciicast; a browser needs about three times as much memory to play it."""
+MAX_TEXT: Final = 1024 * 1024 * 1024
+"""Characters of all parts, before they are packed. A browser holds the packed ones, and unpacks one after the other."""
 _FOLDER: Final = Path(__file__).parent / "page"
 _PLAYER: Final = _FOLDER / "asciinema-player-3.17.0"
 _HOLE = re.compile(r"\{([a-z_]+)\}")
 _GZIP = 31  # zlib's window bits for a gzip wrapper
-_GROUP = 3 * 1024  # bytes that base64 turns into whole characters
 _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
-def page(events: Iterable[Event], about: About, *, max_text: int = MAX_TEXT) -> Iterator[bytes]:
-    """The file in pieces. Keystrokes are never in it.
+def page(
+    events: Iterable[Event], about: About, *, max_text: int = MAX_TEXT, part_text: int = PART_TEXT
+) -> Iterator[bytes]:  # fmt: skip
+    """The file in pieces. Keystrokes are never in it. `part_text`: as for Parts.
 
     Raises:
         ExportTooLong: more than a browser can play; what came so far is no whole file.
     """
     frames = Frames(about.asked, with_input=False)
-    lines = cast_of((frame for event in events for frame in frames.feed(event)), about, version=Version.THREE)
+    size, rest = opening_size(frame for event in events for frame in frames.feed(event))
+    columns, _, rows = size.partition("x")
+    parts = Parts(columns=int(columns), rows=int(rows), part_text=part_text)
     for text, hole in _pieces((_FOLDER / "page.html").read_text()):
         yield text.encode()
-        if hole == "data":
-            yield from _packed(_bounded(lines, max_text))
+        if hole == "parts":
+            for number, part in enumerate(_bounded(parts.cut(rest), max_text)):
+                yield f'<script type="text/plain" id="part-{number}">'.encode() + _packed(part) + b"</script>\n"
+        elif hole == "index":
+            yield _json(parts.index()).encode()
         elif hole:
             yield _filled(hole, about, frames.commands).encode()
 
@@ -111,14 +118,6 @@ def _bounded(lines: Iterable[str], max_text: int) -> Iterator[bytes]:
         yield line.encode()
 
 
-def _packed(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """gzip, then base64, in pieces that fit together."""
-    packer, held = zlib.compressobj(wbits=_GZIP), bytearray()
-    for line in lines:
-        held += packer.compress(line)
-        whole = len(held) // _GROUP * _GROUP
-        if whole:
-            yield base64.b64encode(held[:whole])
-            del held[:whole]
-    held += packer.flush()
-    yield base64.b64encode(held)
+def _packed(part: bytes) -> bytes:
+    """gzip, then base64."""
+    return base64.b64encode(zlib.compress(part, wbits=_GZIP))

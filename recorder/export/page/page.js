@@ -1,28 +1,24 @@
 "use strict";
 // Plays what this file holds. Asks the network for nothing; puts what was recorded into the page as text alone.
 (async () => {
-  const IDLE = 5; // seconds: longer pauses are shortened while playing; the times in the lists are the recording's own
   const HITS = 200;
+  const CARRIED = 200; // characters of a part that a word may begin in and end in the next
   const CLASSES = ["read", "write", "execute", "install", "reboot"];
   const $ = (id) => document.getElementById(id);
 
-  const unpack = async (id) => {
-    const packed = Uint8Array.from(atob($(id).textContent), (each) => each.charCodeAt(0));
+  const unpack = async (number) => {
+    const packed = Uint8Array.from(atob($(`part-${number}`).textContent), (each) => each.charCodeAt(0));
     const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
     return new Response(stream).text();
   };
 
-  // [recorded seconds, shown seconds, code, text] of every event of an asciicast, version 3
-  const read = (text) => {
-    const [head, ...lines] = text.trimEnd().split("\n").map((line) => JSON.parse(line));
-    let at = 0;
-    let shown = 0;
-    const events = lines.map(([since, code, data]) => {
-      at += since;
-      shown += Math.min(since, IDLE);
-      return [at, shown, code, data];
-    });
-    return { head, events };
+  const index = JSON.parse($("index").textContent);
+  // the player asks for its parts as if they lay on a server; anything else is the policy's to refuse
+  const native = window.fetch.bind(window);
+  window.fetch = async (url, options) => {
+    const found = /^part:(index|\d+)$/.exec(url);
+    if (!found) return native(url, options);
+    return new Response(found[1] === "index" ? JSON.stringify(index) : await unpack(found[1]));
   };
 
   const clock = (seconds) => {
@@ -32,39 +28,23 @@
     return `${hours ? `${hours}:` : ""}${two(Math.floor(whole / 60) % 60)}:${two(whole % 60)}`;
   };
 
-  const { head, events } = read(await unpack("data"));
   const commands = JSON.parse($("commands").textContent);
-  const marks = events.filter((event) => event[2] === "m").map((event) => [event[1], event[3]]);
 
-  // between recorded and shown seconds: the last event at or before
+  // between recorded and shown seconds: pauses are [recorded, shown] where a shortened one ends
   const turned = (from, to) => (seconds) => {
-    let low = 0;
-    let high = events.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (events[middle][from] <= seconds) low = middle + 1;
-      else high = middle;
-    }
-    const before = low ? events[low - 1] : [0, 0];
-    const limit = events[low] ? events[low][to] : Infinity;
-    return Math.min(before[to] + Math.max(0, seconds - before[from]), limit);
+    const later = index.pauses.findIndex((pause) => pause[from] > seconds);
+    const at = later < 0 ? index.pauses.length : later;
+    const before = at ? index.pauses[at - 1] : [0, 0];
+    const limit = index.pauses[at] ? index.pauses[at][to] : Infinity;
+    return Math.min(before[to] + seconds - before[from], limit);
   };
   const toShown = turned(0, 1);
   const toRecorded = turned(1, 0);
 
   const player = AsciinemaPlayer.create(
-    {
-      data: "",
-      parser: () => ({
-        cols: head.term.cols,
-        rows: head.term.rows,
-        events: events
-          .filter(([, , code]) => "oirm".includes(code))
-          .map(([, shown, code, data]) => [shown * 1000, code, data]),
-      }),
-    },
+    { url: "part:index", format: "segmented" },
     $("screen"),
-    { fit: "both", controls: true, preload: true, markers: marks, cursorMode: "steady" },
+    { fit: "both", controls: true, preload: true, cursorMode: "steady" },
   );
 
   const go = async (seconds) => {
@@ -102,38 +82,37 @@
   });
 
   // what a person could read on the screen, one piece an event, and where each piece begins
-  const plain = [];
-  const starts = [];
-  let length = 0;
-  for (const [at, , code, data] of events) {
-    if (code !== "o") continue;
-    const piece = data.replace(/\x1b(?:\[[0-?]*[ -/]*[@-~]|[()][0AB]|[78DEM])|[\x00-\x08\x0b-\x1f]/g, "");
-    starts.push([length, at]);
-    plain.push(piece);
-    length += piece.length;
-  }
-  const text = plain.join("");
-  const timeOf = (offset) => {
-    let low = 0;
-    let high = starts.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (starts[middle][0] <= offset) low = middle + 1;
-      else high = middle;
+  const readable = async (number, carried) => {
+    let text = carried.text;
+    const starts = [[0, carried.at]];
+    for (const [at, code, data] of JSON.parse(await unpack(number)).events) {
+      if (code !== "o") continue;
+      starts.push([text.length, at]);
+      text += data.replace(/\x1b(?:\[[0-?]*[ -/]*[@-~]|[()][0AB]|[78DEM])|[\x00-\x08\x0b-\x1f]/g, "");
     }
-    return starts[low - 1][1];
+    return { text, timeOf: (offset) => starts.findLast((start) => start[0] <= offset)[1] };
   };
 
-  const search = () => {
+  let searching = 0;
+  const search = async () => {
+    const turn = ++searching;
     const wanted = $("wanted").value.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
     $("hits").replaceChildren();
     if (!wanted) return;
-    for (const hit of text.matchAll(new RegExp(wanted, "giu"))) {
-      const [at, end] = [hit.index, hit.index + hit[0].length];
-      const around = made("code", text.slice(Math.max(0, text.lastIndexOf("\n", at) + 1, at - 60), at));
-      around.append(made("mark", hit[0]), text.slice(end, end + 60).split("\n", 1)[0]);
-      entry($("hits"), timeOf(at), [around, made("small", clock(timeOf(at)))], "");
-      if ($("hits").childElementCount >= HITS) break;
+    let carried = { text: "", at: 0 };
+    for (const number of index.segments.keys()) {
+      const { text, timeOf } = await readable(number, carried);
+      if (turn !== searching) return;
+      for (const hit of text.matchAll(new RegExp(wanted, "giu"))) {
+        const [at, end] = [hit.index, hit.index + hit[0].length];
+        if (end <= carried.text.length) continue; // told with the part before
+        const around = made("code", text.slice(Math.max(0, text.lastIndexOf("\n", at) + 1, at - 60), at));
+        around.append(made("mark", hit[0]), text.slice(end, end + 60).split("\n", 1)[0]);
+        const seconds = toRecorded(timeOf(at));
+        entry($("hits"), seconds, [around, made("small", clock(seconds))], "");
+        if ($("hits").childElementCount >= HITS) return;
+      }
+      carried = { text: text.slice(-CARRIED), at: timeOf(text.length) };
     }
     if (!$("hits").childElementCount) $("hits").append(made("li", "not found in what was shown"));
   };
@@ -149,6 +128,7 @@
     }
     if (now) now.classList.add("now");
   };
+  window.seekTo = (part) => player.seek(part * index.duration);
   setInterval(tell, 250);
   tell();
   document.body.dataset.ready = "yes";

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,3 +59,23 @@ COMMAND = [
     Event(5_000, 200, 0, b"later"),
     said(6_000, Kind.EXIT, signal="KILL"),
 ]
+
+HALF_WAY = 100_000
+"""The line of a build log at which its second decision stands."""
+_LINES_A_PIECE = 40
+
+
+def build_log(size: int) -> Iterator[Event]:
+    """A command that writes so many bytes in numbered lines, 50 KB or so a second, with a decision at HALF_WAY."""
+    yield said(0, Kind.EXEC, argv="make", pty=True)
+    yield Event(0, Kind.RESIZE, 0, b"\0\x64\0\x1e")
+    yield said(100, Kind.MARK, label="execute: approved (1)", code="SE2002I", audit="ac_1")
+    number = written = 0
+    while written < size:
+        lines = (f"line {n} \x1b[32mok\x1b[0m {'x' * (n % 160)}\r\n" for n in range(number, number + _LINES_A_PIECE))
+        data = "".join(lines).encode()
+        if number == HALF_WAY:
+            yield said(number * 2_000, Kind.MARK, label="write: half way", code="SE2002I", audit="ac_2")
+        yield Event(number * 2_000 + 1, Kind.OUT, 0, data)
+        number, written = number + _LINES_A_PIECE, written + len(data)
+    yield said(number * 2_000 + 2, Kind.EXIT, status=0)

@@ -8,7 +8,7 @@ import pytest
 
 from recorder.export.html import page
 from tests.peers_chromium import chromium
-from tests.recorder.export.events import ABOUT, TERMINAL
+from tests.recorder.export.events import ABOUT, HALF_WAY, TERMINAL, build_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
     """The page of a hostile recording, opened and ready."""
     folder = tmp_path_factory.mktemp("browser")
     file = folder / "session.html"
-    file.write_bytes(b"".join(page(TERMINAL, ABOUT)))
+    file.write_bytes(b"".join(page(TERMINAL, ABOUT, part_text=20)))
     with chromium(folder) as opened:
         opened.open(file)
         opened.until("document.body && document.body.dataset.ready")
@@ -59,10 +59,28 @@ def test_search_finds_what_was_shown(tab: Tab) -> None:
     """Across colours, in any case; a hit seeks to where it was printed."""
     tab.evaluate("document.querySelector('#wanted').value = 'THE HAYSTACK'")
     tab.evaluate("document.querySelector('#wanted').dispatchEvent(new Event('input'))")
-    assert tab.evaluate("document.querySelectorAll('#hits mark').length") == 1
+    tab.until("document.querySelectorAll('#hits mark').length === 1")
     click(tab, "needle in the haystack")
     tab.until("document.querySelector('#at').textContent === '9.5'")
     tab.until(f"{SCREEN}.includes('needle in the haystack')")
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(240)
+def test_a_page_of_many_megabytes_stays_usable(tmp_path: Path) -> None:
+    """60 MB of output: only the parts that are shown are unpacked, a click shows its moment, a search finds."""
+    file = tmp_path / "long.html"
+    file.write_bytes(b"".join(page(build_log(60 * 1024 * 1024), ABOUT)))
+    with chromium(tmp_path) as opened:
+        opened.open(file)
+        opened.until("document.body && document.body.dataset.ready")
+        assert opened.evaluate("JSON.parse(document.querySelector('#index').textContent).segments.length") >= 50
+        click(opened, "write: half way")
+        opened.until(f"{SCREEN}.includes('line {HALF_WAY - 1} ')")
+        opened.evaluate(f"document.querySelector('#wanted').value = 'line {HALF_WAY + 5} '")
+        opened.evaluate("document.querySelector('#wanted').dispatchEvent(new Event('input'))")
+        opened.until("document.querySelectorAll('#hits mark').length === 1")
+        assert opened.complaints() == []
 
 
 @pytest.mark.browser
