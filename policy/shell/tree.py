@@ -1,4 +1,4 @@
-"""Parse a command line and hold the tree against the bytes (guards G1 and G3 to G21).
+"""Parse a command line and hold the tree against the bytes (guards G1 and G3 to G22).
 
 The parser alone is not believed: a dozen shapes are known where it reports no error and hides a command that bash runs.
 A tree that leaves this module accounts for every byte; what it cannot account for is refused, what it does not know is
@@ -56,6 +56,7 @@ _ONE_LINE = frozenset(
 _PLAIN_IN_BRACES = re.compile(rb"""(?:[^\\'"`}]|\\[^}'"`\\$\n])*""")
 _PLAIN_PATTERN = re.compile(rb"""(?:[^\\'"`]|\\[^\n]|"[^"\\$`]*"|'[^']*')*""")
 _DESCRIPTOR = re.compile(rb"[0-9]+|\{[A-Za-z_][A-Za-z0-9_]*\}")
+_SETS_ITS_NUMBER = re.compile(rb"\{[A-Za-z_]\w*(?:\[.*\])?\}", re.DOTALL)
 _SPECIAL = re.compile(rb"""(?!\A)[$]|[`\\"}]""")  # the first `$` is that of a string $'...'
 _DOUBLE_OPEN = re.compile(rb"[$]?\(\(")
 _NAME = re.compile(rb"[ \t\n]*\w+|\S")  # `"$ $(x)"`: to the parser the second `$` is the name of the first
@@ -112,7 +113,7 @@ def raw_tree(data: bytes) -> Node:
 
 @dataclass(slots=True, kw_only=True)
 class _Guard:
-    """One pass over the leaves in order: G4 to G7 and G9 to G21."""
+    """One pass over the leaves in order: G4 to G7 and G9 to G22."""
 
     data: bytes
     end: int = 0
@@ -279,6 +280,12 @@ class _Guard:
             if self.data[left.end_byte : right.start_byte].strip(b" \t\n") or left.end_byte == right.start_byte:
                 continue
             raise GateError("guard.blank", "white space inside a word")
+        self._descriptor(children[0].start_byte, children[-1].end_byte)
+
+    def _descriptor(self, start: int, end: int) -> None:
+        """G22: `{name}<file` is no word to bash: it sets the name, and in `{a[x]}<file` evaluates what x holds."""
+        if self.data[end : end + 1] in (b"<", b">") and _SETS_ITS_NUMBER.fullmatch(self.data, start, end):
+            self.doubts.append(("guard.descriptor", "a redirect that sets a variable"))
 
     def _redirect(self, children: list[Node], parent: Node | None) -> None:
         if not takes_words(parent):

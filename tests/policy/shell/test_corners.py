@@ -29,6 +29,8 @@ READS = [
     "echo $'\\cA'",
     "echo $'\\n\\101\\x41'",
     "[ $((1+1)) -eq 2 ]",
+    "cat x{1,2}<f",
+    "find . -exec cat {}<f \\;",
 ]
 
 ABOVE_A_READ = {
@@ -66,6 +68,9 @@ NOT_UNDERSTOOD = {
     "flatpak run x": "flatpak run",
     "[ $( ls ) ]": "test.split",
     "echo $((a[0]))": "arithmetic",
+    ": {PATH}<f; ls": "guard.descriptor",
+    "x='b[$(touch m)]'; : {a[x]}<f": "guard.descriptor",
+    "cat {a['x y']}<<<z | wc": "guard.descriptor",
 }
 
 REFUSED = {
