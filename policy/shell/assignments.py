@@ -130,6 +130,7 @@ class Assignments:
 
     def _declared(self, node: Node, keyword: str) -> None:
         name = self._text(node)
+        self.values.free.add(name)  # in a function `local NAME` leaves it empty
         if keyword == "export" and not PASSED_TO_PROGRAMS.fullmatch(name):
             self.parts.keep(
                 span_of(node), (keyword, name), opaque("variable.passed", f"{name} can change what programs do")

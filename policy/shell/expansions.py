@@ -65,8 +65,9 @@ class Expansions:
 
     def _value_of(self, name: str, node: Node) -> str | None:
         value = self.bound.get(name)
-        if value is not None:
-            self.values.relied.setdefault(name, (span_of(node), self.parts))
+        if value is None or not self.values.filled.affords(len(value)):
+            return None
+        self.values.relied.setdefault(name, (span_of(node), self.parts))
         return value
 
     def word(self, node: Node) -> Word:

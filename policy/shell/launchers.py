@@ -229,8 +229,7 @@ def _unset(program: Program, words: Sequence[Word], scene: Scene) -> Effect:
     call, effect = read_and_weigh(program, words, until_operand=True)
     if call.doubt:
         return effect
-    if not call.has("-v"):
-        scene.taken_back(call.operands)
+    scene.taken_back(call.operands, functions=not call.has("-v"))
     if all(word.fixed and PLAIN_NAME.fullmatch(word.text) and settable(word.text) for word in call.operands):
         return effect
     return worse(effect, opaque("unset.name", "unset of a variable that can change what programs do"))

@@ -18,7 +18,9 @@ _COUNTS: Final = re.compile(r"-[lcwm]")
 _DIGITS: Final = frozenset({"0-9", "[:digit:]"})
 _ENGINES: Final = frozenset({"docker", "podman", "nerdctl", "crictl"})
 _QUIET: Final = re.compile(r"-[al]*q[al]*|--quiet")
-_FORMATS: Final = re.compile(r"--format|--form|-o|--output|-\w*[^alq\W]")
+_PICKS: Final = re.compile(
+    r"-[al]+|--(?:all|latest|no-trunc|filter|name|label|state|pod|image|last)(?:=.*)?|[^-].*", re.DOTALL
+)
 _CUTS: Final = re.compile(r"(?:head|tail)(?: -n ?\d+| -\d+)?")
 _MATCHES: Final = re.compile(r"-(?=\w*c)[cviEFwxhs]+")
 
@@ -78,10 +80,10 @@ def _is_count(words: Sequence[str]) -> bool:
 
 
 def _lists_ids(words: Sequence[str]) -> bool:
-    """`docker ps -aq`: identifiers alone, unless a format says otherwise. Further on, `-q` may be an option's value."""
+    """`docker ps -aq`: identifiers, with options that pick among them. Further on, `-q` may be an option's value."""
     name, verb, quiet, *rest = (*(words[1:] if words[:1] == ["sudo"] else words), "", "", "")
     listing = name in _ENGINES and verb == "ps" and _QUIET.fullmatch(quiet) is not None
-    return listing and not any(map(_FORMATS.match, rest))
+    return listing and all(word == "" or _PICKS.fullmatch(word) for word in rest)
 
 
 def _cuts_lines(words: Sequence[str]) -> bool:

@@ -82,7 +82,11 @@ class _Reader:
     def _is_operand(self, word: Word) -> bool:
         if word.fixed and word.text in self.program.options:
             return False
-        return word.operand_like or word.tame or (word.fixed and word.text == "-")
+        return word.operand_like or self._is_tame(word) or (word.fixed and word.text == "-")
+
+    def _is_tame(self, word: Word) -> bool:
+        """A number may also be no word at all: so only where it does not matter which operand is the first."""
+        return word.tame and not self.stop and not self.program.special
 
     def _option(self, word: Word) -> None:
         head = word.text if word.fixed else word.head

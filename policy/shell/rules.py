@@ -61,8 +61,8 @@ class Scene(Protocol):
     def assigned(self, names: Sequence[Word]) -> bool:
         """Note that the call sets these shell variables from data; False if one of them may not be set so."""
 
-    def taken_back(self, names: Sequence[Word]) -> None:
-        """Note names that the call may take a function from."""
+    def taken_back(self, names: Sequence[Word], *, functions: bool) -> None:
+        """Note names that `unset` takes a value from, or, with `functions`, perhaps a function."""
 
     def defines(self, name: str) -> bool:
         """Whether the call at hand runs a function that the text has defined for certain."""

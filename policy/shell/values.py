@@ -19,7 +19,22 @@ from policy.shell.parts import Parts
 # What bash itself keeps a number in, whatever is assigned.
 _COUNTERS = frozenset({"RANDOM", "SRANDOM", "SECONDS", "EPOCHSECONDS", "LINENO", "UID", "EUID", "PPID", "BASHPID"})
 MAX_TURN_BYTES = 8_192
+MAX_FILLED_BYTES = 16_384
 _NUMBER = re.compile(r"""["']?-?\d+["']?|[$][#?$!]|[$]\{#\w+\}""")
+
+
+@dataclass(slots=True, kw_only=True)
+class Allowance:
+    """Bytes of work that a line may still ask for."""
+
+    left: int
+
+    def affords(self, size: int) -> bool:
+        """Whether there is so much left; taken off if there is."""
+        if size > self.left:
+            return False
+        self.left -= size
+        return True
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,8 +58,10 @@ class Values:
     """Names that are set by anything but one such loop."""
     bodies: list[str] = field(default_factory=list)
     """Functions, certain or not: one may set a name wherever it is called."""
-    turns: list[int] = field(default_factory=list)
-    """Bytes of loops' bodies that were read once more."""
+    turns: Allowance = field(default_factory=lambda: Allowance(left=MAX_TURN_BYTES))
+    """Bytes of loops' bodies that may be read once more."""
+    filled: Allowance = field(default_factory=lambda: Allowance(left=MAX_FILLED_BYTES))
+    """Bytes of loops' values that may be put in the place of their variables."""
 
     def of_script(self) -> Values:
         """The names of a script that is run apart: values are shared, to be strict; functions are not."""
@@ -62,6 +79,7 @@ class Values:
             free=self.free,
             bodies=self.bodies,
             turns=self.turns,
+            filled=self.filled,
         )
 
     def sets(self, name: str, *, number: bool) -> None:
@@ -73,13 +91,6 @@ class Values:
         """Note a loop that sets a name to literal values, and ends with one of them."""
         self._sets(name, number=number)
         self.loops.setdefault(name, set()).add(place)
-
-    def affords(self, size: int) -> bool:
-        """Whether a body of so many bytes may be read once more; noted if it may."""
-        if sum(self.turns) + size > MAX_TURN_BYTES:
-            return False
-        self.turns.append(size)
-        return True
 
     def _sets(self, name: str, *, number: bool) -> None:
         known = number and settable(name) and not PASSED_TO_PROGRAMS.fullmatch(name)
@@ -97,7 +108,7 @@ class Values:
                 self._doubt(*self.evaluated[name], name, _not_a_number(name))
         for name in sorted(self.relied):
             within = len(self.loops[name]) > 1 and bool(self.bodies)  # one loop may run inside of the other
-            if within or name in self.free or name in self.evaluated or name in self.unset:
+            if within or name in self.free or name in self.evaluated:
                 self._doubt(*self.relied[name], name, opaque("loop.value", f"{name} may be changed inside of its loop"))
         for name in sorted(self.compound.keys() & self.arrays):
             effect = opaque(

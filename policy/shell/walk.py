@@ -21,7 +21,7 @@ from policy.shell.conditions import Conditions
 from policy.shell.effect import Effect, opaque, plain
 from policy.shell.expansions import Expansions
 from policy.shell.gate import GateError
-from policy.shell.names import settable
+from policy.shell.names import PASSED_TO_PROGRAMS, settable
 from policy.shell.parts import Parts, span_of, total
 from policy.shell.scripts import read_script
 from policy.shell.tree import Tree
@@ -53,6 +53,7 @@ _REDIRECTS = frozenset({"file_redirect", "herestring_redirect", "heredoc_redirec
 _PLAIN_FILE = re.compile(r"[\w./,:+@%=-]+")
 _STREAMS = frozenset({"/dev/null", "/dev/stdout", "/dev/stderr", "/dev/tty"})
 _NUMBER = re.compile(r"-?\d+")
+_FOR_THE_MISSING = "command_not_found_handle"  # bash runs it in the place of any program that is not there
 
 
 @dataclass(slots=True, kw_only=True)
@@ -161,6 +162,7 @@ class Walk:
         number = bool(values) and all(value.fixed and _NUMBER.fullmatch(value.text) for value in values)
         # `select` may leave the name empty; a quoted script may be evaluated where the name is another loop's
         literal = bool(values) and all(value.fixed for value in values) and node.children[0].type == "for"
+        literal = literal and not PASSED_TO_PROGRAMS.fullmatch(text)  # bash itself sets LINES and COLUMNS
         if literal and self.depth == 0 and text not in self.expansions.bound:
             self.values.turns_over(text, node.start_byte, number=number)
             self._turns(body, text, list(dict.fromkeys(value.text for value in values)))
@@ -172,7 +174,7 @@ class Walk:
     def _turns(self, body: Node, name: str, values: Sequence[str]) -> None:
         """The body of a loop over literals, for each of them; once, with nothing known, where that is too long."""
         around = {other: value for other, value in self.expansions.bound.items() if other != name}
-        if not self.values.affords((body.end_byte - body.start_byte) * (len(values) - 1)):
+        if not self.values.turns.affords((body.end_byte - body.start_byte) * (len(values) - 1)):
             self._turn(body, around)
             return
         seen: set[Part] = set()
@@ -203,7 +205,7 @@ class Walk:
         self.values.bodies.append(text)
         after = node.next_sibling
         apart = node.parent is None or node.parent.type != "program" or (after is not None and after.type == "&")
-        if self.programs(text) or apart:
+        if self.programs(text) or text == _FOR_THE_MISSING or apart:
             self.parts.keep(
                 span_of(node), (text,), opaque("function.name", f"the function {text!r} may stand for a program")
             )
@@ -302,10 +304,12 @@ class Walk:
             self.values.arrays.add(name.text)  # `read -a` and mapfile make one
         return all(name.fixed and settable(name.text) for name in names)
 
-    def taken_back(self, names: Sequence[Word]) -> None:
-        """Note names that `unset` may take a function from."""
+    def taken_back(self, names: Sequence[Word], *, functions: bool) -> None:
+        """Note names that `unset` takes a value from, or, with `functions`, perhaps a function."""
         for name in names:
-            self.values.unset.setdefault(name.text, (name.span, self.parts))
+            self.values.free.add(name.text)
+            if functions:
+                self.values.unset.setdefault(name.text, (name.span, self.parts))
 
     def defines(self, name: str) -> bool:
         """Whether the text has defined this function for certain, and the call at hand would run it.

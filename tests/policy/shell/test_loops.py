@@ -65,11 +65,23 @@ NOT_READS = [
     ("docker inspect $(docker ps --filter -q)", "docker inspect.unknown"),
     ("docker inspect $(docker ps -q --format '{{.Names}}')", "docker inspect.unknown"),
     ("docker inspect $(docker ps -q | cat)", "docker inspect.unknown"),
-    ("sh $(docker ps -q)", "sh.file"),
+    ("sh $(docker ps -q)", "sh.unknown"),
     ("hostname $(nproc)", "hostname"),
     ("find $(nproc) -delete", "find"),
     ("date $(date +%s)", "date"),
     ("n=$(nproc); n=$(cat f); (( n > 2 ))", "arithmetic.name"),
+    ("for s in -k; do unset -v s; sort $s -om f; done", "loop.value"),
+    ("g() { for s in -k; do local s; sort $s -om f; done; }; g", "loop.value"),
+    ("g() { for s in -k; do declare -r s; sort $s -om f; done; }; g", "loop.value"),
+    ("for LINENO in -k; do sort $LINENO -om 1; done", "variable.name"),
+    ("for EPOCHSECONDS in -k; do sort $EPOCHSECONDS -om 1; done", "variable.name"),
+    ("for COLUMNS in -k; do ls; sort $COLUMNS -om 80; done", "sort.unknown"),
+    ("for s in -k; do : {s}<f; sort $s -om 10; done", "guard.descriptor"),
+    ("command_not_found_handle() { echo -om; }; sort $(crictl ps -q) f", "function.name"),
+    ("docker inspect $(docker ps -q --help)", "docker inspect.unknown"),
+    ("tar $(tr -dc 0-9 < /dev/null) cf m f", "tar.unknown"),
+    ("printf $(tr -dc 0-9 < /dev/null) -v PATH ./10; ls", "printf.unknown"),
+    ("service $(tr -dc 0-9 < /dev/null) status restart", "service"),
 ]
 
 
@@ -104,11 +116,22 @@ def test_long_loops_are_read_once_with_nothing_known() -> None:
     found = classify(f"for s in {values}; do {body * 4}done".encode())
     assert isinstance(found, Classified)
     assert found.opaque
+    evals = "for s in 1 2 3 4; do " + "eval 'ls';" * 120 + "done"
+    found = classify(evals.encode())
+    assert isinstance(found, Classified)
+    assert any(part.rule == "script.depth" for part in found.parts)
     deep = "".join(f"for v{n} in 1 2 3 4 5 6 7 8; do " for n in range(20)) + "ls" + "; done" * 20
     assert isinstance(classify(deep.encode()), Classified)
 
 
-_VALUES = ["a", "b", "-om", "'-o m'", "-o", "m", "1", "f", "''", "-"]
+def test_a_long_value_is_not_written_out_a_thousand_times() -> None:
+    """What is kept of a line stays near its own size: MAX_FILLED_BYTES, not the product of value and uses."""
+    found = classify(f"for s in {'x' * 8_000}; do echo {'$s' * 1_200}; done".encode())
+    assert isinstance(found, Classified)
+    assert sum(len(word) for part in found.parts for word in part.argv) < 64_000
+
+
+_VALUES = ["a", "b", "-k", "-om", "'-o m'", "-o", "m", "1", "f", "''", "-"]
 _USES = [
     'sort "$s" f',
     "sort $s f",
@@ -116,12 +139,14 @@ _USES = [
     'cat "$s"',
     'sort -k1 "$t" f',
     "sort -- $s",
+    "sort $s -om f",
     'sort f "$s" "$t"',
     'sort f "$s$t"',
 ]
 _CHANGES = [
     "s=-om", "s+=m", "t=$s", "s=", "unset s", "read s < f", "for s in -om; do :; done", "for t in -om -o; do :; done",
     "g", "eval s=-om", "printf -v s %s -om", "export s=-om", "declare s=-om", "((s=1))", "{ s=-om; }", "( s=-om )",
+    "unset -v s", "local s", "declare t", ": {s}<f", "command_not_found_handle() { s=-om; }", "sort $(no-such ps -q) f",
     '[ -n "$s" ] && s=-om', ": ${s:=-om}", "local s=-om", "echo | read s", "mapfile s < f", "trap 's=-om' DEBUG",
     "while read -r s; do :; done < f", "case x in x) s=-om ;; esac", "if true; then t=-om; fi", "IFS=o", "true",
 ]  # fmt: skip
