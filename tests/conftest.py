@@ -12,8 +12,11 @@ from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler import Scheduling
 
 from tests import peers
+from tests.groups import ByModule
 from tests.peers_postgres import postgres_cluster, postgres_database
 from tests.peers_sshd import sshd_factory
 
@@ -56,6 +59,12 @@ def pytest_configure() -> None:
 def pytest_report_header() -> str:
     """Say in each run's head what it had to talk to."""
     return peers.describe()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
+    """With --dist loadgroup: see tests/groups.py."""
+    return ByModule(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

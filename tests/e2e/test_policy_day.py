@@ -10,6 +10,8 @@ import pytest
 from grantd.v1.action_pb2 import ActionState
 from tests.e2e.stage import FREE, House
 
+pytestmark = [pytest.mark.e2e, pytest.mark.sshd, pytest.mark.xdist_group("e2e-policy-day")]
+
 TOOL = """
 [mytool]
 class = "read"
@@ -51,8 +53,6 @@ def folder(house: House, tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.e2e
-@pytest.mark.sshd
 def test_a_day_with_a_tool_of_ones_own(house: House, folder: Path, tmp_path: Path) -> None:
     """From the README's commands alone: described, checked, tested, simulated on what really ran, put, explained."""
     grant = house.grant(FREE)

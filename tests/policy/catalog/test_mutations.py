@@ -13,6 +13,8 @@ from tests.policy.catalog.mutants import SUB, Mutant, is_noticed, mutants
 
 # The least share of each kind that is noticed, to be raised and never lowered (`python -m tests.policy.catalog.mutants`
 # names what is not noticed yet). Low where an entry lists many options of one meaning and shows one of them.
+pytestmark = pytest.mark.xdist_group("mutations")  # all of them are tried once
+
 FLOORS: Final = {
     "class": 0.85,
     "special": 0.9,

@@ -15,6 +15,8 @@ from tests.policy.scoring import report
 from tests.policy.scoring.lines import OWN, REFUSED, WORDS, load
 from tests.policy.scoring.score import MAX_READS_OVER, MIN_EXACT, Score, score
 
+pytestmark = pytest.mark.xdist_group("scoring")  # the whole set is classified once
+
 LINES = load(OWN)
 
 
