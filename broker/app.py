@@ -27,7 +27,6 @@ from broker.adapters.audit_log.pins import Pins
 from broker.adapters.audit_log.reading import SqlAuditLog
 from broker.adapters.audit_log.signing import Keyring, LogNames
 from broker.adapters.audit_log.times import newest_moment
-from broker.adapters.gateway_identity import RENEW_BEFORE, GatewayIdentity, gateway_identity
 from broker.adapters.indexer import index_apart
 from broker.adapters.metrics import PrometheusMeter, serve_metrics
 from broker.adapters.root_key import load_root_key
@@ -41,11 +40,13 @@ from broker.adapters.system import SystemClock, SystemEntropy
 from broker.adapters.target_ssh.targets import SshTargets
 from broker.adapters.tokens import JwtTokens
 from broker.adapters.vault import Vault
+from broker.bus.crew import Crew, CrewTargets
 from broker.config import Settings
 from broker.core.clock import Instant
 from broker.core.ids import SYSTEM_TENANT, TenantId
 from broker.core.secret import Secret
 from broker.fastpath import changed
+from broker.gatehouse import Gatehouse
 from broker.jobs.expiry import Expiry
 from broker.jobs.gauges import Gauges
 from broker.jobs.indexing import Indexing
@@ -53,7 +54,6 @@ from broker.jobs.renewal import Renewal
 from broker.jobs.reviving import Reviving
 from broker.jobs.sequencer import Sequencer
 from broker.jobs.tidying import Tidying
-from broker.proxy.server import SshDoor
 from broker.rpc.server import Listen, RpcServers
 from broker.rpc.services import servicers
 from broker.rpc.tls import ServerIdentity
@@ -85,8 +85,7 @@ class House:
         self.fast_path = _fast_path(settings, self.meter)
         self.health = LogHealth(clock=self.clock, meter=self.meter)
         self.keyring = Keyring()
-        self.gateway: GatewayIdentity
-        self.door: SshDoor
+        self.gatehouse: Gatehouse
         self.reviving: Reviving | None = None
         """Only where the signer is this process's child."""
 
@@ -104,6 +103,7 @@ class House:
         self.world = await self._open_world()
         await self._remember_the_time()
         self.use_cases = UseCases.over(self.world, self._log_reader())
+        self.gatehouse = Gatehouse(self.settings, self.world, self.use_cases, fast_path=self.fast_path)
         self.certificate = ServerCertificate(signer=self.signer, entropy=self.entropy, hosts=_names(self.settings))
         await self.renew_certificate(self.clock.now())
 
@@ -113,12 +113,6 @@ class House:
             await self.certificate.renew(now)
             shown = self.certificate
             self.tls = ServerIdentity(key=shown.key, chain=shown.chain, client_ca=shown.ca)
-
-    async def renew_gateway(self, now: datetime) -> None:
-        """A new host certificate for the SSH door, where the present one is due; connections that come see it."""
-        if now >= self.gateway.not_after - RENEW_BEFORE:
-            self.gateway = await self._gateway()
-            await self.door.show(self.gateway.host_key, self.gateway.host_certificate)
 
     async def _open_signer(self) -> SignerClient:
         settings = self.settings
@@ -190,7 +184,7 @@ class House:
             clock=self.clock,
             entropy=self.entropy,
             signer=self.signer,
-            targets=targets,
+            targets=CrewTargets(targets) if settings.ssh.workers else targets,
             recordings=FileRecordingStore(settings.recordings_directory, *recorders, floor_bytes=floor),
             tokens=JwtTokens(await self._token_seed(), issuer=issuer, kid="t1"),
             meter=self.meter,
@@ -240,34 +234,20 @@ class House:
         )
         await rpc.start()
         self._stack.push_async_callback(rpc.stop, _STOP_WITHIN)
-        gateway = self.gateway = await self._gateway()
-        door = self.door = SshDoor(
-            sessions=self.use_cases.sessions,
-            host_key=gateway.host_key,
-            host_certificate=gateway.host_certificate,
-            ingress_ca=gateway.ingress_ca,
-            clock=self.clock,
-            meter=self.meter,
-            fast_path=self.fast_path,
-        )
-        await door.start(settings.ssh.host, settings.ssh.port)
-        self._stack.push_async_callback(door.stop)
+        await self.gatehouse.open()
+        self._stack.push_async_callback(self.gatehouse.close)
         metrics = await serve_metrics(self.meter, host=settings.metrics.host, port=settings.metrics.port)
         self._stack.callback(metrics.close)
         self._stack.push_async_callback(self._cut_all)
         self.meter.gauge("build_info", 1, version=VERSION)
         await rpc.serving(True)  # noqa: FBT003  reads as a sentence
 
-    async def _gateway(self) -> GatewayIdentity:
-        name = self.world.places.gateway_names[0]
-        return await gateway_identity(signer=self.signer, entropy=self.entropy, name=name, now=self.clock.now())
-
     async def _cut_all(self) -> None:
         """A stop takes the access away: sessions are cut, sealed and written before the store closes."""
         for tenant in await self.store.tenants():
             await self.world.live.cut(Scope(tenant=tenant), "broker_stopping", within=_STOP_WITHIN)
 
-    def jobs(self) -> list[Expiry | Gauges | Indexing | Renewal | Reviving | Sequencer | Tidying]:
+    def jobs(self) -> list[Crew | Expiry | Gauges | Indexing | Renewal | Reviving | Sequencer | Tidying]:
         """The loops; each runs until the process ends."""
         ending, live = self.use_cases.ending, self.world.live
         late = (ending.write_late, self.use_cases.closing.write_late, self.use_cases.freeze.write_late)
@@ -280,7 +260,8 @@ class House:
             Tidying(store=self.store, forgetting=self.use_cases.forgetting),
             Indexing(closing=self.use_cases.closing, search=self.use_cases.search),
             Renewal(renew_if_due=self.renew_certificate, clock=self.clock),
-            Renewal(renew_if_due=self.renew_gateway, clock=self.clock),
+            Renewal(renew_if_due=self.gatehouse.renew, clock=self.clock),
+            *self.gatehouse.jobs(),
             *([self.reviving] if self.reviving is not None else []),
         ]
 

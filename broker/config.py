@@ -79,6 +79,8 @@ class SshDoor(Address):
     """Further names that clients use for it: they go into its host certificate."""
     fast_path: bool = True
     """Whether packets go around the slow parts of asyncssh, on both legs; off where a fault is looked for."""
+    workers: int = Field(default=0, ge=0, le=32)
+    """Processes that accept here and run the sessions, apart from the broker; 0 = the broker does so itself."""
 
 
 class StoreSettings(BaseModel):

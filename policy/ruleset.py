@@ -36,6 +36,8 @@ class Ruleset:
     version: str
     policies: PolicySet
     catalogue: Catalogue
+    programs: Mapping[str, str]
+    """The texts of its own programs, by file: what `load` makes the same catalogue of."""
 
     @classmethod
     def load(cls, sources: Mapping[str, str], *, tried: bool = False) -> Ruleset:
@@ -60,7 +62,7 @@ class Ruleset:
         broken = () if tried else tuple(unkept(catalogue, own.programs.values()))
         if broken:
             raise RulesetError("\n".join(broken[:_TOLD]))
-        return cls(version=_version({**cedar, **programs}), policies=policies, catalogue=catalogue)
+        return cls(version=_version({**cedar, **programs}), policies=policies, catalogue=catalogue, programs=programs)
 
     def classify(self, command: bytes) -> Verdict:
         """What a command line does, by the shipped programs and the tenant's own. Total, as `policy.shell`."""

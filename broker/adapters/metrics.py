@@ -37,6 +37,7 @@ COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
         "connections_refused": ("SSH connections that were not admitted.", ("reason",)),
         "permissions_refused": ("Calls without the permission they need.", ("permission",)),
         "signer_restarts": ("Times the embedded signer ended by itself and another one was started.", ()),
+        "worker_restarts": ("Times a data worker ended by itself, or was ended, and another one was started.", ()),
         "audit_failures": ("Steps of the audit log that failed and are tried again.", ("step",)),
         "audit_batches": ("Batches of entries that were given their places.", ()),
         "rpc_requests": ("gRPC calls.", ("method", "code")),

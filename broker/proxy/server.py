@@ -56,6 +56,8 @@ class SshDoor:
         host_certificate: its certificate blob.
         ingress_ca: blob of the one CA whose user certificates are looked at.
         fast_path: whether packets go the quicker way; its owner has asked `fastpath.changed()`.
+        share: how many doors in other processes listen at the same address, with this one; 0 where it is alone. What
+            limits everybody together is divided among them, rounded up.
     """
 
     def __init__(
@@ -68,11 +70,12 @@ class SshDoor:
         clock: Clock,
         meter: Meter,
         fast_path: bool = True,
+        share: int = 0,
     ) -> None:
         self.sessions, self.ingress_ca, self.meter = sessions, ingress_ca, meter
         self.fast_path = fast_path
         self._host_key, self._host_certificate = host_key, host_certificate
-        self._clock = clock
+        self._clock, self._share = clock, share
         self._sources: Counter[str] = Counter()
         self._grants: Counter[GrantId] = Counter()
         self._connections: set[GatewayConnection] = set()
@@ -85,8 +88,9 @@ class SshDoor:
         await self.show(self._host_key, self._host_certificate)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: GatewayConnection(loop, self._shown, door=self), host, port, backlog=limits.UNAUTHENTICATED
-        )
+            lambda: GatewayConnection(loop, self._shown, door=self), host, port,
+            backlog=limits.UNAUTHENTICATED, reuse_port=self._share > 0,
+        )  # fmt: skip
         self._watching = self.spawn(self._watch())
         bound: int = self._server.sockets[0].getsockname()[1]
         log.info("gateway.listening", port=bound)
@@ -154,9 +158,8 @@ class SshDoor:
     def enter(self, connection: GatewayConnection, address: str) -> bool:
         """Whether one more unauthenticated connection is taken from an address (I-26)."""
         source = _source(address)
-        if (
-            self._sources.total() >= limits.UNAUTHENTICATED
-            or self._sources[source] >= limits.UNAUTHENTICATED_PER_SOURCE
+        if self._sources.total() >= self._part(limits.UNAUTHENTICATED) or self._sources[source] >= self._part(
+            limits.UNAUTHENTICATED_PER_SOURCE
         ):
             self.meter.count("connections_refused", reason="too_many_unauthenticated")
             return False
@@ -170,12 +173,15 @@ class SshDoor:
 
     def bind(self, connection: GatewayConnection, admission: Admission) -> bool:
         """Gives a connection its grant, unless the grant has too many connections already (I-60)."""
-        if self._grants[admission.grant.id] >= limits.CONNECTIONS_PER_GRANT:
+        if self._grants[admission.grant.id] >= self._part(limits.CONNECTIONS_PER_GRANT):
             return False
         self._unbind(connection)
         self._grants[admission.grant.id] += 1
         connection.admission = admission
         return True
+
+    def _part(self, limit: int) -> int:
+        return -(-limit // max(1, self._share))
 
     def _unbind(self, connection: GatewayConnection) -> None:
         if connection.admission is not None:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from recorder.events import Event, Kind
 from recorder.modes import TerminalModes
@@ -89,10 +89,14 @@ class Follower:
     def _put(self, item: Numbered) -> None:
         self._cost += _cost(item.event)
         if self._cost > WAITING_COST:
-            self._overtaken.set()
-            self._waiting.clear()
+            self._overtake()
         elif not self._overtaken.is_set():
             self._waiting.append(item)
+        self._news.set()
+
+    def _overtake(self) -> None:
+        self._overtaken.set()
+        self._waiting.clear()
         self._news.set()
 
     def _end(self) -> None:
@@ -124,6 +128,22 @@ class Feed:
         self._forget()
         for follower in self._followers:
             follower._put(item)  # noqa: SLF001  the two are one
+
+    @classmethod
+    def going_on(cls, *, next_seq: int, terminal: bool, columns: int, rows: int, restore: bytes) -> Self:
+        """A feed that begins in the middle of a session: what it takes next is its `next_seq`-th event.
+
+        `restore` and the screen's size are as in the snapshot of the feed that it goes on from.
+        """
+        feed = cls()
+        feed._next, feed._terminal, feed._columns, feed._rows = next_seq, terminal, columns, rows
+        feed._modes.feed(restore)
+        return feed
+
+    def overtake(self) -> None:
+        """What comes next is not all of it: everybody who follows is dropped, and may follow anew."""
+        for follower in self._followers:
+            follower._overtake()  # noqa: SLF001  the two are one
 
     def end(self) -> None:
         """Nothing more comes."""

@@ -1,22 +1,38 @@
-"""The sessions that run in this process right now, and how they are cut.
+"""The sessions that run right now, here or in a data worker, and how they are cut.
 
-The seam to separate data workers: they will be reached through the same three calls, with acknowledgement. Never
-touches the store: a cut needs no database (I-61).
+A session that runs in a worker stands here as well, and is cut through the same calls (broker.bus.far). Never touches
+the store: a cut needs no database (I-61).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from broker.core.errors import Blame, Refusal, exhausted
 from broker.core.ids import GrantId, IdentityId, SessionId, TenantId
 from broker.service.feed import Feed
 from broker.service.oversight import Oversight
-from recorder.sink import RecordingSink
+from recorder.events import Event
+
+Tap: TypeAlias = Callable[[Event], None]
+
+
+class Tape(Protocol):
+    """A session's recording, as whoever watches over the session has it: recorder.sink.RecordingSink is one."""
+
+    tap: Tap | None
+
+    def lag_s(self) -> float:
+        """Age in seconds of its oldest event that is not durable yet."""
+        ...
+
+    async def marker(self, label: str, code: str, audit_id: str) -> None:
+        """A mark in it. Raises RecorderFailed."""
+        ...
 
 
 class LiveSession:
@@ -38,10 +54,12 @@ class LiveSession:
         """What it records, for those who watch it."""
         self.oversight = Oversight()
         """Who watches it, and whether its input flows."""
+        self.shown: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+        """Whoever follows the feed does so in this context: what runs elsewhere is shown here only while it is open."""
         self._opened = asyncio.Event()
-        self._sink: RecordingSink | None = None
+        self._sink: Tape | None = None
 
-    def recorded_by(self, sink: RecordingSink) -> None:
+    def recorded_by(self, sink: Tape) -> None:
         """Ties it to its recording, before the first event.
 
         The one call by which a session of any kind (a command, a shell, a file transfer) is tapped: whatever `sink`
@@ -52,7 +70,7 @@ class LiveSession:
         self._sink = sink
         self._opened.set()
 
-    async def recording(self) -> RecordingSink | None:
+    async def recording(self) -> Tape | None:
         """Its recording, once that is open; None where the session ended before."""
         await self._opened.wait()
         return self._sink
@@ -68,6 +86,11 @@ class LiveSession:
         if not self._reason.done():
             self.words = words
             self._reason.set_result(reason)
+
+    @property
+    def reason(self) -> str:
+        """Why it was cut; empty while it is not."""
+        return self._reason.result() if self._reason.done() else ""
 
     async def until_cut(self) -> str:
         """Waits for a cut; returns the reason."""
@@ -102,7 +125,7 @@ class Cut:
 
 
 class LiveSessions(Protocol):
-    """The seam. `LiveRegistry` implements it for one process; workers will implement it over a socket."""
+    """Everything that runs; `LiveRegistry` is the one there is."""
 
     def enter(self, live: LiveSession, *, per_grant: int, in_all: int) -> AbstractContextManager[LiveSession]:
         """Counts it in while the context is open; sets `closed` at the end. Refuses over a limit (I-22, I-60)."""
@@ -143,7 +166,7 @@ class LiveSessions(Protocol):
 
 
 class LiveRegistry:
-    """The sessions of this process."""
+    """The sessions of this process and of its workers."""
 
     def __init__(self) -> None:
         self._live: dict[SessionId, LiveSession] = {}

@@ -79,21 +79,28 @@ class WatchService:
         if live is None:
             raise conflict("session_over", "the session is over", "play its recording")
         await self._mark(live, "session.watched", caller)
-        if live.oversight.streams >= WATCHERS_PER_SESSION:  # nothing is awaited between this and being one of them
-            raise exhausted("too_many_watchers", "as many watch this session as may", "watch later")
         watcher = Watcher(identity=caller.identity, name=caller.name, role=caller.role, key=caller.key, attends=attends)
-        with live.feed.followed() as follower, live.oversight.watched_by(watcher):
-            watch = Watch(caller=caller, view=view, live=live, watcher=watcher, follower=follower)
-            try:
-                async with asyncio.TaskGroup() as group:
-                    guard = group.create_task(self._guard(watch))
+        async with live.shown():
+            if live.oversight.streams >= WATCHERS_PER_SESSION:  # nothing is awaited between this and being one of them
+                raise exhausted("too_many_watchers", "as many watch this session as may", "watch later")
+            with live.feed.followed() as follower, live.oversight.watched_by(watcher):
+                watch = Watch(caller=caller, view=view, live=live, watcher=watcher, follower=follower)
+                async with self._watched(watch):
                     yield watch
-                    guard.cancel()
-            except BaseExceptionGroup as several:
-                raise _ended_by(first_of(several), watch) from None
-            finally:
-                self._world.meter.count("watches", reason=watch.ended)
-                await to_the_end(self._left(watch))
+
+    @asynccontextmanager
+    async def _watched(self, watch: Watch) -> AsyncIterator[None]:
+        """Under guard while the context is open; written down when it is left, however that is."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                guard = group.create_task(self._guard(watch))
+                yield
+                guard.cancel()
+        except BaseExceptionGroup as several:
+            raise _ended_by(first_of(several), watch) from None
+        finally:
+            self._world.meter.count("watches", reason=watch.ended)
+            await to_the_end(self._left(watch))
 
     async def pause(self, watch: Watch) -> None:
         """Holds the input of the session at once, then writes it down."""

@@ -60,6 +60,7 @@ def test_the_defaults() -> None:
         "audit.cluster": "c1", "signer.embedded": True, "signer.directory": None, "signer.socket": None,
         "signer.uid": None, "limits.sessions_per_grant": 10, "limits.sessions_per_process": 500,
         "limits.max_output_mib": 1024, "log_level": "info", "ssh.names": (), "ssh.fast_path": True,
+        "ssh.workers": 0,
     }  # fmt: skip
     for name, port in {"grpc": 7443, "join": 7444, "ssh": 7022, "metrics": 7480}.items():
         expected |= {f"{name}.{key}": value for key, value in {**address, "port": port}.items()}
@@ -174,7 +175,7 @@ def test_every_key_can_be_set_by_its_variable(tmp_path: Path) -> None:
     """GRANTD_ and the key in capitals, `__` between section and key; over what the file says."""
     values = {
         "data": "/other", "broker": "b2", "tenant": "acme", "log_level": "debug",
-        "server_names": ("a", "b"), "ssh.names": ("c",), "ssh.fast_path": False,
+        "server_names": ("a", "b"), "ssh.names": ("c",), "ssh.fast_path": False, "ssh.workers": 3,
         "signer.embedded": False, "signer.uid": 7,
         "store.url": "postgresql://h/n", "recordings.directory": "/r", "recordings.input": "all",
         "signer.directory": "/s",

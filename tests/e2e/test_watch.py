@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import threading
 from pathlib import Path
-from typing import Self
 
 import pytest
 
 from grantd.v1.action_pb2 import ActionState
 from tests.agents.console import Console
 from tests.e2e.stage import House, wait_until
+from tests.e2e.typed import Typed
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sshd, pytest.mark.xdist_group("e2e-watch")]
 
@@ -70,7 +68,7 @@ def test_a_screen_is_shown_as_it_stands(house: House) -> None:
     files = house.ssh_files(house.grant())
     draw = r"printf '\033[?1049h\033[2J\033[5;10Hfull screen\033]0;owned\007\033[6n'; sleep 60"
     words = ["ssh", "-tt", *house.ssh_options(files), "-p", str(files.port), f"{files.user}@{files.host}", draw]
-    with Spoken(words) as ssh:
+    with Typed(words) as ssh:
         wait_until(lambda: b"full screen" in ssh.out, 15)
         (session,) = house.ctl("owner", "-o", "json", "sessions", "list", "--open").json()
         with Console(
@@ -117,7 +115,7 @@ def test_four_eyes_over_ssh(house: House, tmp_path: Path) -> None:
     assert house.ctl("owner", "policy", "put", *map(str, tmp_path.glob("*.cedar"))).status == 0
     files = house.ssh_files(house.grant())
     words = ["ssh", *house.ssh_options(files), "-p", str(files.port), f"{files.user}@{files.host}", "cat"]
-    with Spoken(words) as ssh:
+    with Typed(words) as ssh:
         ssh.type(b"early\n")
         wait_until(lambda: b"grantd: held: this must be watched" in ssh.err, 15)
         assert ssh.out == b""
@@ -143,43 +141,3 @@ def test_four_eyes_over_ssh(house: House, tmp_path: Path) -> None:
             wait_until(lambda: ssh.err.count(b"grantd: held: this must be watched") == 3, 10)
             console.process.send_signal(signal.SIGCONT)
     house.audited("session.opened", lambda entry: entry["session"] == session["id"] and entry["watched"] == 1)
-
-
-class Spoken:
-    """A program whose stdin a test types and whose output it reads as it comes."""
-
-    def __init__(self, words: list[str]) -> None:
-        self.out = self.err = b""
-        self._process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
-        )
-        self._threads = [threading.Thread(target=read, daemon=True) for read in (self._read_out, self._read_err)]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        for thread in self._threads:
-            thread.join(5)
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            assert pipe is not None
-            pipe.close()
-
-    def type(self, data: bytes) -> None:
-        """Bytes of stdin."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(data)
-
-    def _read_out(self) -> None:
-        assert self._process.stdout is not None
-        while data := self._process.stdout.read(4096):
-            self.out += data
-
-    def _read_err(self) -> None:
-        assert self._process.stderr is not None
-        while data := self._process.stderr.read(4096):
-            self.err += data
