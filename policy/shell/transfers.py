@@ -35,6 +35,9 @@ _RSYNC_RECEIVER: Final = re.compile(
 )
 
 
+_KERNEL: Final = frozenset({"proc", "sys", "dev"})
+
+
 def serves_scp(words: Sequence[Word]) -> bool:
     """Whether a call of scp is the far end of one: `-t` or `-f` among its options."""
     return any(
@@ -60,7 +63,7 @@ def far_scp(words: Sequence[Word]) -> Effect:
     plain_words = bool(operands) and (dashes or all(word.operand_like for word in operands))
     if letters.count("t") + letters.count("f") != 1 or not plain_words or (len(operands) > 1 and "t" in letters):
         return opaque("scp.served", "not how a client asks for the far end of scp")
-    return _end("scp", reads="f" in letters)
+    return _end("scp", reads="f" in letters, place=operands[-1], deep="r" in letters)
 
 
 def far_rsync(words: Sequence[Word]) -> Effect:
@@ -74,7 +77,27 @@ def far_rsync(words: Sequence[Word]) -> Effect:
     operands = rest[1:]
     if not rest or not operands or not all(word.operand_like for word in operands) or (len(operands) > 1 and not reads):
         return opaque("rsync.served", "not how a client asks for the far end of rsync")
-    return _end("rsync", reads=reads)
+    return _end("rsync", reads=reads, place=operands[-1], deep=True)
+
+
+def _of_the_kernel(place: Word, *, deep: bool) -> bool:
+    """Whether files that the stream names could be the kernel's: a write to one of them may stop the machine.
+
+    The names of the files are not seen, so the place decides. `deep`: folders below it are written to as well.
+    """
+    if not place.fixed:
+        return False  # an open word makes the call opaque, or is bounded, where words are read
+    parts: list[str] = []
+    for part in place.text.split("/"):
+        if part == ".." and parts:
+            parts.pop()
+        elif part not in ("", ".", ".."):
+            parts.append(part)
+    absolute = place.text.startswith("/")
+    rises = ".." in place.text.split("/")
+    if not parts:
+        return deep and (absolute or rises)
+    return parts[0] in _KERNEL and (absolute or rises)
 
 
 def _rsync_option(text: str, *, reads: bool) -> bool:
@@ -82,9 +105,12 @@ def _rsync_option(text: str, *, reads: bool) -> bool:
     return bool(either or (not reads and _RSYNC_RECEIVER.fullmatch(text)))
 
 
-def _end(name: str, *, reads: bool) -> Effect:
+def _end(name: str, *, reads: bool, place: Word, deep: bool) -> Effect:
     if reads:
         effect = plain(CommandClass.READ, f"{name}.sends", f"sends files to a client's {name}")
+    elif _of_the_kernel(place, deep=deep):
+        effect = plain(CommandClass.REBOOT, f"{name}.kernel", f"a client's {name} may write to the kernel's own files")
+        effect = replace(effect, outlives=True)
     else:
         # a start-up file can be among them
         effect = plain(CommandClass.WRITE, f"{name}.receives", f"writes the files that a client's {name} sends")
