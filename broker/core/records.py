@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from broker.core.clock import micros
 
 ACTION = b"grantd/action/v1"
+_ACTION_PARTS, _PTY_PART = 25, 15
 ACCESS = b"grantd/access/v1"
 ACTION_KEY = b"grantd/action-key/v1"
 SIGN_IN = b"grantd/sign-in/v1"
@@ -129,6 +130,13 @@ class ActionRecord:
             pae(self.rollback) if self.rollback else b"",
         ]
         return hashlib.sha256(pae(parts)).digest()
+
+
+def says_terminal(parts: Sequence[bytes]) -> bool | None:
+    """What the record of an action, taken apart, says of a terminal; None where it is no record of an action."""
+    if tuple(parts[:1]) != (ACTION,) or len(parts) != _ACTION_PARTS:
+        return None
+    return {b"1": True, b"0": False}.get(parts[_PTY_PART])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,9 @@ from datetime import datetime
 from broker.core.cert import Ca, CertMismatch, check, check_x509, must_match
 from broker.core.clock import micros
 from broker.core.errors import Fault
-from broker.core.signing import Answer, Ask, AskCa, Refused, Signed, SignSsh, SignX509
+from broker.core.records import says_terminal
+from broker.core.signing import Answer, Ask, AskCa, Refused, Signed, SignSsh, SignX509, unpae
+from broker.core.sshwire import WireError
 from broker.core.x509_match import key_of_csr, must_match_x509
 from broker.signer.journal import Field, Journal
 from broker.signer.keys import CaKeys
@@ -65,6 +67,7 @@ class Authority:
     def _sign_ssh(self, ask: SignSsh) -> bytes:
         now = self._now()
         check(ask.spec, now)
+        _must_fit(ask)
         certificate = _made(lambda: sign_ssh(ask.spec, ask.public_key, self._keys.ssh[ask.spec.ca]))
         must_match(ask.spec, certificate, public_key=ask.public_key, ca_key=self._keys.public(ask.spec.ca))
         self._journal.append(_ssh_line(ask, certificate, now))
@@ -78,6 +81,18 @@ class Authority:
         must_match_x509(ask.spec, certificate, csr_der=ask.csr_der, ca_der=self._keys.public(Ca.X509))
         self._journal.append(_x509_line(ask, certificate, now))
         return certificate
+
+
+def _must_fit(ask: SignSsh) -> None:
+    """A terminal is in the certificate exactly where it is in the action that a person read, or a policy decided."""
+    if not ask.record:
+        return
+    try:
+        said = says_terminal(unpae(ask.record))
+    except WireError:
+        said = None
+    if said is not None and said != ask.spec.permit_pty:
+        raise CertMismatch("certificate refused: a terminal that its action does not say")
 
 
 def _made(sign: Callable[[], bytes]) -> bytes:

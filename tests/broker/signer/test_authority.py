@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from broker.core.cert import Ca, must_match
+from broker.core.records import ActionRecord
 from broker.core.signing import Answer, AskCa, Refused, Signed, SignSsh, SignX509
 from broker.core.sshcert import parse
 from broker.core.x509_match import must_match_x509
@@ -25,6 +26,12 @@ from tests.broker.core.test_x509_match import CSR
 from tests.broker.ssh_keys import GRANT, NOW, PRINCIPAL, egress, ingress, new_public_key
 
 COMMAND = "mysql -p'canary-c4d1'"
+RECORD = ActionRecord(
+    tenant="t1", request_id="rq_x", action_id="ac_x", requester="pe_x", agent_id="ag_x", agent_key=bytes(32),
+    target_id="tg_x", host_key=bytes(32), login="deploy", command=b"vi x", cwd="", env={}, stdin_mode="stream",
+    stdin_sha256=b"", pty=True, command_class="execute", opaque=True, egress=False, tier="approval", verification=None,
+    rollback=(), not_after=NOW, policy_version="p1", nonce=bytes(16),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +91,21 @@ def test_a_signature_has_its_line(authority: Authority, directory: Path) -> None
     assert len(str(line["record"])) == 64
     assert line["signatures"] == [hashlib.sha256(s).hexdigest() for s in (b"one", b"two")]
     assert b"canary" not in (directory / NAME).read_bytes()
+
+
+@pytest.mark.parametrize("pty", [True, False])
+def test_a_terminal_is_signed_where_the_action_says_it(authority: Authority, directory: Path, *, pty: bool) -> None:
+    """I-10: a broker that was taken over cannot add a terminal, and with it a keyboard, to what a person approved."""
+    for said in (True, False):
+        before = verify(directory / NAME)
+        spec = replace(egress(force_command=COMMAND), permit_pty=pty)
+        signed = replace(RECORD, pty=said).encoded()
+        answer = authority.answer(SignSsh(spec=spec, public_key=new_public_key(), record=signed, signatures=()))
+        if said == pty:
+            blob(answer)
+        else:
+            assert answer == Refused(why="certificate refused: a terminal that its action does not say")
+            assert verify(directory / NAME) == before
 
 
 @pytest.mark.parametrize("name", [name for name, _ in BAD_EGRESS])
