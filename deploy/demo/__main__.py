@@ -78,7 +78,7 @@ class Story(Opening):
             return self._row("stock ssh", "this machine has no ssh client: step left out", True)  # noqa: FBT003  a row's verdict
         ran = self._ssh([f"{self._login}+web1@127.0.0.1", "uname -s"])
         shell = self._ssh([f"{self._login}+web1@127.0.0.1"])
-        refused = shell.status != 0 and "refused" in (shell.err + "refused")
+        refused = shell.status != 0 and "shell request failed" in shell.err
         return self._row("stock ssh", "exec ran; a shell was refused", ran.out.strip() == "Linux" and refused)
 
     def direct(self) -> Seen:
