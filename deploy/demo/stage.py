@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 BIN = Path(sys.executable).parent
-_WAIT_S = 30.0
+_WAIT_S = 120.0
 
 
 @dataclass(slots=True, kw_only=True)
