@@ -73,7 +73,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             if line.startswith(b'{"port"'):
                 told = json.loads(line)
         drain = subprocess.Popen(["cat"], stdin=process.stdout, stdout=subprocess.DEVNULL)
-        (fields,) = told["passes"]
+        (fields, _) = told["passes"]
         shown = Pass(
             key=Ed25519PrivateKey.from_private_bytes(bytes.fromhex(fields["key"])),
             certificate=bytes.fromhex(fields["certificate"]), user=fields["user"], grant=GrantId(fields["grant"]),
