@@ -37,6 +37,8 @@ from recorder.track import Commitment
 
 ANSWERED_WITHIN: Final = 30.0
 """Seconds for what makes no ticket and waits for no person."""
+_MOST: Final = 10_000
+"""That a counter is told to have counted in one beat; a flood of refusals is a flood beyond it."""
 _HELD: Final = Standing(must_be_watched=False, paused=True, watchers=(), attended=False)
 _NO_PROOF: Final = Proof(record=b"", signatures=())
 
@@ -310,7 +312,7 @@ class BusMeter:
 
     def taken(self) -> tuple[m.Counted, ...]:
         """What was counted since the last call."""
-        found = tuple(m.Counted(*key, times=times) for key, times in self._counts.items())
+        found = tuple(m.Counted(*key, times=min(times, _MOST)) for key, times in self._counts.items())
         self._counts.clear()
         return found
 

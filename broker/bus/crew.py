@@ -30,7 +30,7 @@ START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 8.0
 SILENT_SECONDS: Final = 20.0
 """A worker speaks each second."""
-END_SECONDS: Final = 0.7
+END_SECONDS: Final = 0.8
 """For a worker to close what a grant pooled there."""
 FIRST_PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 30.0

@@ -46,6 +46,8 @@ CERTIFICATES: Final = 3
 """Of one ticket: a pooled connection that turned out to be dead is opened again."""
 _MAX_WORDS: Final = 64
 """Different labels that one worker's counters may have."""
+_MAX_TIMES: Final = 10_000
+"""That one of them counted since the last beat; a worker says no more than that."""
 _WORD: Final = re.compile(r"[a-z0-9_]{1,40}")
 _NO_PROOF: Final = Proof(record=b"", signatures=())
 T = TypeVar("T")
@@ -97,6 +99,8 @@ class Desk:
             await self.peer.run()
         except BusError as error:
             log.error("worker.misspoke", cause=error.what)  # noqa: TRY400  what it said is not ours to trace
+        except Exception as error:  # a defect of ours ends this worker's sessions, and nobody else's
+            log.exception("worker.desk_failed", cause=repr(error))
         finally:
             self._kill()
             await to_the_end(self._bury())
@@ -110,7 +114,7 @@ class Desk:
         # first nothing of them counts as running any more: whoever cut them waits for no more than that
         for held in self._held.values():
             if held.far is not None:
-                await held.far.leave()
+                await self._settled(held.far.leave())
         for held in list(self._held.values()):
             await self._settled(self._lost(held))
         for action, admission in list(self._waiting.items()):
@@ -130,6 +134,8 @@ class Desk:
             await work
         except (Refusal, Fault) as error:
             log.warning("worker.end_unwritten", cause=str(error))
+        except Exception as error:  # the others of this worker are written all the same
+            log.exception("worker.end_unwritten", cause=repr(error))
 
     def _since(self, held: Held) -> float:
         return max(0.0, self._rooms.clock.monotonic() - held.began)
@@ -185,10 +191,12 @@ class Desk:
 
     def _beat(self, beat: m.Beat) -> None:
         self.beaten, self._lag = self._rooms.clock.monotonic(), max(0.0, beat.lag_s)
+        if len(beat.counts) > _MAX_WORDS:
+            raise BusError("more counters than there are")
         for each in beat.counts:
-            if (each.name, each.label) != ("connections_refused", "reason") or each.times < 0:
+            if (each.name, each.label) != ("connections_refused", "reason") or not 0 < each.times <= _MAX_TIMES:
                 raise BusError("a counter that is not a worker's")
-            for _ in range(min(each.times, 10_000)):
+            for _ in range(each.times):
                 self._rooms.meter.count(each.name, reason=self._word(each.value))
 
     # ---- the gate ----------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from recorder.errors import RecorderFailed
 from recorder.events import Event
 
 log = structlog.get_logger()
-HEARD_WITHIN: Final = 0.5
+HEARD_WITHIN: Final = 0.8
 """Seconds in which a worker says that it heard of a cut."""
 GONE_WITHIN: Final = 5.0
 """Seconds after that in which the session is over; a target that does not answer takes one."""

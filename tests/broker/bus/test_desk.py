@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+from collections.abc import Awaitable, Callable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -68,6 +69,12 @@ TRESPASSES = {
     ),
     "a label that is no word": framed(
         ["tell", "beat", codec.write(m.Beat, m.Beat(0.0, (m.Counted("connections_refused", "reason", "A\n", 1),)))]
+    ),
+    "more counters than there are": framed(
+        ["tell", "beat", codec.write(m.Beat, m.Beat(0.0, (m.Counted("connections_refused", "reason", "x", 1),) * 65))]
+    ),
+    "a counter that ran away": framed(
+        ["tell", "beat", codec.write(m.Beat, m.Beat(0.0, (m.Counted("connections_refused", "reason", "x", 2**40),)))]
     ),
     "a number twice": asked(m.FOLLOW_ACTION, m.Followed(GrantId("g"), ActionId("a"), None))
     + asked(m.FOLLOW_ACTION, m.Followed(GrantId("g"), ActionId("a"), None)),
@@ -204,6 +211,43 @@ async def test_nothing_that_comes_is_more_than_refused(house: House, said: list[
     assert house.world.live.count() == 0
     assert house.targets.plans == []
     assert not {"action.running", "session.opened", "credential.issued"} & set(await house.events())
+
+
+async def test_a_defect_of_the_desks_own_ends_its_worker_alone(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """An error that nobody thought of, in a word or in an end: what the worker held is written all the same."""
+
+    def breaks(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    agent = await house.add("deployer")
+    async with over_the_bus(house) as control:
+        admission = await admitted(house, control, agent, await house.granted(agent))
+        first = (await control.propose(admission, command(HANG))).ticket
+        second = (await control.propose(admission, command(HANG))).ticket
+        assert first is not None
+        assert second is not None
+        for ticket in (first, second):
+            await control.peer.ask(m.ENTER, m.Entering(ticket.session.id, None))
+        monkeypatch.setattr(far.FarSession, "recorded", breaks)
+        monkeypatch.setattr(far.FarSession, "leave", _once_broken(far.FarSession.leave))
+        await control.peer.told(m.RECORDED, m.Recorded(first.session.id, 0, 1, 0, b"x"))
+        await until(lambda: house.world.live.get(TENANT, second.session.id) is None)
+    assert (await house.action(second.action)).state is ActionState.CUT
+
+
+def _once_broken(leave: Callable[[far.FarSession], Awaitable[None]]) -> Callable[[far.FarSession], Awaitable[None]]:
+    broken: list[None] = []
+
+    async def leaves(self: far.FarSession) -> None:
+        if not broken:
+            broken.append(None)
+            await leave(self)
+            raise RuntimeError("a defect")
+        await leave(self)
+
+    return leaves
 
 
 async def test_a_feed_that_goes_on(house: House) -> None:
