@@ -85,12 +85,28 @@ class FastConnection(SSHConnection):
     _chance = b""
     _chance_used = 0
     _quick_reads = 64
+    _reads_on = False
+    """Whether the loop goes on reading by itself while something is there."""
+    _deaf = False
+    """Nothing is read for now, for another reason than to give way."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Reads little at once, where the loop lets us say how much."""
-        if self.fast and hasattr(transport, "max_size"):
-            transport.max_size = READ
+        if self.fast:
+            self._reads_on = not hasattr(transport, "max_size")
+            if not self._reads_on:
+                transport.max_size = READ  # type: ignore[attr-defined]  # asked just now
         super().connection_made(transport)
+
+    def _give_way(self, size: int) -> None:
+        """uvloop reads one socket up to 32 times before it looks at the next; after much it looks at the next first."""
+        if self._reads_on and size >= READ and self._transport is not None and not self._deaf:
+            self._transport.pause_reading()
+            self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self._transport is not None and not self._deaf and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def send_newkeys(self, k: bytes, h: bytes) -> None:
         """New keys, new ciphers."""
@@ -121,6 +137,7 @@ class FastConnection(SSHConnection):
         rest = self._inpbuf[self._at :] if self._at else self._inpbuf
         self._inpbuf, self._at = (rest + data if rest else bytes(data)), 0
         self._recv_data()
+        self._give_way(len(data))
 
     def _recv_pkthdr(self) -> bool:
         gcm = self._recv_encryption

@@ -35,6 +35,8 @@ from recorder.typed import InputPolicy, Piece, input_of, stdin_key
 WARN_AT = (60.0, 10.0)
 """Seconds before the end at which the caller is warned."""
 _TOLD_WITHIN_S = 0.3
+_TURN = 256 * 1024
+"""Bytes of one command's output that are moved before another session has its turn."""
 _ENDING = frozenset({Signal.HUP, Signal.INT, Signal.KILL, Signal.TERM})
 _CHANNEL = 0
 _KIND = {Stream.OUT: Kind.OUT, Stream.ERR: Kind.ERR}
@@ -214,6 +216,7 @@ class Pump:
         return outcome
 
     async def _drain(self, process: TargetProcess) -> Outcome:
+        moved = 0
         while True:
             try:
                 item = await process.read()
@@ -222,6 +225,10 @@ class Pump:
             if isinstance(item, Outcome):
                 return item
             await self._forward(item)
+            moved += len(item.data)
+            if moved >= _TURN:  # where nothing has to be waited for, nobody else would have a turn
+                moved = 0
+                await asyncio.sleep(0)
 
     async def _forward(self, chunk: Chunk) -> None:
         self._room -= len(chunk.data)

@@ -261,3 +261,57 @@ def test_the_first_reads_are_acknowledged_at_once(runner: asyncio.Runner) -> Non
         return seen
 
     assert runner.run(asked()) == [True] * 64 + [False] * 6
+
+
+# ---- turns -----------------------------------------------------------------------------------------------------------
+class _Reading(asyncio.Transport):
+    """Says whether it reads; with `max_size` it is one of the standard library's."""
+
+    def __init__(self, *, bounded: bool) -> None:
+        super().__init__()
+        self.reads, self.paused = True, 0
+        if bounded:
+            self.max_size = 256 * 1024
+
+    def pause_reading(self) -> None:
+        self.reads = False
+        self.paused += 1
+
+    def resume_reading(self) -> None:
+        self.reads = True
+
+    def is_closing(self) -> bool:
+        return False
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Never full."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Sent."""
+
+    def abort(self) -> None:
+        """Nothing to abort."""
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_much_at_once_gives_way(runner: asyncio.Runner, *, bounded: bool) -> None:
+    """uvloop alone would go on with the same socket; what stopped it for another reason keeps it stopped."""
+
+    async def read() -> _Reading:
+        end, transport = await made(FastEnd), _Reading(bounded=bounded)
+        end.connection_made(transport)
+        end._recv_handler = lambda: False  # noqa: SLF001  what stands in it is not looked at here
+        end.data_received(bytes(1_000))
+        assert transport.paused == 0
+        end.data_received(bytes(64 * 1024))
+        assert transport.reads is bounded
+        await asyncio.sleep(0)
+        assert transport.reads
+        end.data_received(bytes(64 * 1024))
+        end._deaf = True  # noqa: SLF001
+        await asyncio.sleep(0)
+        assert transport.reads is bounded
+        end._transport = None  # noqa: SLF001
+        return transport
+
+    assert runner.run(read()).paused == (0 if bounded else 2)

@@ -104,6 +104,16 @@ async def _program(command: bytes, stdin: asyncio.Queue[bytes]) -> AsyncIterator
     yield Outcome(exit_status=status, signal="", reason="")
 
 
+class AtOnce(FakeProcess):
+    """A program whose output is all there when it starts: four MiB, and then what it says otherwise."""
+
+    _left = 64
+
+    async def read(self) -> Chunk | Outcome:
+        self._left -= 1
+        return Chunk(stream=Stream.OUT, data=bytes(65_536)) if self._left >= 0 else await super().read()
+
+
 @dataclass(slots=True)
 class FakeTargets:
     """Every target of a test. `journal` is shared with the outlet and the recorder."""
@@ -112,6 +122,7 @@ class FakeTargets:
     plans: list[ExecPlan] = field(default_factory=list)
     processes: list[FakeProcess] = field(default_factory=list)
     ended: list[GrantId] = field(default_factory=list)
+    starts: type[FakeProcess] = FakeProcess
     end_fails: bool = False
     """The grant's connection cannot be closed for now."""
     _pools: set[tuple[TenantId, GrantId]] = field(default_factory=set)
@@ -128,7 +139,7 @@ class FakeTargets:
         if not plan.sealed:
             self._pools.add(key)
         self.journal.append(("started", plan.command))
-        process = FakeProcess(plan, self.journal)
+        process = self.starts(plan, self.journal)
         self.plans.append(plan)
         self.processes.append(process)
         self._of_grant[key].append(process)

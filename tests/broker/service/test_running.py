@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from recorder.grec import Kind
 from recorder.track import PartCheckpoint
 from recorder.typed import InputPolicy
 from tests.broker.adapters.store.fixtures import TENANT
-from tests.broker.service.fake_targets import NOWHERE
+from tests.broker.service.fake_targets import NOWHERE, AtOnce
 from tests.broker.service.world import EXECUTE, FLOOD, HANG, READ, House, Somebody, opened, refused, until
 from tests.pace import Since
 
@@ -169,6 +170,28 @@ async def test_a_short_recording_gets_no_filter(house: House, monkeypatch: pytes
     await house.run(ticket, house.terminal())
     assert [session for _, session in house.cases.closing.recorded()] == [ticket.session.id]
     assert house.cases.closing.recorded() == []
+
+
+async def test_much_output_gives_way(house: House) -> None:
+    """Where target, recorder and caller are all quick, others still have their turn: a quarter of a MiB at most."""
+    agent = await house.add("deployer")
+    ticket = await house.started(agent, await house.granted(agent), SAY)
+    house.targets.starts = AtOnce
+    terminal = house.terminal()
+    seen: list[int] = []
+
+    async def look() -> None:
+        while True:
+            seen.append(len(terminal.out_bytes))
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        looking = group.create_task(look())
+        await house.run(ticket, terminal)
+        looking.cancel()
+    sizes = [*seen, len(terminal.out_bytes)]
+    assert sizes[-1] == 4_194_304 + len(b"out\n")
+    assert max(after - before for before, after in pairwise(sizes)) <= 5 * 65_536
 
 
 async def test_output_has_a_limit(tmp_path: Path) -> None:
