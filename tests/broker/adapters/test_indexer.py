@@ -74,3 +74,13 @@ async def test_a_short_one_starts_no_process(tmp_path: Path, monkeypatch: pytest
     """It costs a few milliseconds here."""
     monkeypatch.setattr("sys.executable", "/nowhere")
     assert await indexer.index_apart(await recorded(tmp_path, b"a needle\n"), KEY)
+
+
+def test_a_service_manager_may_forbid_to_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The unit that is shipped lets no process change its priority: filters are made all the same."""
+
+    def forbidden(_: int) -> int:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.nice", forbidden)
+    indexer._give_way()  # noqa: SLF001
