@@ -41,7 +41,7 @@ def test_the_screens_show_what_they_say() -> None:
         r"\$ uname -sr  read",
         r"waiting for a person to allow this \(\w{6}\), 9:\d\d left; Ctrl-C takes it back",
         r"MAY THIS COMMAND RUN",
-        r"install is above what the grant allows; ask for one up to install",
+        r"install is above what the grant allows; ask for one up to",
         r"access ends in 10 s *\|\n.*echo half a li *\|\n.*grantd: ended: expired *\|\n.*Connection to",
     ):
         assert re.search(words, told.stdout), words
