@@ -153,7 +153,8 @@ def test_the_canary_would_be_found(house: House, lived: dict[str, bytes], tmp_pa
 
 def test_a_session_is_found_and_taken_away(house: House, tmp_path: Path) -> None:
     """By a word that it printed, before and after its filter is made; the page says who took it (I-33)."""
-    house.run(house.grant(), "printf 'a %s here' haystack-needle").finished()
+    # long enough for a filter: a short recording is read as quickly without one
+    house.run(house.grant(), "seq 20000; printf 'a %s here' haystack-needle").finished()
     for _ in range(2):
         answers = house.ctl("owner", "sessions", "grep", "haystack-needle", "--reason", "looking", "-o", "json").json()
         (found,) = [answer["session"]["id"] for answer in answers if "session" in answer]
