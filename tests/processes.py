@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
 from pathlib import Path
 
 _STOP_SECONDS = 5
+_PORTS = (10_000, 20_000)
 
 
 def free_port() -> int:
-    """A loopback TCP port that nobody listened on a moment ago; whoever uses it retries on a collision."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A loopback TCP port that nobody used a moment ago; whoever can retries on a collision.
+
+    Below those that the kernel hands out: any client of the other worker would take one of them meanwhile.
+    """
+    while True:
+        port = random.randrange(*_PORTS)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def descendants(pid: int) -> list[int]:

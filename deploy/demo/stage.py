@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 
 BIN = Path(sys.executable).parent
 _WAIT_S = 120.0
+_PORTS = range(20_000, 32_000)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -104,21 +106,24 @@ class Stage:
 
 
 def free_ports(base_count: int) -> list[int]:
-    """That many consecutive free ports on loopback, and one more apart for the target."""
+    """That many consecutive free ports on loopback, and one more for the target.
+
+    Below those that the kernel hands out: until they are used, another client on this machine would be given one.
+    """
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            base: int = probe.getsockname()[1]
-        wanted = [base + n for n in range(base_count)]
-        if base + base_count < 65_000 and all(_is_free(port) for port in wanted):  # noqa: PLR2004  below the last port
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                return [*wanted, probe.getsockname()[1]]
+        base = secrets.choice(_PORTS)
+        wanted = list(range(base, base + base_count + 1))
+        if all(_is_free(port) for port in wanted):
+            return wanted
 
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def finish(words: list[str], *, stdin: str | None = None) -> Spoken:

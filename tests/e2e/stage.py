@@ -64,7 +64,7 @@ def finish(words: list[str], *, stdin: bytes | None = None, env: dict[str, str] 
         words,
         input=b"" if stdin is None else stdin,
         capture_output=True,
-        timeout=45,
+        timeout=120,
         check=False,
         env={**os.environ, "NO_COLOR": "1", **(env or {})},
     )
