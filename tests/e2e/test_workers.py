@@ -115,6 +115,9 @@ def test_commands_files_and_forwards_pass(house: House, tmp_path: Path) -> None:
     ran = finish(["sftp", *house.ssh_options(files), "-P", str(files.port), "-b", str(batch), to])
     assert ran.status == 0, ran
     assert (tmp_path / "back").read_bytes() == data == (tmp_path / "there").read_bytes()
+    there = f"127.0.0.1:{house.sshd.port}"
+    forward = house.ssh_files(house.grant(flags=(f"forward={there}",)))
+    assert house.ssh(forward, before=("-W", there), stdin=b"hello\n").out.startswith("SSH-2.0-")
     sessions = of_grant(house, grant)
     wait_until(lambda: all(s["state"] != "open" for s in of_grant(house, grant)), PATIENCE_S)
     played = house.played(sessions[-1]["id"])
