@@ -169,7 +169,7 @@ class BusControl:
         await self._ask(m.TAKE_BACK, m.OfAction(admission.grant.id, action))
 
     async def abandon(self, ticket: Ticket) -> None:
-        await self._ask(m.ABANDON, m.OfSession(ticket.session.id))
+        await self.peer.ask(m.ABANDON, m.OfSession(ticket.session.id))
 
     async def open_shell(self, admission: Admission) -> ShellTicket:
         handed, cancelled = await settled(self.peer.ask(m.OPEN_SHELL, m.UnderGrant(admission.grant.id)))
@@ -228,12 +228,12 @@ class BusControl:
         await self._ask(m.NOTE, m.Noted(session.id, leaves, root))
 
     async def finish(self, ticket: Ticket, ended: Ended, commitment: Commitment | None, *, seconds: float) -> Action:
-        """As Ledger; how long it ran is counted in the control process."""
+        """As Ledger; how long it ran is counted in the control process. Heard to its end: no ticket stays behind."""
         del seconds
-        return await self._ask(m.FINISH, _over(ticket.session.id, ended, commitment))
+        return await self.peer.ask(m.FINISH, _over(ticket.session.id, ended, commitment))
 
     async def finish_shell(self, ticket: ShellTicket, ended: Ended, commitment: Commitment | None) -> None:
-        await self._ask(m.FINISH_SHELL, _over(ticket.session.id, ended, commitment))
+        await self.peer.ask(m.FINISH_SHELL, _over(ticket.session.id, ended, commitment))
 
     # ---- Signer ------------------------------------------------------------------------------------------------------
     async def sign_ssh(self, spec: CertSpec, public_key: bytes, proof: Proof) -> bytes:
@@ -328,5 +328,5 @@ def _over(session: SessionId, ended: Ended, commitment: Commitment | None) -> m.
     return m.Over(
         session=session, exit_status=outcome.exit_status, signal=outcome.signal, reason=outcome.reason, cut=ended.cut,
         leaves=commitment.leaves if commitment else 0, root=commitment.root if commitment else b"",
-        sealed=commitment is not None,
+        sealed=commitment is not None, size=commitment.bytes if commitment else 0,
     )  # fmt: skip

@@ -20,7 +20,7 @@ import structlog
 from broker.bus import messages as m
 from broker.bus.desk import Desk, Rooms
 from broker.bus.peer import FROM_WORKER_BYTES, BusLost
-from broker.core.errors import Fault
+from broker.core.errors import Fault, Refusal
 from broker.core.identity import Target
 from broker.core.ids import GrantId, TenantId
 from broker.service.ports import ExecPlan, Finding, TargetProcess, Targets
@@ -30,6 +30,8 @@ START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 8.0
 SILENT_SECONDS: Final = 20.0
 """A worker speaks each second."""
+HEARD_OUT_SECONDS: Final = 1.0
+"""For what it said last, once it has ended."""
 END_SECONDS: Final = 0.8
 """For a worker to close what a grant pooled there."""
 FIRST_PAUSE: Final = 0.2
@@ -48,11 +50,13 @@ class Worker:
 
     def kill(self) -> None:
         """Ends it at once, also one that is stopped. Its connections die with it."""
-        _kill(self.process)
+        self.desk.end()
 
     async def gone(self) -> None:
         """Waits until it has ended and what it ran is written."""
         await self.process.wait()
+        await asyncio.wait({self.answering}, timeout=HEARD_OUT_SECONDS)
+        self.desk.end()  # its bus may be open in somebody else's hands
         await self.answering
 
 
@@ -68,6 +72,7 @@ class Crew:
     def __init__(self, size: int, rooms: Rooms, begin: Callable[[], m.Begin]) -> None:
         self._size, self._rooms, self._begin = size, rooms, begin
         self._workers: set[Worker] = set()
+        self._first: list[Worker] = []
         self._whole = asyncio.Event()
 
     @property
@@ -79,7 +84,7 @@ class Crew:
         """Returns once all of them listen. Raises Fault where one does not."""
         try:
             for _ in range(self._size):
-                await self._start()
+                self._first.append(await self._start())
         except BaseException:
             await self.stop()
             raise
@@ -89,7 +94,7 @@ class Crew:
         """Keeps the crew whole once it was, until cancelled."""
         await self._whole.wait()
         async with asyncio.TaskGroup() as group:
-            for worker in self.workers:
+            for worker in self._first:  # also one that has ended meanwhile
                 group.create_task(self._keep(worker))
             while True:
                 await asyncio.sleep(_LOOK_EVERY)
@@ -110,22 +115,27 @@ class Crew:
     async def end_grant(self, tenant: TenantId, grant: GrantId) -> None:
         """Closes what a grant pooled anywhere; a worker that does not say that it did is ended."""
         async with asyncio.TaskGroup() as group:
-            for worker in self.workers:
+            # one that does not listen yet has pooled nothing, and cannot answer
+            for worker in [each for each in self.workers if each.desk.ready.is_set()]:
                 group.create_task(self._end_grant(worker, tenant, grant))
 
     async def _end_grant(self, worker: Worker, tenant: TenantId, grant: GrantId) -> None:
         try:
             async with asyncio.timeout(END_SECONDS):
                 await worker.desk.peer.ask(m.END_GRANT, m.GrantOver(tenant, grant))
-        except (TimeoutError, Fault) as error:
+        except (TimeoutError, Fault, Refusal) as error:
             log.error("worker.end_unanswered", pid=worker.process.pid, cause=repr(error))  # noqa: TRY400
             worker.kill()
 
     # ---- lives -------------------------------------------------------------------------------------------------------
     async def _start(self) -> Worker:
         ours, theirs = socket.socketpair()
-        with theirs:
-            process = await _spawn(theirs)
+        try:
+            with theirs:
+                process = await _spawn(theirs)
+        except BaseException:
+            ours.close()
+            raise
         reader, writer = await asyncio.open_connection(sock=ours, limit=FROM_WORKER_BYTES)
         worker = Worker(process=process, desk=Desk(self._rooms, reader, writer, kill=partial(_kill, process)))
         worker.answering = asyncio.get_running_loop().create_task(worker.desk.run())
@@ -182,7 +192,7 @@ class Crew:
 
     @staticmethod
     async def _end(worker: Worker) -> None:
-        with contextlib.suppress(TimeoutError, Fault):
+        with contextlib.suppress(TimeoutError, Fault, Refusal):
             async with asyncio.timeout(STOP_SECONDS):
                 await worker.desk.peer.ask(m.STOP, m.Nothing())
         worker.kill()

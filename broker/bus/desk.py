@@ -8,34 +8,35 @@ taken back.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import structlog
 
 from broker.bus import messages as m
 from broker.bus.codec import BusError
 from broker.bus.far import FarSession
+from broker.bus.held import Held
 from broker.bus.peer import FROM_WORKER_BYTES, Answers, Peer
-from broker.core.action import FINISHED, Action, Outcome, StdinMode
+from broker.bus.said import COUNTER, Tally, checked, commitment, ended
+from broker.core.action import FINISHED, Action, StdinMode
+from broker.core.cert import is_address
 from broker.core.clock import Clock
-from broker.core.errors import Blame, Fault, Refusal, forbidden
+from broker.core.errors import Blame, Fault, Refusal, SignerFault, exhausted, forbidden
 from broker.core.ids import ActionId, GrantId, SessionId
-from broker.service.closing import Ended, cut
+from broker.service.closing import cut
 from broker.service.control import Control
 from broker.service.gateway import Admission, Shown
 from broker.service.oversight import Standing
 from broker.service.plan import plan_of
-from broker.service.ports import Entropy, Meter, Proof, Signer
+from broker.service.ports import Entropy, Meter, Signer
 from broker.service.shell import ShellTicket
 from broker.service.shield import to_the_end
 from broker.service.start import Ticket
 from policy.classes import CommandClass
-from recorder.track import Commitment
 
 log = structlog.get_logger()
 WORKER_LOST: Final = "worker_lost"
@@ -44,25 +45,11 @@ MAX_ADMISSIONS: Final = 10_000
 MAX_TICKETS: Final = 4_096
 CERTIFICATES: Final = 3
 """Of one ticket: a pooled connection that turned out to be dead is opened again."""
-_MAX_WORDS: Final = 64
-"""Different labels that one worker's counters may have."""
-_MAX_TIMES: Final = 10_000
-"""That one of them counted since the last beat; a worker says no more than that."""
-_WORD: Final = re.compile(r"[a-z0-9_]{1,40}")
-_NO_PROOF: Final = Proof(record=b"", signatures=())
+AT_ONCE: Final = 64
+"""Questions of one worker that are answered at the same time: others have the store too."""
+FOLLOWED_AT_ONCE: Final = 1_024
 T = TypeVar("T")
-
-
-@dataclass(slots=True, kw_only=True)
-class Held:
-    """A ticket in a worker's hands."""
-
-    ticket: Ticket | ShellTicket
-    began: float
-    far: FarSession | None = None
-    """Once it runs."""
-    left: bool = False
-    certificates: int = 0
+Answer: TypeAlias = Callable[[Any], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +78,9 @@ class Desk:
         self._admissions: OrderedDict[GrantId, Admission] = OrderedDict()
         self._held: dict[SessionId, Held] = {}
         self._waiting: dict[ActionId, Admission] = {}
-        self._words: set[str] = set()
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._followed = 0
+        self._tally = Tally(now=self.beaten)
 
     async def run(self) -> None:
         """Answers until the worker is gone, one way or the other; everything of it is written then."""
@@ -99,11 +88,16 @@ class Desk:
             await self.peer.run()
         except BusError as error:
             log.error("worker.misspoke", cause=error.what)  # noqa: TRY400  what it said is not ours to trace
-        except Exception as error:  # a defect of ours ends this worker's sessions, and nobody else's
+        except Exception as error:  # a defect of ours that it found ends this worker, and nobody else
             log.exception("worker.desk_failed", cause=repr(error))
         finally:
-            self._kill()
+            self.end()
             await to_the_end(self._bury())
+
+    def end(self) -> None:
+        """Ends the worker at once. Its bus too, which may be open in the hands of a process that it made."""
+        self._kill()
+        self.peer.hang_up()
 
     def lag_s(self) -> float:
         """Age of its oldest recorded event that is not durable yet, as it last said."""
@@ -115,10 +109,11 @@ class Desk:
         for held in self._held.values():
             if held.far is not None:
                 await self._settled(held.far.leave())
-        for held in list(self._held.values()):
-            await self._settled(self._lost(held))
-        for action, admission in list(self._waiting.items()):
-            await self._settled(self._control.take_back(admission, action))
+        async with asyncio.TaskGroup() as group:
+            for held in self._held.values():
+                group.create_task(self._settled(self._lost(held)))
+            for action, admission in self._waiting.items():
+                group.create_task(self._settled(self._control.take_back(admission, action)))
 
     async def _lost(self, held: Held) -> None:
         reason = held.far.why(WORKER_LOST) if held.far is not None else WORKER_LOST
@@ -132,30 +127,38 @@ class Desk:
     async def _settled(work: Coroutine[Any, Any, object]) -> None:
         try:
             await work
-        except (Refusal, Fault) as error:
-            log.warning("worker.end_unwritten", cause=str(error))
-        except Exception as error:  # the others of this worker are written all the same
-            log.exception("worker.end_unwritten", cause=repr(error))
+        except Exception as error:  # one that cannot be written keeps no other from it
+            log.warning("worker.end_unwritten", cause=str(error), exc_info=not isinstance(error, (Refusal, Fault)))
 
     def _since(self, held: Held) -> float:
         return max(0.0, self._rooms.clock.monotonic() - held.began)
 
     # ---- what it may say ---------------------------------------------------------------------------------------------
     def _answers(self) -> Answers:
+        in_turn: dict[m.Ask[Any, Any], Answer] = {
+            m.ADMIT: self._admit, m.IS_OVER: self._is_over, m.REFUSED: self._refused, m.STDIN_OF: self._stdin_of,
+            m.RUNS_UNSEEN: self._runs_unseen, m.PROPOSE: self._propose, m.START: self._start,
+            m.TAKE_BACK: self._take_back, m.UNATTENDED: self._unattended, m.OPEN_SHELL: self._open_shell,
+            m.ENTER: self._enter, m.CERTIFICATE: self._certificate, m.NOTE: self._note,
+        }  # fmt: skip
         return Answers.of(
             asks={
-                m.ADMIT: self._admit, m.IS_OVER: self._is_over, m.REFUSED: self._refused, m.STDIN_OF: self._stdin_of,
-                m.RUNS_UNSEEN: self._runs_unseen, m.PROPOSE: self._propose, m.FOLLOW_ACTION: self._follow,
-                m.START: self._start, m.TAKE_BACK: self._take_back, m.ABANDON: self._abandon,
-                m.UNATTENDED: self._unattended, m.OPEN_SHELL: self._open_shell, m.ENTER: self._enter,
-                m.CERTIFICATE: self._certificate, m.NOTE: self._note, m.FINISH: self._finish,
-                m.FINISH_SHELL: self._finish_shell,
+                # an end waits for nobody's turn, and a person may let others wait
+                m.FOLLOW_ACTION: self._follow, m.ABANDON: self._abandon, m.FINISH: self._finish,
+                m.FINISH_SHELL: self._finish_shell, **{ask: self._in_turn(by) for ask, by in in_turn.items()},
             },
             tells={
                 m.READY: lambda _: self.ready.set(), m.BEAT: self._beat, m.OPENED: self._opened, m.LEFT: self._left,
                 m.HEAD: self._head, m.RECORDED: self._recorded, m.OVERTAKEN: self._overtaken,
             },
         )  # fmt: skip
+
+    def _in_turn(self, by: Answer) -> Answer:
+        async def answer(question: Any) -> Any:  # noqa: ANN401  of whichever verb
+            async with self._turns:
+                return await by(question)
+
+        return answer
 
     # ---- the door ----------------------------------------------------------------------------------------------------
     async def _admit(self, shown: Shown) -> Admission:
@@ -177,27 +180,14 @@ class Desk:
         return await self._control.is_over(self._admitted(of.grant))
 
     async def _refused(self, of: m.Feature) -> m.Nothing:
-        await self._control.refused(self._admitted(of.grant), self._word(of.feature))
+        await self._control.refused(self._admitted(of.grant), self._tally.word(of.feature))
         return m.Nothing()
-
-    def _word(self, word: str) -> str:
-        """A word for the log and the meter: short, plain, and not without end new ones."""
-        if _WORD.fullmatch(word) is None:
-            raise BusError("no plain word")
-        if word not in self._words and len(self._words) >= _MAX_WORDS:
-            return "other"
-        self._words.add(word)
-        return word
 
     def _beat(self, beat: m.Beat) -> None:
         self.beaten, self._lag = self._rooms.clock.monotonic(), max(0.0, beat.lag_s)
-        if len(beat.counts) > _MAX_WORDS:
-            raise BusError("more counters than there are")
-        for each in beat.counts:
-            if (each.name, each.label) != ("connections_refused", "reason") or not 0 < each.times <= _MAX_TIMES:
-                raise BusError("a counter that is not a worker's")
-            for _ in range(each.times):
-                self._rooms.meter.count(each.name, reason=self._word(each.value))
+        for word, times in self._tally.counted(beat, self.beaten):
+            for _ in range(times):
+                self._rooms.meter.count(COUNTER, reason=word)
 
     # ---- the gate ----------------------------------------------------------------------------------------------------
     async def _stdin_of(self, of: m.Line) -> StdinMode:
@@ -229,11 +219,17 @@ class Desk:
 
     async def _follow(self, of: m.Followed) -> Action:
         admission, last = self._waits(of), None
-        async with aclosing(self._control.until_decided(admission, of.action)) as states:  # type: ignore[type-var]
-            async for action in states:
-                last = action
-                if action.state is not of.unless:
-                    break
+        if self._followed >= FOLLOWED_AT_ONCE:
+            raise exhausted("too_many_pending", "too many actions wait already", "try again later")
+        self._followed += 1
+        try:
+            async with aclosing(self._control.until_decided(admission, of.action)) as states:  # type: ignore[type-var]
+                async for action in states:
+                    last = action
+                    if action.state is not of.unless:
+                        break
+        finally:
+            self._followed -= 1
         if last is None:
             raise Fault("the action cannot be followed")
         if last.state in FINISHED:
@@ -308,11 +304,11 @@ class Desk:
         held = self._mine(of.session)
         if held.far is not None or held.left:
             raise BusError("a session that runs already")
-        if of.within is not None:
-            self._mine(of.within)
+        if of.within is not None and self._mine(of.within).ticket.session.grant_id != held.ticket.session.grant_id:
+            raise BusError("within a session of another grant")
         watchers = held.ticket.watchers if isinstance(held.ticket, Ticket) else frozenset()
         running = self._control.running(held.ticket.session, watchers=watchers, within=of.within)
-        held.far = far = await FarSession.enter(running, self.peer, kill=self._kill, lag_s=self.lag_s)
+        held.far = far = await FarSession.enter(running, self.peer, kill=self.end, lag_s=self.lag_s)
         await self._unless_left(held, far)
         return far.live.oversight.standing()
 
@@ -339,27 +335,36 @@ class Desk:
         ticket = held.ticket
         if not isinstance(ticket, Ticket) or held.far is None or held.left or held.certificates >= CERTIFICATES:
             raise BusError("no certificate for this session")
+        if held.far.live.reason:
+            raise SignerFault("the session was cut")
+        source = ticket.target.source_address or of.source_address
+        if source == of.source_address and not is_address(source):
+            raise BusError("no address to come from")
         held.certificates += 1
         serial = int.from_bytes(self._rooms.entropy.token(8), "big") or 1
         now = replace(ticket, seconds_left=self._left_of(ticket))
         plan = plan_of(now, serial=serial, announce=_never, files=of.files)
         await self._control.announce(ticket, serial)
-        spec = plan.certificate(source_address=of.source_address, now=self._rooms.clock.now())
+        spec = plan.certificate(source_address=source, now=self._rooms.clock.now())
         return m.Blob(await self._rooms.signer.sign_ssh(spec, of.public_key, ticket.proof))
 
     async def _note(self, of: m.Noted) -> m.Nothing:
         held = self._mine(of.session)
+        if not held.may_note(of, since=self._since(held)):
+            return m.Nothing()  # each is an entry in the log
         await self._control.note(held.ticket.session, leaves=of.leaves, root=of.root)
         return m.Nothing()
 
     async def _finish(self, of: m.Over) -> Action:
+        checked(of)
         seconds = self._since(self._mine(of.session))
         ticket = self._ends(of.session, Ticket)
-        return await to_the_end(self._control.finish(ticket, _ended(of), _commitment(of, ticket), seconds=seconds))
+        return await to_the_end(self._control.finish(ticket, ended(of), commitment(of, ticket.meta), seconds=seconds))
 
     async def _finish_shell(self, of: m.Over) -> m.Nothing:
+        checked(of)
         ticket = self._ends(of.session, ShellTicket)
-        await to_the_end(self._control.finish_shell(ticket, _ended(of), _commitment(of, ticket)))
+        await to_the_end(self._control.finish_shell(ticket, ended(of), commitment(of, ticket.meta)))
         return m.Nothing()
 
     # ---- what it shows -----------------------------------------------------------------------------------------------
@@ -383,13 +388,3 @@ class Desk:
 
 async def _never(serial: int) -> None:
     """A plan that only says what to sign."""
-
-
-def _ended(of: m.Over) -> Ended:
-    return Ended(outcome=Outcome(exit_status=of.exit_status, signal=of.signal, reason=of.reason), cut=of.cut)
-
-
-def _commitment(of: m.Over, ticket: Ticket | ShellTicket) -> Commitment | None:
-    if not of.sealed:
-        return None
-    return Commitment(rec=ticket.meta.rec, part=0, leaves=of.leaves, root=of.root, bytes=0, duration_us=0)

@@ -205,6 +205,8 @@ class Over:
     leaves: int
     root: bytes
     sealed: bool
+    size: int = 0
+    """Bytes of the recording: a short one is not indexed."""
 
 
 # ---- a worker's: what it shows ---------------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ MAX_OPEN: Final = 4_096
 MAX_UNSENT: Final = 32 << 20
 """Bytes that the other end leaves unread before it counts as gone."""
 _LENGTH: Final = struct.Struct(">I")
+_IN_A_ROW: Final = 64
+"""Frames that are heeded before anybody else's turn."""
 _WHAT: Final = 500
 """Characters of a cause that cross."""
 Q = TypeVar("Q")
@@ -83,14 +85,24 @@ class Peer:
         try:
             async with asyncio.TaskGroup() as group:
                 with contextlib.suppress(asyncio.IncompleteReadError, OSError):
-                    while True:
-                        self._heed(await self._frame(), group)
+                    await self._read(group)
                 for task in self._asked.values():
                     task.cancel()
         except ExceptionGroup as several:
             raise several.exceptions[0] from None
         finally:
             self.lose()
+
+    async def _read(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            for _ in range(_IN_A_ROW):
+                self._heed(await self._frame(), group)
+            # what is buffered is read without a pause: one that floods leaves the loop to everybody else in between
+            await asyncio.sleep(0)
+
+    def hang_up(self) -> None:
+        """Nothing more is read from it either: `run` returns."""
+        self._writer.transport.abort()
 
     def lose(self) -> None:
         """Nothing more is said to it, and what waits for its answers fails."""
@@ -194,14 +206,16 @@ class Peer:
     def _answered(self, how: str, number: int, body: object) -> None:
         if number > self._next or number < 1:
             raise BusError("an answer to nothing")
-        asked = self._open.pop(number, None)
+        asked = self._open.get(number)
         if asked is None or asked[1].done():
             return  # nobody waits for it any more
         ask, answer = asked
+        # read while it is still open: whoever waits for an answer that is none hears that the other end is gone
         if how == "yes":
             answer.set_result(codec.read(ask.answer, body))
         else:
             answer.set_exception(_error_in(body))
+        del self._open[number]
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 
 from broker.core import ids
 from broker.core.action import Action, StdinMode
+from broker.core.errors import conflict
 from broker.core.ids import ActionId, CredentialId, SessionId
 from broker.service import story
 from broker.service.closing import Closing, Ended
+from broker.service.ending import Ending
 from broker.service.gateway import Admission, GatewayService, Shown
 from broker.service.live import LiveSession
-from broker.service.ports import Credential, Session, Tx
+from broker.service.ports import Credential, Session, SessionState, Tx
 from broker.service.propose import CommandInput, Proposal, ProposeService
 from broker.service.shell import ShellService, ShellTicket
 from broker.service.start import Ticket
@@ -40,6 +42,7 @@ class DirectControl:
     waiting: WaitingService
     shells: ShellService
     closing: Closing
+    ending: Ending
 
     async def admit(self, shown: Shown) -> Admission:
         return await self.gateway.admit(shown)
@@ -90,6 +93,9 @@ class DirectControl:
     async def running(
         self, session: Session, *, watchers: frozenset[str] = frozenset(), within: SessionId | None = None
     ) -> AsyncIterator[LiveSession]:
+        self.world.live.must_be_open(session.tenant)
+        if self.ending.has_ended(session.grant_id):  # after it was started, before it was among those that are cut
+            raise conflict("grant_over", "the grant is over", "request access again")
         live = LiveSession(tenant=session.tenant, session=session.id, grant=session.grant_id, identity=session.identity)
         live.oversight.demand(watchers)
         limits = self.world.limits
@@ -126,6 +132,9 @@ class DirectControl:
         noted = replace(session, recording_leaves=leaves, recording_root=root)
 
         def unit(tx: Tx) -> None:
+            now = tx.sessions.get(session.id)
+            if now is None or now.state is not SessionState.OPEN:
+                return  # its end was quicker, and stays
             tx.sessions.put(noted)
             tx.audit.append(story.of_session("recording.checkpoint", noted, actor=""), self.world.clock.now())
 

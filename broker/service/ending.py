@@ -7,6 +7,7 @@ A cut needs no database (I-61); a revocation that fails is a state, retried and 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,6 +31,8 @@ END_GRANT = "end_grant"
 """The outbox effect that closes everything a grant opened."""
 CUT_WITHIN = 1.0
 """Seconds in which sessions are cut (I-01, I-02)."""
+REMEMBERED = 10_000
+"""Grants that ended lately: whatever was started under one a moment before does not begin any more."""
 FIRST_RETRY = timedelta(seconds=2)
 LONGEST_RETRY = timedelta(minutes=5)
 
@@ -50,6 +53,12 @@ class Ending:
         self._world = world
         self._unwritten: dict[GrantId, tuple[TenantId, EndReason, str, str]] = {}
         """Ends that the store would not take yet: nothing starts under them, the sweep writes them."""
+        self._over: OrderedDict[GrantId, None] = OrderedDict()
+        """Ends that were finished lately."""
+
+    def has_ended(self, grant: GrantId) -> bool:
+        """Whether this grant ended while this process ran, written or not. For what was let in before it did."""
+        return grant in self._unwritten or grant in self._over
 
     def is_ended(self, grant: GrantId) -> bool:
         """Whether an end of this grant waits to be written: it counts already."""
@@ -94,6 +103,8 @@ class Ending:
         due = await self._world.store.run(tenant, unit)
         self._world.bell.ring_all(tenant)
         for grant in due.grants:
+            self._remember(grant.id)
+        for grant in due.grants:
             await self._cut(Scope(tenant=tenant, grant=grant.id), grant.end_reason or EndReason.EXPIRED)
             await self.finish(tenant, grant.id)
         return due
@@ -103,6 +114,7 @@ class Ending:
 
         Idempotent.
         """
+        self._remember(grant_id)
         cut = await self._cut(Scope(tenant=tenant, grant=grant_id), EndReason.EXPIRED)
         try:
             await self._world.targets.end_grant(tenant, grant_id)
@@ -113,6 +125,12 @@ class Ending:
         await self._world.store.run(tenant, lambda tx: self._finish_in(tx, grant_id, failed=failed))
         self._world.leases.forget(grant_id)
         self._world.bell.ring_all(tenant)
+
+    def _remember(self, grant: GrantId) -> None:
+        self._over[grant] = None
+        self._over.move_to_end(grant)
+        while len(self._over) > REMEMBERED:
+            self._over.popitem(last=False)
 
     async def retry_due(self, tenant: TenantId) -> int:
         """Runs the outbox effects that are due; returns how many."""

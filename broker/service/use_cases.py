@@ -89,7 +89,7 @@ class UseCases:
         shell = ShellService(world, ending, closing)
         control = DirectControl(
             world=world, gateway=gateway, gate=propose, starting=starting, waiting=waiting, shells=shell,
-            closing=closing,
+            closing=closing, ending=ending,
         )  # fmt: skip
         sessions = Sessions.at(_site(world, control))
         return cls(

@@ -31,13 +31,13 @@ def private_files() -> None:
     os.umask(0o077)
 
 
-def end_with(parent_pid: int) -> None:
-    """SIGTERM for this process as soon as the thread that started it ends.
+def end_with(parent_pid: int, how: signal.Signals = signal.SIGTERM) -> None:
+    """A signal for this process as soon as the thread that started it ends.
 
     Raises:
         HardenFault: the parent is already gone, or is another than said.
     """
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    _prctl(_PR_SET_PDEATHSIG, how)
     # asked after the arming: a parent that ended before it would never be noticed
     if os.getppid() != parent_pid:
         raise HardenFault("the process that started the signer is gone")

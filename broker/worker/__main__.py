@@ -31,9 +31,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         harden.private_files()
         harden.no_dumps()
-        harden.end_with(given.parent_pid)
-        # a Ctrl-C at the terminal reaches both: the control process ends its workers in order
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        harden.end_with(given.parent_pid, signal.SIGKILL)
+        # a Ctrl-C at the terminal or a stop of the service reaches both: the control process ends its workers in order
+        for word in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(word, signal.SIG_IGN)
         selector_events._SelectorSocketTransport.max_size = READ_BYTES  # type: ignore[attr-defined]  # noqa: SLF001
         asyncio.run(serve(socket.socket(fileno=given.bus)))
     except Fault as fault:

@@ -198,6 +198,19 @@ def test_a_worker_that_dies_takes_its_own_sessions_alone(house: House) -> None:
     assert house.metrics()["grantd_worker_restarts_total"] == 1.0
 
 
+def test_the_stop_of_a_service_leaves_workers_to_the_control_process(house: House) -> None:
+    """It is sent to every process of the service: a worker goes on until it is told to seal what it runs."""
+    with typed(house, house.grant(), "cat") as ssh:
+        ssh.type(b"hello\n")
+        wait_until(lambda: ssh.out == b"hello\n", PATIENCE_S)
+        before = workers(house)
+        for pid in before:
+            os.kill(pid, signal.SIGTERM)
+        ssh.type(b"again\n")
+        wait_until(lambda: ssh.out == b"hello\nagain\n", PATIENCE_S)
+        assert workers(house) == before
+
+
 def test_a_worker_that_does_not_answer_is_ended(house: House) -> None:
     """SIGSTOP, then a revocation: it does not wait for the worker's pleasure, and what it ran is written."""
     grant = house.grant()
