@@ -28,7 +28,7 @@ START_SECONDS: Final = 10.0
 _LEAST_SECONDS: Final = 0.01
 _MAX_UNTOLD: Final = 16 * 1024
 """Bytes that a reaper may leave unread: hundreds of lines, more than its connection has commands."""
-_OPEN_TRIES: Final = 5
+_OPEN_TRIES: Final = 9
 _OPEN_AGAIN_SECONDS: Final = 0.02
 
 
