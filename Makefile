@@ -3,7 +3,7 @@
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-shell test check bench score fuzz proto proto-check lock peers ready clean
+.PHONY: help demo demo-shell test check bench score fuzz proto proto-check lock peers clients ready clean
 
 PYTHON ?= python3
 UV ?= uv
@@ -13,10 +13,12 @@ TEST_WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 GEN := .venv-gen
+CLIENTS := .venv-clients
 # Written last into a virtual environment: a half-made one has none and is made again from nothing.
 LOCKED := $(VENV)/.locked
 INSTALLED := $(VENV)/.installed
 GEN_LOCKED := $(GEN)/.locked
+CLIENTS_LOCKED := $(CLIENTS)/.locked
 
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 PROTOS := $(sort $(wildcard protos/grantd/v1/*.proto))
@@ -34,7 +36,7 @@ demo-shell: $(INSTALLED) ## the gated shell in tmux: a scripted person at the pr
 	@$(BIN)/python -m deploy.demo.shell
 
 # One pytest run; the floors are then read from its own coverage data, so a number cannot be from another run.
-test: $(INSTALLED) peers ## every test, and the coverage floors of the pure packages
+test: $(INSTALLED) $(CLIENTS_LOCKED) peers ## every test, and the coverage floors of the pure packages
 	@mkdir -p build
 	$(BIN)/pytest -n $(TEST_WORKERS) --dist loadgroup --cov --cov-report= --durations=5
 	@$(BIN)/python -m tests.floors
@@ -82,14 +84,17 @@ lock: ## resolve the dependencies anew (needs uv)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv (pipx install uv), or UV=/path/to/uv" >&2; exit 1; }
 	$(LOCK) pyproject.toml --group dev --all-extras -o requirements/lock.txt
 	$(LOCK) requirements/gen.in -o requirements/gen.txt
+	$(LOCK) requirements/clients.in -o requirements/clients.txt
 
 peers: ## the real programs the tests talk to: from this machine, else unpacked into .cache/debs
 	@sh tests/peers.sh
 
+clients: $(CLIENTS_LOCKED) ## Ansible and Paramiko, with which the SSH door is tried, in .venv-clients
+
 ready: $(INSTALLED) ## only set up .venv
 
 clean: ## remove what make made, downloads too
-	rm -rf $(VENV) $(GEN) .cache build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(GEN) $(CLIENTS) .cache build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 define make_venv
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "grantd needs Python 3.11 or newer: make PYTHON=/path/to/python3" >&2; exit 1; }
@@ -109,3 +114,6 @@ $(INSTALLED): $(LOCKED) pyproject.toml
 
 $(GEN_LOCKED): requirements/gen.txt
 	$(call make_venv,$(GEN),requirements/gen.txt)
+
+$(CLIENTS_LOCKED): requirements/clients.txt
+	$(call make_venv,$(CLIENTS),requirements/clients.txt)

@@ -20,9 +20,12 @@ PRIVATE_ROOT: Final = REPOSITORY / ".cache" / "debs" / "root"
 
 OPENSSH: Final = "usr/lib/openssh"
 """Where Debian keeps OpenSSH's helpers, such as sftp-server."""
+CLIENTS: Final = REPOSITORY / ".venv-clients" / "bin"
+"""Where `make clients` puts Ansible, and a Python with Paramiko."""
 # peer, as GRANTD_REQUIRE names it -> the programs it stands for
 PEERS: Final = {
     "chromium": ("chromium-headless-shell",),
+    "clients": ("ansible", "ansible-playbook"),
     "copies": ("git", "rsync"),
     "less": ("less",),
     "postgres": ("postgres", "initdb"),
@@ -50,8 +53,9 @@ def get(program: str) -> Path:
     """As find, but a missing program raises PeerMissing. For code that is no test; tests call require."""
     found = find(program)
     if found is None:
+        make = "clients" if program in PEERS["clients"] else "peers"
         raise PeerMissing(
-            f"{program} is not on this machine nor in .cache/debs: run `make peers` and read what it says"
+            f"{program} is not on this machine nor in .cache/debs: run `make {make}` and read what it says"
         )
     return found
 
@@ -102,7 +106,7 @@ def _places() -> tuple[Path, ...]:
     # Debian's wrapper of the browser names the place of an installed one, so its folder goes before usr/bin
     folders = ("usr/lib/chromium", "usr/bin", "usr/sbin", OPENSSH)
     unpacked = [*(PRIVATE_ROOT / folder for folder in folders), *_postgres_folders(PRIVATE_ROOT)]
-    return (*on_path, *well_known, *unpacked)
+    return (CLIENTS, *on_path, *well_known, *unpacked)
 
 
 def _postgres_folders(root: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from tests.peers import REPOSITORY
 LOCKS: Final = sorted((REPOSITORY / "requirements").iterdir())
 DECISIONS: Final = sorted((REPOSITORY / "docs" / "adr").glob("[0-9]*.md"))
 HEADINGS: Final = ("Context", "Decision", "Consequences", "Security")
-MADE: Final = {".git", ".venv", ".venv-gen", ".cache", "build", "dist", ".hypothesis"}
+MADE: Final = {".git", ".venv", ".venv-clients", ".venv-gen", ".cache", "build", "dist", ".hypothesis"}
 # written in pieces, so that this file does not hold what it looks for
 ADDRESS: Final = re.compile(r"https?:|--(?:extra-)?index|--find-links|--trusted-host|file:|git\+")
 ONE_MACHINE: Final = re.compile(r"/(?:home|Users)/[a-z]|/wor" + r"k/|/roo" + r"t/|/tmp/[a-z]+/[a-z]")
@@ -99,7 +99,8 @@ def declared() -> set[str]:
     agents = tomllib.loads((REPOSITORY / "agents" / "pyproject.toml").read_text())["project"]
     wanted = [*root["project"]["dependencies"], *root["dependency-groups"]["dev"], *agents["dependencies"]]
     wanted += [name for extra in agents["optional-dependencies"].values() for name in extra]
-    wanted += [line for line in (REPOSITORY / "requirements" / "gen.in").read_text().splitlines() if line[:1].isalpha()]
+    for name in ("gen.in", "clients.in"):
+        wanted += [line for line in (REPOSITORY / "requirements" / name).read_text().splitlines() if line[:1].isalpha()]
     return {re.split(r"[<>=;\[ ]", name, maxsplit=1)[0].lower() for name in wanted}
 
 
