@@ -46,12 +46,13 @@ class Seen:
     before_ms: float
     meanwhile_ms: float
     worst_ms: float
+    """0: it was over before a read was."""
 
     def row(self) -> str:
         """A line of the table."""
         cut = "no" if self.cut_s is None else f"after {self.cut_s:.1f} s"
         cells = [self.name, f"{self.grew / MIB:.1f}", cut, ", ".join(self.reasons) or "-"]
-        waits = [f"{self.before_ms:.0f}", f"{self.meanwhile_ms:.0f}", f"{self.worst_ms:.0f}"]
+        waits = [f"{wait:.0f}" if wait else "-" for wait in (self.before_ms, self.meanwhile_ms, self.worst_ms)]
         return f"| {' | '.join([*cells, *waits])} |"
 
 
