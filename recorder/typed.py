@@ -36,6 +36,9 @@ _SEQUENCE: Final = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|O[@-~])")
 _BEGUN: Final = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*|O)?\Z")
 _PASTED: Final = (b"\x1b[200~", b"\x1b[201~")
 _MAX_BEGUN: Final = 64
+_NO_HAND: Final = 1_024
+"""Bytes at once that no hand types, not even one that holds a key down: a paste, whatever it says of itself. Read key
+by key, a client that sends nothing but Ctrl-C would have the broker's loop to itself."""
 _MAX_LINE: Final = 4_096
 """Bytes of a line that may yet be kept; a longer one is hidden."""
 _MAX_APART: Final = 64
@@ -127,7 +130,19 @@ class _Keys:
         self._pasting = False
 
     def typed(self, data: bytes) -> Sequence[Piece]:
+        if len(data) > _NO_HAND:
+            return self._pasted_at_once(data)
         return tuple(self._read(self._begun + data))
+
+    def _pasted_at_once(self, data: bytes) -> Sequence[Piece]:
+        """One event, and the state as it is behind it."""
+        self._begun = b""
+        begin, end = (data.rfind(mark) for mark in _PASTED)
+        told = () if self._pasting else ((Kind.HIDDEN, PASTE),)
+        if begin != end:
+            self._pasting = begin > end
+        self._wrote = True
+        return told
 
     def shown(self, data: bytes) -> Sequence[Piece]:
         del data
@@ -209,6 +224,11 @@ class _Echoed(_Keys):
         if _name(token) not in ("", "ENTER"):
             self._spoilt = True  # the line was edited: what came back is not what it is
         yield from super().key(token)
+
+    def _pasted_at_once(self, data: bytes) -> Sequence[Piece]:
+        self._spoilt = True  # a line that began in it is hidden
+        self._line = b""
+        return super()._pasted_at_once(data)
 
     def line(self) -> Iterator[Piece]:
         """Held until its echo is there."""

@@ -129,8 +129,8 @@ def test_a_line_that_did_not_come_back_is_hidden(talk: list[tuple[str, bytes]]) 
 def test_a_line_that_never_ends_is_not_held() -> None:
     """I-26: whoever types without Enter costs no memory for it."""
     one = input_of(InputPolicy.ECHOED, terminal=True, key=b"")
-    for _ in range(20):
-        assert one.typed(b"x" * 4_096) == ()
+    for _ in range(80):
+        assert one.typed(b"x" * 1_024) == ()
     assert sum(len(held) for held in vars(one).values() if isinstance(held, bytes)) < 20_000
 
 
@@ -140,3 +140,25 @@ def test_a_long_piece_costs_its_length(piece: bytes) -> None:
     """I-60: a megabyte in one piece, as a client may send it, is not copied once a key."""
     one = input_of(InputPolicy.OFF, terminal=True, key=bytes(32))
     one.typed(piece * ((1 << 20) // len(piece)))
+
+
+@pytest.mark.parametrize("flood", [b"\x03", b"\x1b[A", b"a", b"\x1b[", b"\x1b[200~x", b"\r"])
+@pytest.mark.parametrize("policy", [InputPolicy.OFF, InputPolicy.ECHOED])
+def test_what_no_hand_types_is_one_event(policy: InputPolicy, flood: bytes) -> None:
+    """I-60: 64 KiB of control keys at once are a paste: read key by key they held up everybody else's sessions."""
+    assert kept(policy, ("<", flood * (64 * 1024 // len(flood))))[:1] == [(Kind.HIDDEN, PASTE)]
+    assert len(kept(policy, *[("<", flood * (4096 // len(flood)))] * 100)) <= 101
+
+
+@pytest.mark.parametrize("policy", [InputPolicy.OFF, InputPolicy.ECHOED])
+def test_a_line_around_a_large_paste_is_hidden(policy: InputPolicy) -> None:
+    """What was typed before and behind it is no line of its own, even if all of it came back; keys go on by name."""
+    text = b"a" * 2000
+    told = kept(policy, ("<", b"echo "), (">", b"echo "), ("<", text), (">", text), ("<", b"b\r"), (">", b"b\r\n"))
+    assert [kind for kind, _ in told if kind == Kind.IN] == []
+    assert told[0] == (Kind.HIDDEN, PASTE)
+    assert told[-1] == (Kind.HIDDEN, KEY + b"ENTER")
+    inside = kept(policy, ("<", b"\x1b[200~" + text), ("<", b"x\r\x1b[201~"), ("<", b"\r"))
+    assert inside[0] == (Kind.HIDDEN, PASTE)
+    assert inside[-1] == (Kind.HIDDEN, KEY + b"ENTER")
+    assert len(inside) <= 3, "the rest of a bracketed paste is the paste's"
