@@ -400,9 +400,9 @@ async def test_a_session_that_nobody_may_see(house: House) -> None:
     session = house.cases.session
     for attempt in (
         session.get(other.caller, ticket.session.id),
-        session.terminate(other.caller, ticket.session.id, ""),
+        session.terminate(other.caller, ticket.session.id, "curious"),
         session.play(other.caller, ticket.session.id, "curious"),
-        session.fetch(other.caller, SessionId("se_x"), ""),
+        session.fetch(other.caller, SessionId("se_x"), "curious"),
     ):
         assert await refused(attempt) == "not_found"
     mine = await session.page(agent.caller, after=None, limit=10)
