@@ -158,9 +158,10 @@ class SshDoor:
     def enter(self, connection: GatewayConnection, address: str) -> bool:
         """Whether one more unauthenticated connection is taken from an address (I-26)."""
         source = _source(address)
-        if self._sources.total() >= self._part(limits.UNAUTHENTICATED) or self._sources[source] >= self._part(
-            limits.UNAUTHENTICATED_PER_SOURCE
-        ):
+        room = self._part(limits.UNAUTHENTICATED)
+        # whole at each door, for the kernel may bring all of one source to the same; never more than half of the room
+        of_one = min(limits.UNAUTHENTICATED_PER_SOURCE, max(1, room // 2))
+        if self._sources.total() >= room or self._sources[source] >= of_one:
             self.meter.count("connections_refused", reason="too_many_unauthenticated")
             return False
         self._sources[source] += 1

@@ -112,8 +112,12 @@ async def test_little_is_taken_from_who_is_not_known(front: Gate) -> None:
     assert front.refusals() == ["login_bytes"]
 
 
-async def test_ten_unauthenticated_of_one_source_and_a_hundred_in_all(front: Gate, mine: Pass) -> None:
-    """M7: further ones are closed at once; who logged in does not count; who leaves makes room."""
+@pytest.mark.parametrize(("share", "of_one", "in_all"), [(0, 10, 100), (2, 10, 50), (32, 2, 4)])
+async def test_some_unauthenticated_of_one_source_and_some_in_all(
+    front: Gate, mine: Pass, share: int, of_one: int, in_all: int
+) -> None:
+    """M7: further ones are closed at once; who logged in does not count; one source never takes all the room."""
+    front.door._share = share  # noqa: SLF001  of doors that listen at one address
     inside = await front.entered(mine)
     held: list[socket.socket] = []
     for source in range(12):
@@ -123,14 +127,14 @@ async def test_ten_unauthenticated_of_one_source_and_a_hundred_in_all(front: Gat
             sock.connect(("127.0.0.1", front.port))
             held.append(sock)
         await asyncio.sleep(0.02)
-    await until(lambda: len(front.refusals()) == 144 - 100)
-    assert max(front.door._sources.values()) == 10  # noqa: SLF001
-    assert front.door._sources.total() == 100  # noqa: SLF001
+    await until(lambda: len(front.refusals()) == 144 - in_all)
+    assert max(front.door._sources.values()) == of_one  # noqa: SLF001
+    assert front.door._sources.total() == in_all  # noqa: SLF001
     assert set(front.refusals()) == {"too_many_unauthenticated"}
     assert not inside.gone.is_set()
     # not on the loop, which may have the last of them still to close
     refused = await asyncio.to_thread(lambda: [sock for sock in held if _closed(sock)])
-    assert len(refused) == 44
+    assert len(refused) == 144 - in_all
     for sock in held:
         sock.close()
     await until(lambda: not front.door._sources)  # noqa: SLF001
