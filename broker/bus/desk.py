@@ -21,11 +21,11 @@ from broker.bus.codec import BusError
 from broker.bus.far import FarSession
 from broker.bus.held import Held
 from broker.bus.peer import FROM_WORKER_BYTES, Answers, Peer
-from broker.bus.said import COUNTER, Tally, checked, commitment, ended
+from broker.bus.said import Tally, checked, commitment, ended
 from broker.core.action import FINISHED, Action, StdinMode
 from broker.core.cert import is_address
 from broker.core.clock import Clock
-from broker.core.errors import Blame, Fault, Refusal, SignerFault, exhausted, forbidden
+from broker.core.errors import Blame, Fault, Refusal, SignerFault, exhausted, not_found
 from broker.core.ids import ActionId, GrantId, SessionId
 from broker.service.closing import cut
 from broker.service.control import Control
@@ -187,7 +187,7 @@ class Desk:
         self.beaten, self._lag = self._rooms.clock.monotonic(), max(0.0, beat.lag_s)
         for word, times in self._tally.counted(beat, self.beaten):
             for _ in range(times):
-                self._rooms.meter.count(COUNTER, reason=word)
+                self._rooms.meter.count("connections_refused", reason=word)
 
     # ---- the gate ----------------------------------------------------------------------------------------------------
     async def _stdin_of(self, of: m.Line) -> StdinMode:
@@ -214,7 +214,7 @@ class Desk:
         if of.action not in self._waiting and not any(
             isinstance(held.ticket, Ticket) and held.ticket.action.id == of.action for held in self._held.values()
         ):
-            raise forbidden("not_yours", "another proposed this", "propose it again")
+            raise not_found("action")
         return admission
 
     async def _follow(self, of: m.Followed) -> Action:
