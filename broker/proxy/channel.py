@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, cast
 
 import asyncssh
-from asyncssh.constants import MSG_CHANNEL_WINDOW_ADJUST
+from asyncssh.constants import MSG_CHANNEL_CLOSE, MSG_CHANNEL_WINDOW_ADJUST
 from asyncssh.packet import SSHPacket, UInt32
 
 from broker.core.action import RAW_SHELL, checked_env
@@ -64,7 +64,7 @@ class GatewayChannel(FastChannel, asyncssh.SSHServerChannel[bytes]):
         self._exec = session
         self._heard: ExecSession | ShellSession = session
         """Whose what comes from the client is."""
-        self._recv_paused = False
+        self._recv_paused = self._left = False
         self._environment: dict[str, str] = {}
         self._environment_asked = 0
         self.set_write_buffer_limits(high=limits.SEND_HIGH)
@@ -187,6 +187,24 @@ class GatewayChannel(FastChannel, asyncssh.SSHServerChannel[bytes]):
             "window-change": _size_told,
             "signal": _signal_asked_for,
         }
+    )
+
+    # ---- its end -----------------------------------------------------------------------------------------------------
+    def _client_closes(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        """Where both have closed, its place is free at once: what the client opens next may stand right behind it."""
+        both = self._send_state == "closed"
+        asyncssh.SSHServerChannel._process_close(self, pkttype, pktid, packet)  # noqa: SLF001  asyncssh's table takes functions
+        if both:
+            self.leave()
+
+    def leave(self) -> None:
+        """Gives up the place among the sessions of its connection; once."""
+        if not self._left:
+            self._left = True
+            self._gateway.session_closed()
+
+    _packet_handlers: Mapping[int, object] = MappingProxyType(  # type: ignore[assignment]  # asyncssh's are untyped
+        {**FastChannel._packet_handlers, MSG_CHANNEL_CLOSE: _client_closes}  # noqa: SLF001
     )
 
     # ---- stdin -------------------------------------------------------------------------------------------------------

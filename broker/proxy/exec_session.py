@@ -80,7 +80,7 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: what runs is cut, what waits is taken back."""
         self._gone = True
-        self._connection.session_closed()
+        self._channel.leave()
         self._arrived.set()
         self._roomy.set()
         if self._interruptible and self._task is not None:

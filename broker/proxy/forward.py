@@ -35,6 +35,9 @@ NOT_OPENED: Final = "the connection could not be made"
 class ForwardChannel(GatewayChannel):
     """A channel of bytes alone: every request on it is refused."""
 
+    def leave(self) -> None:
+        """It has no place among the sessions."""
+
     def _answer(self, name: str, packet: SSHPacket) -> bool:
         del packet
         if name != "keepalive@openssh.com":

@@ -36,7 +36,7 @@ class Wire(asyncssh.SSHServerSession[bytes]):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self.gone = True
-        self.connection.session_closed()
+        self.channel.leave()
         self._arrived.set()
         self._roomy.set()
 

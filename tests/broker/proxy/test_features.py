@@ -135,6 +135,23 @@ async def test_there_is_one_session_at_a_time(front: Gate, client: Raw) -> None:
     assert await front.features() == ["second_session"]
 
 
+async def test_the_next_session_may_stand_right_behind_the_last(front: Gate, client: Raw) -> None:
+    """Who runs one command after the other is refused none: the close and the next open come in one read."""
+    for number in range(3):
+        client.open(number)
+        kind, body = await client.next(MSG_CHANNEL_OPEN_CONFIRMATION, MSG_CHANNEL_OPEN_FAILURE)
+        assert kind == MSG_CHANNEL_OPEN_CONFIRMATION
+        theirs = int.from_bytes(body[4:8], "big")
+        client.request(b"exec", String("true"), channel=theirs)
+        await client.next(97)
+        client.send_packet(97, UInt32(theirs))
+    # one that is still open keeps its place, whoever else leaves
+    await client.session()
+    client.open(9)
+    assert (await client.next(MSG_CHANNEL_OPEN_CONFIRMATION, MSG_CHANNEL_OPEN_FAILURE))[0] == MSG_CHANNEL_OPEN_FAILURE
+    assert await front.features() == ["second_session"]
+
+
 async def test_no_more_sessions_is_kept_to(front: Gate, client: Raw) -> None:
     """A stock client asks for it; it is its own wish."""
     assert await client.session() == 0

@@ -196,8 +196,8 @@ class Door:
         """As GatewayChannel."""
         self.granted += size
 
-    def session_closed(self) -> None:
-        """As GatewayConnection."""
+    def leave(self) -> None:
+        """As GatewayChannel."""
 
 
 async def test_keys_come_in_the_pieces_they_were_typed_in() -> None:
