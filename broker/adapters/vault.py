@@ -7,21 +7,29 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
+
+import structlog
 
 from broker.adapters.xaes import NONCE_BYTES, TAG_BYTES, Key, Xaes
-from broker.core.errors import VaultFault
+from broker.core.errors import Fault, VaultFault
 from broker.core.keymaterial import KEY_BYTES
 from broker.core.records import pae
 
 DOMAIN: Final = b"grantd/vault/v1"
 MAX_OPENED_KEYS: Final = 4_096
 """Keys kept open in one process; the least used is forgotten first."""
+LOOK_AGAIN_S: Final = 0.5
+"""Between two looks for a root key that a row names and this process does not know."""
 _HEAD: Final = b"\x01\x01"
 _FIXED_BYTES = len(_HEAD) + 2 + NONCE_BYTES + TAG_BYTES
 _MAX_ID = 255
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +69,7 @@ class SealingKey:
 
     def seal_with(self, place: Place, plaintext: bytes | bytearray, *, nonce: bytes) -> bytes:
         """As seal, under a nonce of the caller's: for published vectors alone."""
-        name = self.id.encode()
-        sealed = self._cipher.seal(nonce, plaintext, place.aad(self.id))
-        return _HEAD + len(name).to_bytes(2, "big") + name + nonce + sealed
+        return head_naming(self.id) + nonce + self._cipher.seal(nonce, plaintext, place.aad(self.id))
 
     def open(self, place: Place, blob: bytes) -> bytearray:
         """What was sealed for `place`, in a buffer to zero after use.
@@ -77,24 +83,88 @@ class SealingKey:
         return self._cipher.open(body[:NONCE_BYTES], body[NONCE_BYTES:], place.aad(self.id))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roots:
+    """The root keys that this process can read. One of them wraps, the others only open."""
+
+    primary: SealingKey
+    previous: tuple[SealingKey, ...]
+    """Replaced: what they still wrap is moved to the primary one."""
+    coming: tuple[SealingKey, ...]
+    """Not in force yet: readable already, so that whoever makes it primary first locks nobody out."""
+
+    @classmethod
+    def only(cls, primary: SealingKey) -> Self:
+        """The usual case."""
+        return cls(primary=primary, previous=(), coming=())
+
+    def of_id(self, root_id: str) -> SealingKey | None:
+        """By exact id."""
+        return next((root for root in (self.primary, *self.previous, *self.coming) if root.id == root_id), None)
+
+
 class Vault:
-    """The root key, and what this process has opened under it.
+    """The root keys, and what this process has opened under them.
 
     An opened key is remembered by its place and its exact blob: whoever asks must have read the row just now, so a key
     whose transaction rolled back, or whose row was deleted, is never used from memory.
     """
 
-    __slots__ = ("_lock", "_opened", "_root")
+    __slots__ = ("_asked", "_lock", "_opened", "_read", "_roots")
 
-    def __init__(self, root: SealingKey) -> None:
-        self._root = root
+    def __init__(self, root: SealingKey | Roots, *, read: Callable[[], Roots] | None = None) -> None:
+        """`read` gives the root keys as they lie in their places now: they are looked at again while this runs."""
+        self._roots = root if isinstance(root, Roots) else Roots.only(root)
+        self._read = read
+        self._asked: float | None = None
         self._opened: OrderedDict[tuple[Place, str, bytes], SealingKey] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
     def root(self) -> SealingKey:
         """Wraps tenant keys and nothing else."""
-        return self._root
+        return self._roots.primary
+
+    @property
+    def roots(self) -> Roots:
+        """All that can be read."""
+        return self._roots
+
+    def root_of(self, root_id: str) -> SealingKey:
+        """The root key of exactly this id; its places are looked at again before it is said to be missing.
+
+        Raises:
+            VaultFault: there is none. Names it, and tries no other.
+        """
+        found = self._roots.of_id(root_id)
+        if found is None and self._may_look_again():
+            self.look_again()
+            found = self._roots.of_id(root_id)
+        if found is None:
+            raise VaultFault(f"a tenant key was wrapped by {root_id}, the configured root key is {self.root.id}")
+        return found
+
+    def look_again(self) -> None:
+        """Takes the root keys from their places once more. What cannot be read now changes nothing."""
+        if self._read is None:
+            return
+        try:
+            found = self._read()
+        except Fault as fault:
+            log.warning("vault.root_keys_unreadable", cause=fault.what)
+            return
+        if found.primary.id != self.root.id:
+            log.info("vault.root_key_changed", root=found.primary.id, before=self.root.id)
+        self._roots = found
+
+    def _may_look_again(self) -> bool:
+        """Not for every row that names a strange key."""
+        now = time.monotonic()
+        with self._lock:
+            if self._asked is not None and now - self._asked < LOOK_AGAIN_S:
+                return False
+            self._asked = now
+            return True
 
     def new_key(self, wrapper: SealingKey, place: Place) -> bytes:
         """A fresh random key, sealed for `place`; open it with `opened`."""
@@ -127,3 +197,9 @@ def key_id_of(blob: bytes) -> str:
         return blob[4 : 4 + size].decode()
     except UnicodeDecodeError as error:
         raise VaultFault("not a sealed value of this vault") from error
+
+
+def head_naming(key_id: str) -> bytes:
+    """The first bytes of every blob that this key seals."""
+    name = key_id.encode()
+    return _HEAD + len(name).to_bytes(2, "big") + name

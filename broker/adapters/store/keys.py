@@ -5,36 +5,28 @@ Never stores or returns an unsealed key as a row, never opens one without readin
 
 from __future__ import annotations
 
+import hashlib
 import os
-import re
-from enum import StrEnum
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, delete, select
 
 from broker.adapters.store.hot import Hot
-from broker.adapters.store.schema import recording_key, secret, subject_key, tenant_key
+from broker.adapters.store.places import FIRST, Places
+from broker.adapters.store.rekeying import VaultRowsSql
+from broker.adapters.store.schema import recording_key, secret, subject_key
 from broker.adapters.store.statements import TenantRows, add, put
-from broker.adapters.vault import Place, SealingKey, Vault, key_id_of
+from broker.adapters.store.tenant_keys import TenantKeys
+from broker.adapters.vault import SealingKey, Vault
 from broker.adapters.xaes import zero
-from broker.core.errors import StoreFault, VaultFault
+from broker.core.errors import StoreFault
 from broker.core.ids import AuditId, RecordingId, TenantId
 from broker.core.secret import Secret
-from broker.service.ports import RecordingKey
+from broker.service.ports import Purpose, RecordingKey, Sealed
 
-_NEWEST: Final = Hot(
-    select(tenant_key.c.version, tenant_key.c.root_id, tenant_key.c.blob)
-    .where(tenant_key.c.tenant == bindparam("tenant"), tenant_key.c.purpose == bindparam("purpose"))
-    .order_by(tenant_key.c.version.desc())
-    .limit(1)
-)
-_OF_VERSION: Final = Hot(
-    select(tenant_key.c.root_id, tenant_key.c.blob).where(
-        tenant_key.c.tenant == bindparam("tenant"),
-        tenant_key.c.purpose == bindparam("purpose"),
-        tenant_key.c.version == bindparam("version"),
-    )
-)
+T = TypeVar("T")
+
 _RECORDING: Final = select(recording_key.c.key_id, recording_key.c.blob).where(
     recording_key.c.tenant == bindparam("tenant"), recording_key.c.recording == bindparam("recording")
 )
@@ -46,28 +38,19 @@ _SUBJECT: Final = Hot(
 _SECRET: Final = select(secret.c.version, secret.c.blob).where(
     secret.c.tenant == bindparam("tenant"), secret.c.name == bindparam("name")
 )
-_FIRST = 1
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
-
-
-class Purpose(StrEnum):
-    """What a tenant key is for; one is never used in another's place."""
-
-    VAULT = "vault"
-    RECORDINGS = "recordings"
-    SUBJECTS = "subjects"
-    SEARCH = "search"
-    HMAC = "hmac"
+_DROP_SECRET: Final = delete(secret).where(secret.c.tenant == bindparam("ten"), secret.c.name == bindparam("what"))
 
 
 class KeyRowsSql(TenantRows):
     """KeyRows over SQL, and the subject keys that seal what the audit log discloses."""
 
-    __slots__ = ("_sealing", "_vault")
+    __slots__ = ("_keys", "_places", "_sealing", "_vault")
 
     def __init__(self, conn: Connection, tenant: TenantId, vault: Vault) -> None:
         super().__init__(conn, tenant)
         self._vault = vault
+        self._keys = TenantKeys(conn, tenant, vault)
+        self._places = Places(tenant)
         self._sealing: dict[str, SealingKey] = {}
         """Subject keys that this unit has read: a command seals a dozen values of one subject."""
 
@@ -76,7 +59,7 @@ class KeyRowsSql(TenantRows):
         """As ports.KeyRows. Raises StoreFault if the recording has a key: a second one would orphan its frames."""
         key_id = _fresh_id("dek")
         wrapper = self.tenant_key(Purpose.RECORDINGS)
-        blob = self._vault.new_key(wrapper, self._recording_place(recording, key_id))
+        blob = self._vault.new_key(wrapper, self._places.recording(recording, key_id))
         row = {"tenant": self._tenant, "recording": recording, "key_id": key_id, "blob": blob}
         if not add(self._conn, recording_key, row):
             raise StoreFault("the recording has a key already")
@@ -91,18 +74,33 @@ class KeyRowsSql(TenantRows):
 
     # ---- secrets
     def secret(self, name: str) -> Secret[bytes] | None:
-        row = self._conn.execute(_SECRET, {"tenant": self._tenant, "name": name}).one_or_none()
+        return self.use_secret(name, lambda value: Secret(bytes(value)))
+
+    def use_secret(self, name: str, use: Callable[[bytearray], T]) -> T | None:
+        row = self._secret_row(name)
         if row is None:
             return None
-        wrapper = self._key_of(Purpose.VAULT, row.blob)
-        return Secret(_taken(wrapper.open(self._secret_place(name, row.version), row.blob)))
+        wrapper = self._keys.named_in(Purpose.VAULT, row.blob)
+        value = wrapper.open(self._places.secret(name, row.version), row.blob)
+        try:
+            return use(value)
+        finally:
+            zero(value)
 
-    def put_secret(self, name: str, value: Secret[bytes]) -> None:
-        """As ports.KeyRows; each value has its own version, which its seal binds."""
-        row = self._conn.execute(_SECRET, {"tenant": self._tenant, "name": name}).one_or_none()
-        version = _FIRST if row is None else row.version + 1
-        blob = self.tenant_key(Purpose.VAULT).seal(self._secret_place(name, version), value.reveal())
+    def put_secret(self, name: str, value: Secret[bytes]) -> Sealed:
+        row = self._secret_row(name)
+        return self.put_value(name, value.reveal(), version=FIRST if row is None else row.version + 1)
+
+    def put_value(self, name: str, value: bytes | bytearray, *, version: int) -> Sealed:
+        blob = self.tenant_key(Purpose.VAULT).seal(self._places.secret(name, version), value)
         put(self._conn, secret, {"tenant": self._tenant, "name": name, "version": version, "blob": blob})
+        return Sealed(name=name, version=version, sha256=hashlib.sha256(blob).digest())
+
+    def drop_secret(self, name: str) -> bool:
+        return self._conn.execute(_DROP_SECRET, {"ten": self._tenant, "what": name}).rowcount == 1
+
+    def _secret_row(self, name: str) -> Any | None:  # noqa: ANN401  a row
+        return self._conn.execute(_SECRET, {"tenant": self._tenant, "name": name}).one_or_none()
 
     # ---- subjects
     def subject_key(self, subject: str) -> SealingKey:
@@ -112,7 +110,7 @@ class KeyRowsSql(TenantRows):
             self._sealing[subject] = found
             return found
         key_id = _fresh_id("sk")
-        blob = self._vault.new_key(self.tenant_key(Purpose.SUBJECTS), self._subject_place(subject, key_id))
+        blob = self._vault.new_key(self.tenant_key(Purpose.SUBJECTS), self._places.subject(subject, key_id))
         add(self._conn, subject_key, {"tenant": self._tenant, "subject": subject, "key_id": key_id, "blob": blob})
         # read again: another transaction may have been first, and its key is the one that counts
         made = self._subject(subject)
@@ -122,7 +120,7 @@ class KeyRowsSql(TenantRows):
 
     def seal_disclosure(self, subject: str, entry: AuditId, index: int, disclosure: bytes) -> bytes:
         """Disclosure number `index` of an audit entry, sealed under its subject's key and to that very place."""
-        return self.subject_key(subject).seal(self._disclosure_place(entry, index), disclosure)
+        return self.subject_key(subject).seal(self._places.disclosure(entry, index), disclosure)
 
     def open_disclosure(self, subject: str, entry: AuditId, index: int, blob: bytes) -> bytes | None:
         """What seal_disclosure sealed; None once the subject's key is deleted.
@@ -131,74 +129,28 @@ class KeyRowsSql(TenantRows):
             VaultFault: the key is there and the blob is not one of its at this place.
         """
         key = self._subject(subject)
-        return None if key is None else _taken(key.open(self._disclosure_place(entry, index), blob))
+        return None if key is None else _taken(key.open(self._places.disclosure(entry, index), blob))
 
     # ---- tenant keys
+    @property
+    def rekeying(self) -> VaultRowsSql:
+        return VaultRowsSql(self._conn, self._tenant, self._vault)
+
     def tenant_key(self, purpose: Purpose) -> SealingKey:
         """The newest key of the tenant for `purpose`; made if there is none."""
-        newest = self._newest(purpose)
-        if newest is not None:
-            return newest
-        blob = self._vault.new_key(self._vault.root, self._tenant_place(purpose, _FIRST))
-        root_id = self._vault.root.id
-        row = {"tenant": self._tenant, "purpose": purpose.value, "version": _FIRST, "root_id": root_id, "blob": blob}
-        add(self._conn, tenant_key, row)
-        made = self._newest(purpose)
-        if made is None:
-            raise StoreFault("a tenant key was not stored")
-        return made
-
-    def _newest(self, purpose: Purpose) -> SealingKey | None:
-        row = _NEWEST.one(self._conn, {"tenant": self._tenant, "purpose": purpose.value})
-        return None if row is None else self._opened(purpose, row.version, row.root_id, row.blob)
-
-    def _key_of(self, purpose: Purpose, blob: bytes) -> SealingKey:
-        """The tenant key that the blob names, and no other."""
-        prefix, _, version = key_id_of(blob).rpartition("_")
-        if prefix != self._tenant_key_prefix(purpose) or not _VERSION.fullmatch(version):
-            raise VaultFault("a sealed value names a key of another tenant or purpose")
-        of = {"tenant": self._tenant, "purpose": purpose.value, "version": int(version)}
-        row = _OF_VERSION.one(self._conn, of)
-        if row is None:
-            raise VaultFault("a sealed value names a tenant key that is gone")
-        return self._opened(purpose, int(version), row.root_id, row.blob)
-
-    def _opened(self, purpose: Purpose, version: int, root_id: str, blob: bytes) -> SealingKey:
-        if root_id != self._vault.root.id:
-            raise VaultFault(f"a tenant key was wrapped by {root_id}, the configured root key is {self._vault.root.id}")
-        key_id = f"{self._tenant_key_prefix(purpose)}_{version}"
-        return self._vault.opened(self._vault.root, self._tenant_place(purpose, version), key_id, blob)
+        return self._keys.newest(purpose)
 
     def _recording(self, recording: RecordingId, key_id: str, blob: bytes) -> RecordingKey:
-        wrapper = self._key_of(Purpose.RECORDINGS, blob)
-        opened = wrapper.open(self._recording_place(recording, key_id), blob)
+        wrapper = self._keys.named_in(Purpose.RECORDINGS, blob)
+        opened = wrapper.open(self._places.recording(recording, key_id), blob)
         return RecordingKey(recording=recording, key_id=key_id, key=Secret(_taken(opened)))
 
     def _subject(self, subject: str) -> SealingKey | None:
         row = _SUBJECT.one(self._conn, {"tenant": self._tenant, "subject": subject})
         if row is None:
             return None
-        wrapper = self._key_of(Purpose.SUBJECTS, row.blob)
-        return self._vault.opened(wrapper, self._subject_place(subject, row.key_id), row.key_id, row.blob)
-
-    # ---- places: what each blob is bound to
-    def _tenant_key_prefix(self, purpose: Purpose) -> str:
-        return f"tk_{self._tenant}_{purpose}"
-
-    def _tenant_place(self, purpose: Purpose, version: int) -> Place:
-        return Place(tenant=self._tenant, kind="tenant_key", id=purpose, field="key", version=version)
-
-    def _recording_place(self, recording: RecordingId, key_id: str) -> Place:
-        return Place(tenant=self._tenant, kind="recording_key", id=recording, field=key_id, version=_FIRST)
-
-    def _subject_place(self, subject: str, key_id: str) -> Place:
-        return Place(tenant=self._tenant, kind="subject_key", id=subject, field=key_id, version=_FIRST)
-
-    def _secret_place(self, name: str, version: int) -> Place:
-        return Place(tenant=self._tenant, kind="secret", id=name, field="value", version=version)
-
-    def _disclosure_place(self, entry: AuditId, index: int) -> Place:
-        return Place(tenant=self._tenant, kind="disclosure", id=entry, field=str(index), version=_FIRST)
+        wrapper = self._keys.named_in(Purpose.SUBJECTS, row.blob)
+        return self._vault.opened(wrapper, self._places.subject(subject, row.key_id), row.key_id, row.blob)
 
 
 def _taken(opened: bytearray) -> bytes:

@@ -24,10 +24,11 @@ from broker.adapters.store.store import parsed
 _FOLDER: Final = Path(__file__).parent
 _LOCK: Final = text("SELECT pg_advisory_xact_lock(727374)")  # any number, as long as it is always this one
 _APPEND_ONLY: Final = frozenset(
-    {"approval", "approval_spent", "audit_checkpoint", "audit_entry", "policy_version", "tenants"}
+    {"approval", "approval_spent", "audit_checkpoint", "audit_entry", "ended_key", "policy_version"}
+    | {"secret_version", "tenants"}
 )
 """Tables whose rows nobody changes: the broker's role may not."""
-_NEVER_DELETED: Final = frozenset({"tenants"})
+_NEVER_DELETED: Final = frozenset({"ended_key", "tenants"})
 
 
 def migrate(url: str | URL, *, app_role: str = "") -> None:

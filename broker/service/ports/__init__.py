@@ -48,8 +48,10 @@ from broker.service.ports.values import (
     Session,
     SessionState,
 )
+from broker.service.ports.vault import ROTATED, KeyStanding, Purpose, Resealed, Sealed, VaultRows
 
 __all__ = [
+    "ROTATED",
     "ActionRows",
     "ApprovalRows",
     "AuditHealth",
@@ -74,14 +76,18 @@ __all__ = [
     "Indexer",
     "JoinToken",
     "KeyRows",
+    "KeyStanding",
     "Meter",
     "OutboxRows",
     "PolicyRows",
     "PolicyVersion",
     "Proof",
+    "Purpose",
     "RecordingKey",
     "Recordings",
     "RequestRows",
+    "Resealed",
+    "Sealed",
     "SeenRows",
     "Session",
     "SessionRows",
@@ -97,4 +103,5 @@ __all__ = [
     "TokenClaims",
     "Tokens",
     "Tx",
+    "VaultRows",
 ]

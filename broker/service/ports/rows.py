@@ -29,6 +29,7 @@ from broker.core.ids import (
 from broker.core.request import AccessRequest
 from broker.core.secret import Secret
 from broker.service.ports.values import Credential, Effect, Freeze, JoinToken, PolicyVersion, RecordingKey, Session
+from broker.service.ports.vault import Sealed, VaultRows
 
 T = TypeVar("T")
 
@@ -202,7 +203,26 @@ class KeyRows(Protocol):
         ...
 
     def secret(self, name: str) -> Secret[bytes] | None: ...
-    def put_secret(self, name: str, value: Secret[bytes]) -> None: ...
+    def use_secret(self, name: str, use: Callable[[bytearray], T]) -> T | None:
+        """What `use` makes of the value, which lives in this one buffer and is zeroed when `use` is over (I-51)."""
+        ...
+
+    def put_secret(self, name: str, value: Secret[bytes]) -> Sealed:
+        """The next version of the value; the one before is gone."""
+        ...
+
+    def put_value(self, name: str, value: bytes | bytearray, *, version: int) -> Sealed:
+        """As put_secret, under a version that the caller counts: of secrets whose row may have been dropped."""
+        ...
+
+    def drop_secret(self, name: str) -> bool:
+        """Deletes the value; says whether there was one."""
+        ...
+
+    @property
+    def rekeying(self) -> VaultRows:
+        """The tenant's own keys, which all of the above are sealed under."""
+        ...
 
 
 class Tx(Protocol):

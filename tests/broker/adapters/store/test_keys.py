@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 import pytest
 from sqlalchemy import Connection, delete, insert, select, update
 
-from broker.adapters.store.keys import KeyRowsSql, Purpose
+from broker.adapters.store.keys import KeyRowsSql
 from broker.adapters.store.schema import recording_key, secret, subject_key, tenant_key
 from broker.adapters.store.store import SqlStore
 from broker.adapters.store.tx import RowSource
@@ -20,6 +20,7 @@ from broker.adapters.xaes import Key
 from broker.core.errors import StoreFault, VaultFault
 from broker.core.ids import AuditId, RecordingId, TenantId, render
 from broker.core.secret import Secret
+from broker.service.ports import Purpose
 from tests.broker.adapters.store.fixtures import OTHER, TENANT, Database, open_store, real_rows
 
 T = TypeVar("T")
