@@ -92,6 +92,14 @@ _TABLE = (
     ("SC2001I", "secret.updated", _SUCCESS),
     ("SC2002I", "secret.read", _SUCCESS),
     ("SC3001I", "key.created", _SUCCESS),
+    # the signer's own journal: what it signed, and what it keeps; `kind` says which
+    ("SC4001I", "certificate.signed", _SUCCESS),
+    ("SC4002I", "signer.noted", _SUCCESS),
+    ("SC4003I", "signer.journal_begun", _SUCCESS),
+    ("SC4004W", "signer.recovered", _FAILURE),  # a half row of a power cut was taken away: field `torn_bytes`
+    # what the broker holds against that journal
+    ("SC4005I", "signer.head_recorded", _SUCCESS),
+    ("SC4006E", "signer.head_mismatched", _FAILURE),  # it lost or changed rows that it had signed for
     # policy and inventory
     ("PO1001I", "policy.changed", _SUCCESS),
     ("PO2001I", "target.added", _SUCCESS),

@@ -100,6 +100,11 @@ def read_disclosure(text: bytes) -> tuple[str, Clear]:
     return name, value
 
 
+def is_word(text: str) -> bool:
+    """Whether a text may stand in clear in an entry: short, and nothing that a person would write."""
+    return _TOKEN.fullmatch(text) is not None
+
+
 def encode_entry(fields: Mapping[str, Clear], disclosures: Iterable[Disclosure], nonce: bytes) -> bytes:
     """The leaf bytes of one event.
 

@@ -13,6 +13,7 @@ from recorder.errors import Invalid, NoteError, RecordingInvalid
 from recorder.reader import scan_file
 from recorder.report import Report
 from recorder.scan import Scan, State, check_commitment
+from recorder.verify_linelog import keys_beside, log_in, verify_linelog
 from recorder.verify_log import LogCheck
 
 if TYPE_CHECKING:
@@ -34,15 +35,18 @@ def verify_paths(paths: Iterable[Path], *, vkeys: Sequence[str] = ()) -> list[Re
     named together with a bundle of the same log is a pin: the bundle must contain everything that it signed.
     """
     paths = list(paths)
-    bundles = [path for path in paths if _is_bundle(path)]
-    pins = [note for path in paths if path.is_file() and (note := _note_in(path)) is not None]
-    keys = list(vkeys) or [key for path in bundles for key in _keys_beside(path)]
+    alone = [path for path in paths if path.is_file() and log_in(path) is None]
+    pins = [note for path in alone if (note := _note_in(path)) is not None]
+    keys = list(vkeys) or [key for path in paths for key in _keys_beside(path)]
     return [_verify_path(path, vkeys, keys, pins) for path in paths]
 
 
 def _verify_path(path: Path, vkeys: Sequence[str], keys: Sequence[str], pins: Sequence[bytes]) -> Report:
     if _is_bundle(path):
         return verify_bundle(path, vkeys=vkeys, pins=pins)
+    log = log_in(path)
+    if log is not None:
+        return verify_linelog(log, vkeys=vkeys, pins=pins)
     if path.is_dir() or _start_of(path, len(grec.MAGIC)) == grec.MAGIC:
         return verify_recording(path, ())
     return verify_checkpoint(path, vkeys=keys)
@@ -67,8 +71,9 @@ def _is_bundle(path: Path) -> bool:
 
 
 def _keys_beside(directory: Path) -> list[str]:
+    log = log_in(directory)
     try:
-        return _read_keys(directory)
+        return keys_beside(log) if log is not None else _read_keys(directory)
     except (OSError, NoteError):
         return []  # verify_bundle reports it
 

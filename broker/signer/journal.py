@@ -1,107 +1,203 @@
-"""The signer's own memory: one line for each signature, on disk before the certificate leaves. Never rewritten.
+"""The signer's own memory: one row for each signature, on disk before the certificate leaves. Never rewritten.
 
-A line is canonical JSON (sorted keys, no spaces, integers and strings) whose `prev` is the SHA-256 of the line before
-it without its newline; the first one's is 64 zeros. Lines hold digests of commands, never commands (I-36).
+A Merkle log in one file in the format of the audit log (recorder.entry, recorder.linelog), its heads signed by a key
+of its own. Rows hold digests of commands, never commands (I-36). Also answers what was used once (I-12).
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
-import json
 import os
+import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias
 
+from broker.core.clock import micros
 from broker.core.errors import Fault
+from broker.signer import elder
+from broker.signer.files import put
+from broker.signer.head_key import HeadKey
+from broker.signer.rows import Field, encode_row
+from recorder.checkpoint import Checkpoint
+from recorder.entry import parse_entry
+from recorder.errors import Invalid
+from recorder.linelog import HEAD, LOG, VKEY, Past, must_begin_with, rows_of
+from recorder.merkle import consistency_proof
 
-NAME = "journal.jsonl"
-FIRST = "0" * 64
-MAX_LINE = 16 * 1024
-Field: TypeAlias = "str | int | bool | list[str]"
+__all__ = ["Field", "Journal", "JournalFault"]
+
+STEM = "journal"
+NAME = STEM + LOG
+HEAD_ROWS = 256
+"""Rows after which a head is signed unasked: what a crash leaves unsigned, and is read strictly at the next start."""
+_RECORD = re.compile(rb'"record":"([0-9a-f]{64})"')
+_SECOND_US = 1_000_000
 
 
 class JournalFault(Fault):
     """The journal cannot be written or is not what this signer wrote: nothing may be signed."""
 
 
+def _wall() -> datetime:
+    return datetime.now(tz=UTC)
+
+
 class Journal:
-    """An open journal, locked for this process alone. Not safe for threads: the authority holds a lock."""
+    """An open journal, locked for this process alone. Not safe for threads: the authority holds a lock.
 
-    __slots__ = ("_descriptor", "_good", "_last", "_number", "_torn")
+    Args:
+        directory: the signer's own; head, verifier key and head key lie there as well.
+        now: the wall clock of rows and heads.
 
-    def __init__(self, directory: Path) -> None:
+    Raises:
+        JournalFault: another signer has it, others may read it, rows that were signed for are gone or changed.
+    """
+
+    __slots__ = ("_descriptor", "_directory", "_key", "_now", "_past", "_signed", "_torn", "_used")
+
+    def __init__(self, directory: Path, now: Callable[[], datetime] = _wall) -> None:
+        self._directory, self._now = directory, now
+        self._used: set[bytes] = set()
         self._descriptor = _open_private(directory / NAME)
-        self._good, self._number, self._last, torn_bytes = _end_of(self._descriptor)
-        self._torn = torn_bytes > 0
-        if torn_bytes:
-            # a power cut inside a write: that signature never left, its half line must not stay in the way
-            self.append({"kind": "recovered", "torn_bytes": torn_bytes})
+        try:
+            self._key = HeadKey.of(directory / f"{STEM}.key", new=not os.fstat(self._descriptor).st_size)
+            self._past = Past()
+            head = self._head()
+            first = self._read(head)
+            self._signed, self._torn = head.size, self._past.torn_bytes > 0
+            self._begin(first)
+        except (Invalid, elder.ElderFault) as error:
+            os.close(self._descriptor)
+            raise JournalFault(f"{directory / NAME}: {error}") from error
+        except BaseException:
+            os.close(self._descriptor)
+            raise
 
     def append(self, fields: Mapping[str, Field]) -> None:
-        """Adds one line and returns when it is on disk.
+        """Adds one row and returns when it is on disk; lists become `name.0`, `name.1`.
 
         Raises:
-            JournalFault: it could not; what was half written is removed, now or before the next line.
+            JournalFault: it could not; what was half written is removed, now or before the next row.
         """
-        line = encode_line({**fields, "n": self._number, "prev": self._last, "v": 1})
+        try:
+            row = encode_row(fields, self._now())
+        except Invalid as error:
+            raise JournalFault(f"not a row of the signer's journal: {error}") from error
+        try:
+            self._write(row + b"\n")
+            self._take(row)
+            self._past.good_bytes += len(row) + 1
+            self._past.leaves.append(row)
+            if self.size() - self._signed >= HEAD_ROWS:
+                self.sign_head()
+        except OSError as error:
+            raise JournalFault("the signer's journal cannot be written") from error
+
+    def used(self, record_sha256: bytes) -> bool:
+        """Whether a row says that something was signed for the record with this SHA-256 (32 bytes), ever."""
+        return record_sha256 in self._used
+
+    def size(self) -> int:
+        """How many rows."""
+        return self._past.leaves.size()
+
+    def sign_head(self) -> bytes:
+        """The head over all rows as a signed note, kept beside the journal. Raises JournalFault."""
+        leaves = self._past.leaves
+        seconds = micros(self._now()) // _SECOND_US
+        note = self._key.sign(
+            Checkpoint(origin=self._key.origin, size=leaves.size(), root=leaves.root(), time_s=seconds)
+        )
+        try:
+            put(self._directory / f"{STEM}{HEAD}", note)
+        except OSError as error:
+            raise JournalFault("the signer's journal cannot be written") from error
+        self._signed = leaves.size()
+        return note
+
+    def growth(self, since: int) -> list[bytes]:
+        """The proof that the first `since` rows are still where they were. Raises JournalFault: there are fewer."""
+        try:
+            return consistency_proof(since, self.size(), self._past.leaves.node)
+        except Invalid as error:
+            raise JournalFault("the signer's journal has fewer rows than that") from error
+
+    @property
+    def vkey(self) -> str:
+        """What anyone needs to check its heads."""
+        return self._key.vkey
+
+    def close(self) -> None:
+        """Signs the head and lets the file go."""
+        with contextlib.suppress(JournalFault):
+            self.sign_head()
+        os.close(self._descriptor)
+
+    # ---- the start ---------------------------------------------------------------------------------------------------
+    def _read(self, head: Checkpoint) -> bytes:
+        """Takes every row in and returns the first; Invalid where they do not begin with what `head` signed."""
+        leaves, first = self._past.leaves, b""
+        with open(os.dup(self._descriptor), "rb") as file:  # noqa: PTH123  our own descriptor
+            file.seek(0)
+            for row in rows_of(file, self._past):
+                first = first or row
+                self._take(row)
+                if leaves.size() == head.size:
+                    must_begin_with(leaves, head)
+                elif leaves.size() > head.size:
+                    parse_entry(row)  # no head vouches for it yet
+        if leaves.size() <= head.size:
+            must_begin_with(leaves, head)
+        return first
+
+    def _head(self) -> Checkpoint:
+        """The head on disk; a new journal's is signed before its first row."""
+        path = self._directory / f"{STEM}{HEAD}"
+        if not path.exists():
+            if os.fstat(self._descriptor).st_size:
+                raise JournalFault(f"{path} is gone, and the journal is not empty")
+            put(self._directory / f"{STEM}{VKEY}", self._key.vkey.encode() + b"\n")
+            return self._key.read(self.sign_head())
+        return self._key.read(path.read_bytes())
+
+    def _begin(self, first: bytes) -> None:
+        """The first row names the journal of the older format that this one goes on from, if there is one."""
+        path, torn_bytes = self._directory / elder.NAME, self._past.torn_bytes
+        if first:
+            before = elder.read_begun(parse_entry(first), path)
+        else:
+            before = elder.read(path)
+            self.append({"kind": "begun", **before.facts()})
+        self._used |= before.records
+        if torn_bytes:
+            # a power cut inside a write: that signature never left, its half row must not stay in the way
+            self.append({"kind": "recovered", "torn_bytes": torn_bytes})
+
+    # ---- writing -----------------------------------------------------------------------------------------------------
+    def _take(self, row: bytes) -> None:
+        found = _RECORD.search(row)
+        if found is not None:
+            self._used.add(bytes.fromhex(found[1].decode()))
+
+    def _write(self, line: bytes) -> None:
         try:
             self._mend()
             self._torn = True
-            _write_all(self._descriptor, line + b"\n")
+            _write_all(self._descriptor, line)
             os.fsync(self._descriptor)
-        except OSError as error:
+        except OSError:
             with contextlib.suppress(OSError):
                 self._mend()
-            raise JournalFault("the signer's journal cannot be written") from error
+            raise
         self._torn = False
-        self._good += len(line) + 1
-        self._number, self._last = self._number + 1, hashlib.sha256(line).hexdigest()
-
-    def close(self) -> None:
-        os.close(self._descriptor)
 
     def _mend(self) -> None:
         if self._torn:
-            os.ftruncate(self._descriptor, self._good)
+            os.ftruncate(self._descriptor, self._past.good_bytes)
             self._torn = False
-
-
-def encode_line(fields: Mapping[str, Field]) -> bytes:
-    """The one spelling of a line, without its newline. Raises JournalFault when it is longer than a reader takes."""
-    line = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
-    if len(line) > MAX_LINE:
-        raise JournalFault("a journal line would be too long")
-    return line
-
-
-def verify(path: Path) -> int:
-    """How many lines a journal holds, every one in canonical form, numbered and chained to the one before.
-
-    Raises:
-        JournalFault: naming the first line that is not. A cut-off tail of whole lines cannot be seen from inside.
-    """
-    last, number = FIRST, 0
-    with path.open("rb") as file:
-        for raw in file:
-            line = raw.removesuffix(b"\n")
-            if not raw.endswith(b"\n") or _chained(line) != (number, last):
-                raise JournalFault(f"journal line {number + 1} is not what the signer wrote")
-            last, number = hashlib.sha256(line).hexdigest(), number + 1
-    return number
-
-
-def _chained(line: bytes) -> tuple[object, object]:
-    try:
-        fields = json.loads(line)
-        if encode_line(fields) != line:
-            return None, None
-        return fields["n"], fields["prev"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None, None
 
 
 def _open_private(path: Path) -> int:
@@ -116,24 +212,6 @@ def _open_private(path: Path) -> int:
         os.close(descriptor)
         raise JournalFault(f"{path}: others may read or write it")
     return descriptor
-
-
-def _end_of(descriptor: int) -> tuple[int, int, str, int]:
-    """Bytes of whole lines, number of the next line, hash of the last one, bytes of a torn line behind it."""
-    size = os.fstat(descriptor).st_size
-    start = max(0, size - 2 * MAX_LINE - 2)
-    tail = os.pread(descriptor, size - start, start)
-    whole = tail[: tail.rfind(b"\n") + 1]
-    torn_bytes = len(tail) - len(whole)
-    if not whole:
-        if start or torn_bytes > MAX_LINE:
-            raise JournalFault("the journal's end is not what a signer wrote")
-        return 0, 0, FIRST, torn_bytes
-    line = whole.removesuffix(b"\n").rpartition(b"\n")[2]
-    number, _ = _chained(line)
-    if not isinstance(number, int):
-        raise JournalFault("the journal's last line is not what a signer wrote")
-    return size - torn_bytes, number + 1, hashlib.sha256(line).hexdigest(), torn_bytes
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -69,9 +69,9 @@ def make_keys(directory: Path, now: datetime) -> None:
     _must_be_private(directory, directory.lstat(), os.geteuid())
     x509_key = ec.generate_private_key(ec.SECP256R1())
     _write(directory / X509_CERTIFICATE, _self_signed(x509_key, now).public_bytes(Encoding.PEM))
-    _write(directory / f"{Ca.X509}.key", _pem(x509_key))
+    _write(directory / f"{Ca.X509}.key", pem(x509_key))
     for ca in SSH_CAS:
-        _write(directory / f"{ca}.key", _pem(Ed25519PrivateKey.generate()))
+        _write(directory / f"{ca}.key", pem(Ed25519PrivateKey.generate()))
     _sync(directory)
 
 
@@ -86,7 +86,7 @@ def load_keys(directory: Path, *, owner: int) -> CaKeys:
         _must_be_private(directory, directory.lstat(), owner)
     except OSError as error:
         raise KeyFault(f"{directory}: no signer keys here, run `grantd init`") from error
-    ssh = {ca: _load_ed25519(directory / f"{ca}.key", owner) for ca in SSH_CAS}
+    ssh = {ca: load_ed25519(directory / f"{ca}.key", owner) for ca in SSH_CAS}
     # one CA per purpose: a shared key would make what an agent holds valid on targets (I-06)
     if len({_raw_public(key) for key in ssh.values()}) != len(SSH_CAS):
         raise KeyFault(f"{directory}: two CAs share a key")
@@ -95,7 +95,8 @@ def load_keys(directory: Path, *, owner: int) -> CaKeys:
     return CaKeys(ssh=ssh, x509_key=x509_key, x509_certificate=certificate)
 
 
-def _load_ed25519(path: Path, owner: int) -> Ed25519PrivateKey:
+def load_ed25519(path: Path, owner: int) -> Ed25519PrivateKey:
+    """The key of one file, private to uid `owner`. Raises KeyFault, WeakKey."""
     key = _load_private(path, owner)
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyFault(f"{path}: not an Ed25519 key")
@@ -171,7 +172,8 @@ def _sync(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
+def pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
+    """PKCS #8, unencrypted: the file's mode is its lock."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 

@@ -184,7 +184,7 @@ def _written(house: House) -> Iterator[tuple[Path, bytes]]:
     """Everything the broker wrote, but for the files that are keys; and what /proc shows of broker and signer."""
     keys = {house.data / "owner", house.data / "signer", house.data / "root.key"}
     yield house.log, house.log.read_bytes()
-    yield house.data / "signer/journal.jsonl", (house.data / "signer/journal.jsonl").read_bytes()
+    yield house.data / "signer/journal.log", (house.data / "signer/journal.log").read_bytes()
     for path in house.data.rglob("*"):
         if path.is_file() and not keys & {path, *path.parents}:
             yield path, path.read_bytes()

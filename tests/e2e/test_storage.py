@@ -202,7 +202,7 @@ def test_a_read_only_state_directory_stops_the_start_with_a_sentence(tmp_path: P
         with pytest.raises(RuntimeError) as refused:
             _restart_with_read_only(house, house.data)
         assert str(refused.value).splitlines()[-1] == "grantd: the signer did not start"
-        assert "journal.jsonl: cannot be opened" in str(refused.value)
+        assert "journal.log: cannot be opened" in str(refused.value)
         assert house.broker is not None
         assert house.broker.returncode == 1
     finally:

@@ -29,9 +29,10 @@ from broker.core.signing import Answer, Ask, AskCa, Signed, SignSsh
 from broker.core.sshcert import parse
 from broker.core.sshwire import ed25519_blob
 from broker.service.ports import Proof, Signer
-from broker.signer.journal import NAME, verify
+from broker.signer.journal import NAME
 from broker.signer.keys import make_keys
 from broker.signer.sign import sign_ssh
+from tests.broker.signer.journals import verify
 from tests.broker.signer.test_server import ME, serving
 from tests.broker.ssh_keys import egress, ingress, new_public_key
 from tests.pace import Since
