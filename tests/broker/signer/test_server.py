@@ -152,7 +152,7 @@ def test_connections_are_bounded_and_come_back(path: Path) -> None:
         assert is_closed(one_more)
     held.pop().close()
     for _ in range(100):
-        with connect(path) as again:
+        with connect(path) as again, contextlib.suppress(BrokenPipeError):  # hung up before the question was written
             again.sendall(QUESTION)
             if not is_closed(again):
                 break
