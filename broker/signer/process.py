@@ -9,17 +9,22 @@ import contextlib
 import os
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from broker.signer import harden
+import structlog
+
+from broker.signer import harden, walls
 from broker.signer.authority import Authority
 from broker.signer.journal import Journal
 from broker.signer.keys import load_keys
 from broker.signer.server import AllowedPeer, listen, serve
+from broker.signer.walls import Wall
+
+log = structlog.get_logger()
 
 READY = b"ready\n"
 """Written to standard output once questions are answered."""
@@ -38,6 +43,10 @@ class SignerConfig:
     allowed_uid: int
     parent_pid: int | None
 
+    def absolute(self) -> SignerConfig:
+        """The same places, whatever the working directory becomes."""
+        return replace(self, directory=self.directory.absolute(), socket=self.socket.absolute())
+
 
 def run_signer(config: SignerConfig) -> None:
     """Serves until SIGTERM; returns then.
@@ -46,7 +55,7 @@ def run_signer(config: SignerConfig) -> None:
         Fault: it may not start: keys, journal, socket or the kernel's protections are not as they must be.
     """
     with contextlib.suppress(_Stop):
-        _run(config)
+        _run(config.absolute())
 
 
 def _run(config: SignerConfig) -> None:
@@ -55,17 +64,28 @@ def _run(config: SignerConfig) -> None:
     _catch_signals(embedded=config.parent_pid is not None)
     if config.parent_pid is not None:
         harden.end_with(config.parent_pid)
+    walls.alone()
+    walls.limits()
     keys = load_keys(config.directory, owner=os.geteuid())
     authority = Authority(keys, Journal(config.directory), _now)
     allowed = AllowedPeer(uid=config.allowed_uid, pid=config.parent_pid)
     with listen(config.socket, own_uid=os.geteuid(), allowed=allowed) as listener:
         try:
+            # before the first question and the first thread: each later one stands behind the same walls
+            _tell(walls.close_in(directory=config.directory, socket=config.socket))
             sys.stdout.buffer.write(READY)
             sys.stdout.buffer.flush()
             serve(listener, allowed, authority.answer)
         finally:
             authority.stop()
             config.socket.unlink(missing_ok=True)
+
+
+def _tell(raised: tuple[Wall, ...]) -> None:
+    for wall in raised:
+        if not wall.stands:
+            log.warning("signer.wall_missing", wall=wall.name, why=wall.detail)
+    log.info("signer.closed_in", walls={wall.name: wall.detail for wall in raised if wall.stands})
 
 
 class _Stop(BaseException):
