@@ -11,21 +11,26 @@ import os
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from broker.core.cert import Ca, CertMismatch, CertSpec, X509Spec, must_match
 from broker.core.errors import Fault, SignerFault
+from broker.core.generation import Generation, Step, UnknownGeneration, must_follow, signing
 from broker.core.signing import (
     HEADER_BYTES,
     Answer,
     Ask,
-    AskCa,
+    AskGenerations,
     FrameError,
     Refused,
+    RotateCa,
     Signed,
+    SignProbe,
     SignSsh,
     SignX509,
+    Told,
     body_bytes,
     decode_answer,
     encode_ask,
@@ -55,28 +60,42 @@ class SignerClient:
         self._signer_uid = signer_uid
         self._turn = asyncio.Lock()
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        self._cas: dict[Ca, bytes] = {}
+        self._known: dict[Ca, dict[int, bytes]] = {ca: {} for ca in Ca}
+        """Every public half that was ever believed: a signer that comes back with others is a fault, no surprise."""
+        self._signing: dict[Ca, bytes] = {}
 
     async def sign_ssh(self, spec: CertSpec, public_key: bytes, proof: Proof) -> bytes:
         """As ports.Signer. Raises SignerFault; the signer's own phrase is in it."""
         ask = SignSsh(spec=spec, public_key=public_key, record=proof.record, signatures=proof.signatures)
-        certificate = await self._ask(ask)
-        ca_key = await self._ca(spec.ca)
+        certificate = await self._signed(ask)
+        await self._must_be(spec.ca, lambda ca_key: must_match(spec, certificate, public_key=public_key, ca_key=ca_key))
+        return certificate
+
+    async def sign_x509(self, spec: X509Spec, csr_der: bytes) -> bytes:
+        """As ports.Signer. Raises SignerFault."""
+        certificate = await self._signed(SignX509(spec=spec, csr_der=csr_der))
+        await self._must_be(Ca.X509, lambda ca: must_match_x509(spec, certificate, csr_der=csr_der, ca_der=ca))
+        return certificate
+
+    async def sign_probe(self, spec: CertSpec, public_key: bytes, generation: int) -> bytes:
+        """As ports.Signer. Raises SignerFault."""
+        ca_key = self._known[Ca.EGRESS].get(generation)
+        if ca_key is None:
+            raise SignerFault("there is no such generation of the egress CA")
+        certificate = await self._signed(SignProbe(spec=spec, public_key=public_key, generation=generation))
         try:
             must_match(spec, certificate, public_key=public_key, ca_key=ca_key)
         except CertMismatch as error:
             raise SignerFault("the signer signed something else") from error
         return certificate
 
-    async def sign_x509(self, spec: X509Spec, csr_der: bytes) -> bytes:
-        """As ports.Signer. Raises SignerFault."""
-        certificate = await self._ask(SignX509(spec=spec, csr_der=csr_der))
-        ca_der = await self._ca(Ca.X509)
-        try:
-            must_match_x509(spec, certificate, csr_der=csr_der, ca_der=ca_der)
-        except CertMismatch as error:
-            raise SignerFault("the signer signed something else") from error
-        return certificate
+    async def generations(self, ca: Ca) -> tuple[Generation, ...]:
+        """As ports.Signer: asked anew each time, believed only where they follow from what was known."""
+        return self._believed(ca, await self._ask(AskGenerations(ca=ca)))
+
+    async def rotate(self, ca: Ca, step: Step) -> tuple[Generation, ...]:
+        """As ports.Signer. Raises SignerFault; the signer's own phrase is in it."""
+        return self._believed(ca, await self._ask(RotateCa(ca=ca, step=step)))
 
     async def ssh_ca(self, name: str) -> bytes:
         """As ports.Signer: `ingress`, `egress` or `host`."""
@@ -97,12 +116,41 @@ class SignerClient:
                 await streams[1].wait_closed()
 
     async def _ca(self, ca: Ca) -> bytes:
-        # kept for this process's life: a signer that comes back with other keys is then a mismatch, not a surprise
-        if ca not in self._cas:
-            self._cas[ca] = await self._ask(AskCa(ca=ca))
-        return self._cas[ca]
+        if ca not in self._signing:
+            await self.generations(ca)
+        return self._signing[ca]
 
-    async def _ask(self, ask: Ask) -> bytes:
+    async def _must_be(self, ca: Ca, compare: Callable[[bytes], None]) -> None:
+        """Compares with what signs now; once more after a look at the generations, since another may have switched."""
+        try:
+            compare(await self._ca(ca))
+        except CertMismatch:
+            await self.generations(ca)
+        else:
+            return
+        try:
+            compare(self._signing[ca])
+        except CertMismatch as error:
+            raise SignerFault("the signer signed something else") from error
+
+    def _believed(self, ca: Ca, answer: Answer) -> tuple[Generation, ...]:
+        if not isinstance(answer, Told):
+            raise SignerFault("the signer did not answer the question")
+        try:
+            must_follow(ca, self._known[ca], answer.generations)
+        except UnknownGeneration as error:
+            raise SignerFault(error.what) from error
+        self._known[ca] |= {each.number: each.public for each in answer.generations}
+        self._signing[ca] = signing(answer.generations).public
+        return answer.generations
+
+    async def _signed(self, ask: Ask) -> bytes:
+        answer = await self._ask(ask)
+        if not isinstance(answer, Signed):
+            raise SignerFault("the signer did not answer the question")
+        return answer.blob
+
+    async def _ask(self, ask: Ask) -> Answer:
         try:
             question = frame(encode_ask(ask))
         except (Fault, UnicodeEncodeError) as error:
@@ -114,11 +162,9 @@ class SignerClient:
             raise SignerFault("the signer did not answer in time") from error
         except (OSError, asyncio.IncompleteReadError, FrameError) as error:
             raise SignerFault("the signer cannot be reached") from error
-        match answer:
-            case Signed(blob=blob):
-                return blob
-            case Refused(why=why):
-                raise SignerFault(f"the signer refused: {why}")
+        if isinstance(answer, Refused):
+            raise SignerFault(f"the signer refused: {answer.why}")
+        return answer
 
     async def _exchange(self, question: bytes) -> Answer:
         """One question, one answer; over a new connection if the old one turns out to be gone, once."""

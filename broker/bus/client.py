@@ -16,9 +16,10 @@ from broker.bus.peer import FROM_CONTROL_BYTES, Answers, BusLost, Peer
 from broker.bus.showing import Showing
 from broker.core import sftp
 from broker.core.action import Action, ActionState, StdinMode
-from broker.core.cert import CertSpec, X509Spec
+from broker.core.cert import Ca, CertSpec, X509Spec
 from broker.core.clock import Clock, Instant
 from broker.core.errors import Fault, SignerFault
+from broker.core.generation import Generation, Step
 from broker.core.ids import ActionId, SessionId
 from broker.core.wrapper import read_force_command
 from broker.service.closing import Ended
@@ -247,6 +248,18 @@ class BusControl:
     async def sign_x509(self, spec: X509Spec, csr_der: bytes) -> bytes:
         """Never."""
         raise SignerFault("a worker has no such certificates")
+
+    async def sign_probe(self, spec: CertSpec, public_key: bytes, generation: int) -> bytes:
+        """Never."""
+        raise SignerFault("a worker checks no targets")
+
+    async def generations(self, ca: Ca) -> tuple[Generation, ...]:
+        """Never."""
+        raise SignerFault("a worker has no CA")
+
+    async def rotate(self, ca: Ca, step: Step) -> tuple[Generation, ...]:
+        """Never."""
+        raise SignerFault("a worker has no CA")
 
     async def ssh_ca(self, name: str) -> bytes:
         """Never."""

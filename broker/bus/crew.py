@@ -219,8 +219,13 @@ class CrewTargets:
     ) -> Sequence[Finding]:
         return await self._own.probe(target, login, announce, serial)
 
-    def sshd_lines(self, target: Target, egress_ca: str) -> str:
-        return self._own.sshd_lines(target, egress_ca)
+    async def believes(
+        self, target: Target, login: str, announce: Callable[[int], Awaitable[None]], generation: int
+    ) -> bool:
+        return await self._own.believes(target, login, announce, generation)
+
+    def sshd_lines(self, target: Target, egress_cas: Sequence[str]) -> str:
+        return self._own.sshd_lines(target, egress_cas)
 
     async def fetch_host_key(self, host: str, port: int) -> str:
         return await self._own.fetch_host_key(host, port)

@@ -8,13 +8,14 @@ Shared by both processes because neither may import the other.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
 
 from broker.core.cert import Ca, CertSpec, X509Spec
 from broker.core.clock import from_micros, micros
 from broker.core.errors import Fault
+from broker.core.generation import MAX_GENERATIONS, Generation, Stage, Step
 from broker.core.records import pae
 from broker.core.sshwire import Reader, WireError
 
@@ -57,6 +58,33 @@ class AskCa:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignProbe:
+    """Sign an egress certificate for the check of a target, by the generation of that number.
+
+    It runs one of the fixed commands of broker.core.looks and no other; its key id is the target's own id.
+    """
+
+    spec: CertSpec
+    public_key: bytes
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskGenerations:
+    """Tell which keys of a CA are believed, and which one signs."""
+
+    ca: Ca
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotateCa:
+    """Take one step of the rotation of a CA's key; answered as AskGenerations, after it."""
+
+    ca: Ca
+    step: Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Signed:
     """The certificate or public key asked for."""
 
@@ -70,8 +98,15 @@ class Refused:
     why: str
 
 
-Ask: TypeAlias = SignSsh | SignX509 | AskCa
-Answer: TypeAlias = Signed | Refused
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """The generations of a CA, ascending."""
+
+    generations: tuple[Generation, ...]
+
+
+Ask: TypeAlias = SignSsh | SignX509 | SignProbe | AskCa | AskGenerations | RotateCa
+Answer: TypeAlias = Signed | Refused | Told
 T = TypeVar("T", Ask, Answer)
 
 
@@ -99,8 +134,14 @@ def encode_ask(ask: Ask) -> bytes:
             return pae([b"sign-ssh", *_spec_parts(ask.spec), ask.public_key, ask.record, pae(ask.signatures)])
         case SignX509():
             return pae([b"sign-x509", *_x509_parts(ask.spec), ask.csr_der])
+        case SignProbe():
+            return pae([b"sign-probe", *_spec_parts(ask.spec), ask.public_key, _number(ask.generation)])
         case AskCa():
             return pae([b"ca", ask.ca.encode()])
+        case AskGenerations():
+            return pae([b"generations", ask.ca.encode()])
+        case RotateCa():
+            return pae([b"rotate", ask.ca.encode(), ask.step.encode()])
 
 
 def decode_ask(body: bytes) -> Ask:
@@ -115,6 +156,8 @@ def encode_answer(answer: Answer) -> bytes:
             return pae([b"signed", blob])
         case Refused(why=why):
             return pae([b"refused", why.encode()])
+        case Told(generations=generations):
+            return pae([b"told", *map(_generation_parts, generations)])
 
 
 def decode_answer(body: bytes) -> Answer:
@@ -169,21 +212,39 @@ def _x509_parts(spec: X509Spec) -> list[bytes]:
     ]
 
 
+def _spec(parts: Sequence[bytes]) -> CertSpec:
+    ca, key_id, serial, names, after, before, source, command, pty = parts
+    return CertSpec(
+        ca=Ca(ca.decode()),
+        key_id=key_id.decode(),
+        serial=_int(serial),
+        principals=tuple(name.decode() for name in unpae(names)),
+        valid_after=from_micros(_int(after)),
+        valid_before=from_micros(_int(before)),
+        source_address=source.decode(),
+        force_command=command.decode(),
+        permit_pty=pty == b"1",
+    )
+
+
+def _generation_parts(each: Generation) -> bytes:
+    stage, since = each.stage.encode(), _number(micros(each.since))
+    return pae([_number(each.number), each.public, stage, since, each.voucher])
+
+
+def _generation(packed: bytes) -> Generation:
+    number, public, stage, since, voucher = unpae(packed)
+    return Generation(
+        number=_int(number), public=public, stage=Stage(stage.decode()), since=from_micros(_int(since)), voucher=voucher
+    )
+
+
 def _ask(parts: tuple[bytes, ...]) -> Ask:
     match parts:
-        case [b"sign-ssh", ca, key_id, serial, names, after, before, source, command, pty, key, record, signatures]:
-            spec = CertSpec(
-                ca=Ca(ca.decode()),
-                key_id=key_id.decode(),
-                serial=_int(serial),
-                principals=tuple(name.decode() for name in unpae(names)),
-                valid_after=from_micros(_int(after)),
-                valid_before=from_micros(_int(before)),
-                source_address=source.decode(),
-                force_command=command.decode(),
-                permit_pty=pty == b"1",
-            )
-            return SignSsh(spec=spec, public_key=key, record=_record(record), signatures=_signatures(signatures))
+        case [b"sign-ssh", *spec, key, record, signatures]:
+            return SignSsh(spec=_spec(spec), public_key=key, record=_record(record), signatures=_signatures(signatures))
+        case [b"sign-probe", *spec, key, generation]:
+            return SignProbe(spec=_spec(spec), public_key=key, generation=_int(generation))
         case [b"sign-x509", uri, hosts, not_before, not_after, server, serial, csr]:
             request = X509Spec(
                 uri=uri.decode(),
@@ -196,6 +257,10 @@ def _ask(parts: tuple[bytes, ...]) -> Ask:
             return SignX509(spec=request, csr_der=csr)
         case [b"ca", name]:
             return AskCa(ca=Ca(name.decode()))
+        case [b"generations", name]:
+            return AskGenerations(ca=Ca(name.decode()))
+        case [b"rotate", name, step]:
+            return RotateCa(ca=Ca(name.decode()), step=Step(step.decode()))
         case _:
             raise WireError("no such question")
 
@@ -206,6 +271,8 @@ def _answer(parts: tuple[bytes, ...]) -> Answer:
             return Signed(blob=blob)
         case [b"refused", why]:
             return Refused(why=why.decode("ascii"))
+        case [b"told", *packed] if len(packed) <= MAX_GENERATIONS:
+            return Told(generations=tuple(map(_generation, packed)))
         case _:
             raise WireError("no such answer")
 

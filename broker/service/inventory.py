@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from broker.core import ids
-from broker.core.cert import is_address_list
+from broker.core.cert import Ca, is_address_list
 from broker.core.errors import invalid, not_found
 from broker.core.events import AuditEvent
+from broker.core.generation import Stage
 from broker.core.identity import Caller, Login, Target
 from broker.core.ids import TargetId, TeamId, is_login, is_name
 from broker.core.roles import Permission
@@ -141,8 +142,10 @@ class InventoryService:
 
     async def sshd_lines(self, target: Target) -> str:
         """The lines that a target's sshd needs, ready to paste: who is trusted, and which principal is which login."""
-        ca = parse_blob(await self._world.signer.ssh_ca("egress"))
-        return self._world.targets.sshd_lines(target, ca.line())
+        told = await self._world.signer.generations(Ca.EGRESS)
+        # a key that signs nothing any more is left out: whoever pastes these lines is done with it
+        lines = [parse_blob(each.public).line() for each in told if each.stage is not Stage.OLD]
+        return self._world.targets.sshd_lines(target, lines)
 
 
 def _raises_power(before: Target | None, given: TargetInput) -> bool:

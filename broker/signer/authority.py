@@ -14,11 +14,26 @@ from broker.core.cert import Ca, CertMismatch, check, check_x509, must_match
 from broker.core.clock import micros
 from broker.core.errors import Fault
 from broker.core.records import says_terminal
-from broker.core.signing import Answer, Ask, AskCa, Refused, Signed, SignSsh, SignX509, unpae
-from broker.core.sshwire import WireError
+from broker.core.signing import (
+    Answer,
+    Ask,
+    AskCa,
+    AskGenerations,
+    Refused,
+    RotateCa,
+    Signed,
+    SignProbe,
+    SignSsh,
+    SignX509,
+    Told,
+    unpae,
+)
+from broker.core.sshwire import WireError, ed25519_blob
 from broker.core.x509_match import key_of_csr, must_match_x509
 from broker.signer.journal import Field, Journal
 from broker.signer.keys import CaKeys
+from broker.signer.probes import must_be_a_check, must_be_of_a_grant
+from broker.signer.rotation import rotated
 from broker.signer.sign import sign_ssh, sign_x509
 
 _STOP_SECONDS = 2.0
@@ -45,7 +60,7 @@ class Authority:
         """What the question gets; a refusal is an answer, nothing is raised for it."""
         try:
             with self._lock:
-                return Signed(blob=self._blob(ask))
+                return self._answer(ask)
         except Fault as fault:
             return Refused(why=fault.what)
 
@@ -55,18 +70,42 @@ class Authority:
             self._journal.close()
             # the lock stays taken on purpose: a late question waits until the process has ended
 
-    def _blob(self, ask: Ask) -> bytes:
+    def _answer(self, ask: Ask) -> Answer:
         match ask:
             case SignSsh():
-                return self._sign_ssh(ask)
+                return Signed(blob=self._sign_ssh(ask))
             case SignX509():
-                return self._sign_x509(ask)
+                return Signed(blob=self._sign_x509(ask))
+            case SignProbe():
+                return Signed(blob=self._sign_probe(ask))
             case AskCa():
-                return self._keys.public(ask.ca)
+                return Signed(blob=self._keys.public(ask.ca))
+            case AskGenerations():
+                return Told(generations=self._keys.generations[ask.ca])
+            case RotateCa():
+                return self._rotate(ask)
+
+    def _rotate(self, ask: RotateCa) -> Told:
+        now = self._now()
+        self._journal.append({"kind": "ca", "t": micros(now), "ca": ask.ca.value, "step": ask.step.value})
+        self._keys = rotated(self._keys, ask.ca, ask.step, now)
+        return Told(generations=self._keys.generations[ask.ca])
+
+    def _sign_probe(self, ask: SignProbe) -> bytes:
+        now, key = self._now(), self._keys.egress_of(ask.generation)
+        check(ask.spec, now)
+        must_be_a_check(ask.spec)
+        certificate = _made(lambda: sign_ssh(ask.spec, ask.public_key, key))
+        ca_key = ed25519_blob(key.public_key().public_bytes_raw())
+        must_match(ask.spec, certificate, public_key=ask.public_key, ca_key=ca_key)
+        proven = SignSsh(spec=ask.spec, public_key=ask.public_key, record=b"", signatures=())
+        self._journal.append(_ssh_line(proven, certificate, now))
+        return certificate
 
     def _sign_ssh(self, ask: SignSsh) -> bytes:
         now = self._now()
         check(ask.spec, now)
+        must_be_of_a_grant(ask.spec)
         _must_fit(ask)
         certificate = _made(lambda: sign_ssh(ask.spec, ask.public_key, self._keys.ssh[ask.spec.ca]))
         must_match(ask.spec, certificate, public_key=ask.public_key, ca_key=self._keys.public(ask.spec.ca))

@@ -1,16 +1,18 @@
-"""The four CA keys: made once, loaded strictly, never handed out (I-06, I-53, I-54). Only their public halves leave.
+"""The keys of the four CAs: made once, loaded strictly, never handed out (I-06, I-53, I-54). Public halves leave.
 
-Files: `ingress.key`, `egress.key`, `host.key` (Ed25519), `x509.key` (P-256), all PKCS #8 PEM, and `x509.crt`.
+Files: `ingress.key`, `egress.key`, `host.key` (Ed25519), `x509.key` (P-256), all PKCS #8 PEM, and `x509.crt`. Keys that
+a rotation made are called `ingress.2.key` and so on; broker.signer.table says which of them count.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -27,33 +29,42 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from broker.core.cert import SKEW, Ca
-from broker.core.errors import Fault
+from broker.core.generation import Generation, UnknownGeneration, signing
 from broker.core.keymaterial import KEY_BYTES, must_be_strong
 from broker.core.sshwire import ed25519_blob
+from broker.signer import files
+from broker.signer.private import KeyFault, must_be_private, read_private, sync
+from broker.signer.table import Table, certificate_file, key_file, read_table, sweep
 
 SSH_CAS = (Ca.INGRESS, Ca.EGRESS, Ca.HOST)
 CA_LIFE = timedelta(days=3650)
-X509_CERTIFICATE = "x509.crt"
-_MAX_FILE_BYTES = 16 * 1024
+__all__ = ["SSH_CAS", "CaKeys", "KeyFault", "load_ed25519", "load_keys", "make_key", "make_keys", "pem", "public_half"]
 
-
-class KeyFault(Fault):
-    """The keys cannot be used as they lie there; the message names the file, never its content."""
+PrivateKey: TypeAlias = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class CaKeys:
     """The keys, loaded and checked. Has no repr and no comparison, so nothing prints or leaks them by accident."""
 
+    directory: Path
     ssh: dict[Ca, Ed25519PrivateKey]
+    """What signs now."""
     x509_key: ec.EllipticCurvePrivateKey
     x509_certificate: x509.Certificate
+    egress: Mapping[int, Ed25519PrivateKey]
+    """Every generation that is believed, for checks of targets."""
+    generations: Mapping[Ca, tuple[Generation, ...]]
 
     def public(self, ca: Ca) -> bytes:
-        """SSH wire blob of an SSH CA, DER certificate of the X.509 CA."""
-        if ca is Ca.X509:
-            return self.x509_certificate.public_bytes(Encoding.DER)
-        return ed25519_blob(_raw_public(self.ssh[ca]))
+        """What signs now: SSH wire blob of an SSH CA, DER certificate of the X.509 CA."""
+        return signing(self.generations[ca]).public
+
+    def egress_of(self, number: int) -> Ed25519PrivateKey:
+        """The egress key of one generation. Raises UnknownGeneration."""
+        if number not in self.egress:
+            raise UnknownGeneration("there is no such generation of the egress CA")
+        return self.egress[number]
 
 
 def make_keys(directory: Path, now: datetime) -> None:
@@ -66,13 +77,20 @@ def make_keys(directory: Path, now: datetime) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise KeyFault(f"{directory}: cannot be made") from error
-    _must_be_private(directory, directory.lstat(), os.geteuid())
-    x509_key = ec.generate_private_key(ec.SECP256R1())
-    _write(directory / X509_CERTIFICATE, _self_signed(x509_key, now).public_bytes(Encoding.PEM))
-    _write(directory / f"{Ca.X509}.key", pem(x509_key))
-    for ca in SSH_CAS:
-        _write(directory / f"{ca}.key", pem(Ed25519PrivateKey.generate()))
-    _sync(directory)
+    must_be_private(directory, directory.lstat(), os.geteuid())
+    for ca in (Ca.X509, *SSH_CAS):
+        make_key(directory, ca, 1, now)
+
+
+def make_key(directory: Path, ca: Ca, number: int, now: datetime) -> None:
+    """Makes the key of one generation, on disk when this returns. Raises KeyFault: it is already there."""
+    if ca is Ca.X509:
+        x509_key = ec.generate_private_key(ec.SECP256R1())
+        _write(certificate_file(directory, number), _self_signed(x509_key, now).public_bytes(Encoding.PEM))
+        _write(key_file(directory, ca, number), pem(x509_key))
+    else:
+        _write(key_file(directory, ca, number), pem(Ed25519PrivateKey.generate()))
+    sync(directory)
 
 
 def load_keys(directory: Path, *, owner: int) -> CaKeys:
@@ -83,16 +101,53 @@ def load_keys(directory: Path, *, owner: int) -> CaKeys:
         WeakKey: a sample or constant key.
     """
     try:
-        _must_be_private(directory, directory.lstat(), owner)
+        must_be_private(directory, directory.lstat(), owner)
     except OSError as error:
         raise KeyFault(f"{directory}: no signer keys here, run `grantd init`") from error
-    ssh = {ca: load_ed25519(directory / f"{ca}.key", owner) for ca in SSH_CAS}
+    table = read_table(directory, owner)
+    sweep(directory, table)
+    ssh = {(ca, row.number): load_ed25519(key_file(directory, ca, row.number), owner)
+           for ca in SSH_CAS for row in table[ca]}  # fmt: skip
     # one CA per purpose: a shared key would make what an agent holds valid on targets (I-06)
-    if len({_raw_public(key) for key in ssh.values()}) != len(SSH_CAS):
+    if len({_raw_public(key) for key in ssh.values()}) != len(ssh):
         raise KeyFault(f"{directory}: two CAs share a key")
-    x509_key = _load_p256(directory / f"{Ca.X509}.key", owner)
-    certificate = _load_certificate(directory / X509_CERTIFICATE, owner, x509_key)
-    return CaKeys(ssh=ssh, x509_key=x509_key, x509_certificate=certificate)
+    roots = {row.number: _load_root(directory, row.number, owner) for row in table[Ca.X509]}
+    publics = {name: ed25519_blob(_raw_public(key)) for name, key in ssh.items()}
+    publics |= {(Ca.X509, number): root[1].public_bytes(Encoding.DER) for number, root in roots.items()}
+    generations = _generations(table, publics)
+    x509_key, certificate = roots[signing(generations[Ca.X509]).number]
+    return CaKeys(
+        directory=directory,
+        ssh={ca: ssh[ca, signing(generations[ca]).number] for ca in SSH_CAS},
+        x509_key=x509_key,
+        x509_certificate=certificate,
+        egress={number: key for (ca, number), key in ssh.items() if ca is Ca.EGRESS},
+        generations=generations,
+    )
+
+
+def public_half(directory: Path, ca: Ca, number: int, *, owner: int) -> bytes:
+    """SSH wire blob of a key that lies there; of the X.509 CA its certificate, DER. Raises KeyFault, WeakKey."""
+    if ca is Ca.X509:
+        return _load_root(directory, number, owner)[1].public_bytes(Encoding.DER)
+    return ed25519_blob(_raw_public(load_ed25519(key_file(directory, ca, number), owner)))
+
+
+def _generations(table: Table, publics: Mapping[tuple[Ca, int], bytes]) -> dict[Ca, tuple[Generation, ...]]:
+    return {
+        ca: tuple(
+            Generation(
+                number=row.number, public=publics[ca, row.number], stage=row.stage, since=row.since, voucher=row.voucher
+            )
+            for row in rows
+        )
+        for ca, rows in table.items()
+    }
+
+
+def _load_root(directory: Path, number: int, owner: int) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    key = _load_p256(key_file(directory, Ca.X509, number), owner)
+    return key, _load_certificate(certificate_file(directory, number), owner, key)
 
 
 def load_ed25519(path: Path, owner: int) -> Ed25519PrivateKey:
@@ -112,16 +167,23 @@ def _load_p256(path: Path, owner: int) -> ec.EllipticCurvePrivateKey:
     return key
 
 
+def _write(path: Path, data: bytes) -> None:
+    try:
+        files.make(path, data)
+    except FileExistsError as error:
+        raise KeyFault(f"{path}: is already there, keys are never overwritten") from error
+
+
 def _load_private(path: Path, owner: int) -> object:
     try:
-        return load_pem_private_key(_read_private(path, owner), password=None)
+        return load_pem_private_key(read_private(path, owner), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise KeyFault(f"{path}: not an unencrypted PKCS #8 key") from error
 
 
 def _load_certificate(path: Path, owner: int, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     try:
-        certificate = x509.load_pem_x509_certificate(_read_private(path, owner))
+        certificate = x509.load_pem_x509_certificate(read_private(path, owner))
         certificate.verify_directly_issued_by(certificate)
     except (ValueError, TypeError, InvalidSignature) as error:
         raise KeyFault(f"{path}: not the certificate of a CA") from error
@@ -130,49 +192,7 @@ def _load_certificate(path: Path, owner: int, key: ec.EllipticCurvePrivateKey) -
     return certificate
 
 
-def _read_private(path: Path, owner: int) -> bytes:
-    try:
-        # not blocking: a pipe in the place of a key must not hold up the start
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise KeyFault(f"{path}: cannot be opened") from error
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise KeyFault(f"{path}: not a file")
-        _must_be_private(path, found, owner)
-        return os.read(descriptor, _MAX_FILE_BYTES)
-    finally:
-        os.close(descriptor)
-
-
-def _must_be_private(path: Path, found: os.stat_result, owner: int) -> None:
-    if found.st_uid != owner:
-        raise KeyFault(f"{path}: belongs to uid {found.st_uid}, not to uid {owner}")
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        raise KeyFault(f"{path}: others may read it (mode {stat.S_IMODE(found.st_mode):04o}), chmod go= it")
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o400)
-    except FileExistsError as error:
-        raise KeyFault(f"{path}: is already there, keys are never overwritten") from error
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
+def pem(key: PrivateKey) -> bytes:
     """PKCS #8, unencrypted: the file's mode is its lock."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 

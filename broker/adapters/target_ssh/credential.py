@@ -10,16 +10,17 @@ import asyncssh
 from broker.adapters.target_ssh.connection import Connection, dial, log_in
 from broker.core.cert import CertSpec
 from broker.core.identity import Target
-from broker.service.ports import Proof, Signer
+
+Sign = Callable[[CertSpec, bytes], Awaitable[bytes]]
+"""Specification and public key blob -> the certificate."""
 
 
 async def connect(
     *,
-    signer: Signer,
+    sign: Sign,
     target: Target,
     login: str,
     spec: Callable[[str], CertSpec],
-    proof: Proof,
     announce: Callable[[int], Awaitable[None]],
     fast_path: bool = True,
 ) -> Connection:
@@ -36,7 +37,7 @@ async def connect(
         key = asyncssh.generate_private_key("ssh-ed25519")
         wanted = spec(target.source_address or str(sock.getsockname()[0]).partition("%")[0])
         await announce(wanted.serial)
-        certificate = await signer.sign_ssh(wanted, key.public_data, proof)
+        certificate = await sign(wanted, key.public_data)
         keypair = _keypair(key, certificate)
     except BaseException:
         sock.close()

@@ -14,27 +14,21 @@ from typing import Final
 from broker.adapters.target_ssh.connection import Connection, dial
 from broker.adapters.target_ssh.credential import connect
 from broker.adapters.target_ssh.pool import opened
-from broker.adapters.target_ssh.start_up import LOOK, findings
-from broker.core import fileroot
+from broker.adapters.target_ssh.start_up import findings
 from broker.core.action import Outcome
-from broker.core.cert import CertSpec, egress_spec, ingress_spec, principal_of
+from broker.core.cert import Ca, CertSpec, egress_spec, ingress_spec, principal_of
 from broker.core.errors import Fault, TargetFault
+from broker.core.generation import signing
 from broker.core.identity import Target
 from broker.core.ids import GrantId, render
-from broker.core.wrapper import force_command
+from broker.core.looks import HOSTILE, Look
 from broker.service.ports import Chunk, Entropy, Finding, Proof, Signer, Stream
 
 _LIFE: Final = timedelta(seconds=60)
 _SECONDS: Final = 10.0
 _MAX_ANSWER: Final = 4096
 _NOBODY: Final = "grantd-nobody"
-# Everything that quoting could lose: both quotes, a backslash, $, a newline, UTF-8, a leading blank and dash.
-_HOSTILE: Final = " -'\"\\$x\n\u00e9\u4e2d`;&|*"
-_EXACT: Final = f"printf %s '{_HOSTILE.replace(chr(39), chr(39) + chr(92) + chr(39) + chr(39))}'"
 _OTHER: Final = "printf other"
-# Asked in the login shell itself, in words that every POSIX shell understands.
-_SHELL: Final = 'printf "%s " grantd ${BASH_VERSION:+bash} ${ZSH_VERSION:+zsh} ${BASH_ENV:+startup} "level=${SHLVL:-0}"'
-
 _QUIET_LEVEL: Final = 2
 """bash under sshd reads ~/.bashrc while its SHLVL is below this."""
 _ACCEPTED: Final = {
@@ -65,6 +59,8 @@ class Probe:
     announce: Callable[[int], Awaitable[None]]
     serial: int
     """Of the first certificate; the others draw theirs."""
+    generation: int
+    """Of the egress CA; 0 for what signs now."""
 
     async def run(self) -> list[Finding]:
         """All findings, in the order in which an administrator can act on them; later checks need the earlier ones."""
@@ -78,6 +74,10 @@ class Probe:
                 found += [*await self._home(), *await self._files()]
         return found
 
+    async def is_let_in(self) -> bool:
+        """Whether the target lets in what this generation signed; False also where it cannot be asked."""
+        return (await self._accepted()).ok
+
     async def _reachable(self) -> Finding:
         advice = f"check host and port of the target, and that the gateway may connect to port {self.target.port}"
         try:
@@ -88,7 +88,7 @@ class Probe:
 
     async def _accepted(self) -> Finding:
         try:
-            connection = await self._log_in(self._egress(self.login, "", self.serial))
+            connection = await self._log_in(self._egress(self.login, Look.NOTHING, self.serial))
         except TargetFault as error:
             return Finding(ok=False, what=_ACCEPTED[error.code][0], advice=_ACCEPTED[error.code][1])
         connection.abort()
@@ -98,7 +98,7 @@ class Probe:
 
     async def _refused_principal(self) -> Finding:
         return await self._refused(
-            self._egress(_NOBODY, "", self._serial()),
+            self._egress(_NOBODY, Look.NOTHING, self._serial()),
             "a certificate for another login is refused",
             "a certificate for another login is accepted",
             "set AuthorizedPrincipalsFile, and list in it this login's one principal alone",
@@ -125,9 +125,8 @@ class Probe:
         return Finding(ok=False, what=bad, advice=advice)
 
     async def _forced(self) -> Finding:
-        forced = force_command(_EXACT.encode(), cwd="", env={}, seconds=_SECONDS)
-        said, ended = await self._asked(forced, _OTHER)
-        if ended == 0 and said == _HOSTILE.encode():
+        said, ended = await self._asked(Look.EXACT, _OTHER)
+        if ended == 0 and said == HOSTILE.encode():
             return Finding(ok=True, what="it runs the certificate's command byte for byte, in bash", advice="")
         if said == b"other":
             advice = "the server must honour the force-command of certificates, as OpenSSH does"
@@ -136,7 +135,7 @@ class Probe:
         return Finding(ok=False, what="it does not run the certificate's command byte for byte", advice=advice)
 
     async def _start_up(self) -> Finding:
-        said, _ = await self._asked("", _SHELL)
+        said, _ = await self._asked(Look.SHELL, "look")
         words = said.decode("ascii", "replace").split()
         level = int(words[-1].removeprefix("level=")) if words and words[-1].removeprefix("level=").isdigit() else 0
         if words[:1] != ["grantd"]:
@@ -151,12 +150,12 @@ class Probe:
         return Finding(ok=True, what="no start-up file is read before a command", advice="")
 
     async def _home(self) -> list[Finding]:
-        said, _ = await self._asked(force_command(LOOK.encode(), cwd="", env={}, seconds=_SECONDS), "look")
+        said, _ = await self._asked(Look.SETTINGS, "look")
         return list(findings(said))
 
     async def _files(self) -> list[Finding]:
         """Notes: a target without either is fine for every other grant."""
-        said, ended = await self._asked(force_command(fileroot.LOOK.encode(), cwd="", env={}, seconds=_SECONDS), "look")
+        said, ended = await self._asked(Look.FILES, "look")
         words = said.decode("ascii", "replace").split()
         if ended != 0 or "root" in words:
             return []
@@ -166,11 +165,11 @@ class Probe:
         advice = "sftp-root is refused here: it needs user namespaces for this login, and util-linux 2.36 or newer"
         return [Finding(ok=True, what="it cannot confine file transfer to a folder", advice=advice)]
 
-    async def _asked(self, forced: str, command: str) -> tuple[bytes, int | None]:
+    async def _asked(self, look: Look, command: str) -> tuple[bytes, int | None]:
         """The command's stdout, about _MAX_ANSWER bytes at most, and its exit status; (b"", None) where it failed."""
         said = b""
         try:
-            connection = await self._log_in(self._egress(self.login, forced, self._serial()))
+            connection = await self._log_in(self._egress(self.login, look, self._serial()))
         except Fault:
             return said, None
         try:
@@ -192,16 +191,15 @@ class Probe:
         return b"", None
 
     async def _log_in(self, spec: Callable[[str], CertSpec]) -> Connection:
-        return await connect(
-            signer=self.signer,
-            target=self.target,
-            login=self.login,
-            spec=spec,
-            proof=NO_PROOF,
-            announce=self.announce,
-        )
+        return await connect(sign=self._sign, target=self.target, login=self.login, spec=spec, announce=self.announce)
 
-    def _egress(self, login: str, forced: str, serial: int) -> Callable[[str], CertSpec]:
+    async def _sign(self, spec: CertSpec, public_key: bytes) -> bytes:
+        if spec.ca is not Ca.EGRESS:
+            return await self.signer.sign_ssh(spec, public_key, NO_PROOF)
+        number = self.generation or signing(await self.signer.generations(Ca.EGRESS)).number
+        return await self.signer.sign_probe(spec, public_key, number)
+
+    def _egress(self, login: str, look: Look, serial: int) -> Callable[[str], CertSpec]:
         now = self.now()
         return lambda source: egress_spec(
             # a check belongs to no grant: the target's own id stands in its certificates
@@ -209,7 +207,7 @@ class Probe:
             serial=serial,
             principal=principal_of(self.target.tenant, self.target.id, login),
             source_address=source,
-            force_command=forced,
+            force_command=look.value,
             permit_pty=False,
             now=now,
             not_after=now + _LIFE,

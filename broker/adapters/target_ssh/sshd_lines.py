@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from broker.core.cert import principal_of
 from broker.core.identity import Target
@@ -13,11 +13,11 @@ _CURLRC = "/etc/grantd/.curlrc"
 _CONFIG = "/etc/ssh/sshd_config.d/grantd.conf"
 
 
-def sshd_lines(target: Target, egress_ca: str) -> str:
-    """A commented text: a few small files, each with its whole content. Nobody but the target.s logins is touched."""
+def sshd_lines(target: Target, egress_cas: Sequence[str]) -> str:
+    """A commented text: a few small files, each with its whole content. Nobody but the target's logins is touched."""
     logins = _logins(target)
     blocks = [
-        _file(_CA, [egress_ca.strip()]),
+        _file(_CA, [line.strip() for line in egress_cas]),
         _file(_CURLRC, ["# curl looks here first, and then at no ~/.curlrc"]),
         *(_file(f"{_PRINCIPALS}/{login}", [principal_of(target.tenant, target.id, login)]) for login in logins),
         _file(_CONFIG, _config(logins)),

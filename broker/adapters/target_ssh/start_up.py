@@ -16,29 +16,6 @@ OLDEST_BASH: Final = (4, 4)
 """What was measured and is still kept by somebody: older ones run functions from LC_* values (before 4.3 patch 25), and
 stand on a C library whose execvp looks in the working directory where PATH is not set (glibc before 2.24)."""
 
-# Run in the wrapper's own bash. sshd's settings are believed only if the sshd above this process was started without a
-# settings file of its own; a target that hides processes shows none, and then nothing is said about sshd.
-LOOK: Final = r"""
-echo "bash ${BASH_VERSINFO[0]}.${BASH_VERSINFO[1]}"
-[ -w "$HOME" ] && echo home
-type -P curl >/dev/null && ! [ -r /etc/grantd/.curlrc ] && echo curl
-p=$PPID seen=
-while [ "${p:-0}" -gt 1 ]; do
-  case $(tr '\0' ' ' <"/proc/$p/cmdline") in
-    *sshd*\ -f*) seen=; break ;;
-    *sshd*) seen=1 ;;
-  esac
-  read -r s <"/proc/$p/stat" || break
-  s=(${s##*) }); p=${s[1]}
-done
-[ "$seen" ] || exit 0
-conf='/etc/ssh/sshd_config /etc/ssh/sshd_config.d/*.conf' pam='/etc/pam.d/sshd /etc/pam.d/common-*'
-grep -hiqsE '^[[:space:]]*PermitUserEnvironment[[:space:]=]+"?[^n[:space:]"]' $conf && echo user_environment
-grep -hiqsE '^[[:space:]]*UsePAM[[:space:]=]+"?yes' $conf &&
-  grep -hqsE '^[^#]*pam_env\.so.*user_readenv=1' $pam && echo pam_environment
-exit 0
-"""
-
 _BASH: Final = re.compile(r"bash (\d{1,3})\.(\d{1,3})")
 _ENVIRONMENTS: Final = {
     "user_environment": (
@@ -57,7 +34,7 @@ _CURL_NOTE: Final = "put an empty file /etc/grantd/.curlrc on the target: curl t
 
 
 def findings(answer: bytes) -> Iterator[Finding]:
-    """What LOOK printed, as findings. A fine one with advice is a note: the operator may live with it."""
+    """What Look.SETTINGS printed, as findings. A fine one with advice is a note: the operator may live with it."""
     words = frozenset(answer.decode("ascii", "replace").splitlines())
     yield _bash(words)
     bad = [_ENVIRONMENTS[word] for word in _ENVIRONMENTS if word in words]

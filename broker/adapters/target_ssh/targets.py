@@ -104,12 +104,29 @@ class SshTargets:
             login=login,
             announce=announce,
             serial=serial,
+            generation=0,
         )
         return await probe.run()
 
-    def sshd_lines(self, target: Target, egress_ca: str) -> str:
+    async def believes(
+        self, target: Target, login: str, announce: Callable[[int], Awaitable[None]], generation: int
+    ) -> bool:
         """See Targets."""
-        return sshd_lines(target, egress_ca)
+        probe = Probe(
+            signer=self._signer,
+            entropy=self._entropy,
+            now=self._clock.now,
+            target=target,
+            login=login,
+            announce=announce,
+            serial=int.from_bytes(self._entropy.token(8), "big") >> 1 | 1,
+            generation=generation,
+        )
+        return await probe.is_let_in()
+
+    def sshd_lines(self, target: Target, egress_cas: Sequence[str]) -> str:
+        """See Targets."""
+        return sshd_lines(target, egress_cas)
 
     async def _start_sealed(self, plan: ExecPlan) -> TargetProcess:
         connection = await self._connect(plan)
@@ -169,11 +186,10 @@ class SshTargets:
 
     async def _connect(self, plan: ExecPlan) -> Connection:
         return await connect(
-            signer=self._signer,
+            sign=lambda spec, key: self._signer.sign_ssh(spec, key, plan.proof),
             target=plan.target,
             login=plan.login,
             spec=lambda source: plan.certificate(source_address=source, now=self._clock.now()),
-            proof=plan.proof,
             announce=plan.announce,
             fast_path=self._fast_path,
         )

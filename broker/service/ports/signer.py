@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from broker.core.cert import CertSpec, X509Spec
+from broker.core.cert import Ca, CertSpec, X509Spec
+from broker.core.generation import Generation, Step
 
 T = TypeVar("T")
 
@@ -32,10 +33,22 @@ class Signer(Protocol):
         """A DER certificate for the key of the CSR; names come from the spec alone."""
         ...
 
+    async def sign_probe(self, spec: CertSpec, public_key: bytes, generation: int) -> bytes:
+        """As sign_ssh, for the check of a target: one of the commands of core.looks, by that egress generation."""
+        ...
+
+    async def generations(self, ca: Ca) -> tuple[Generation, ...]:
+        """The keys of a CA that are believed now, ascending; exactly one of them signs."""
+        ...
+
+    async def rotate(self, ca: Ca, step: Step) -> tuple[Generation, ...]:
+        """Takes one step of the rotation of a CA's key, for good when this returns; the generations after it."""
+        ...
+
     async def ssh_ca(self, name: str) -> bytes:
-        """Public key blob (SSH wire form) of the `ingress`, `egress` or `host` CA."""
+        """Public key blob (SSH wire form) of what signs now for the `ingress`, `egress` or `host` CA."""
         ...
 
     async def x509_ca(self) -> bytes:
-        """The X.509 CA certificate, DER."""
+        """The X.509 CA certificate that signs now, DER."""
         ...

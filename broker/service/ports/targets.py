@@ -146,10 +146,16 @@ class Targets(Protocol):
         """
         ...
 
-    def sshd_lines(self, target: Target, egress_ca: str) -> str:
+    async def believes(
+        self, target: Target, login: str, announce: Callable[[int], Awaitable[None]], generation: int
+    ) -> bool:
+        """Whether it lets in what that generation of the egress CA signed; False also where it cannot be asked."""
+        ...
+
+    def sshd_lines(self, target: Target, egress_cas: Sequence[str]) -> str:
         """What an administrator adds to the target's sshd, ready to paste.
 
-        `egress_ca` is an OpenSSH public key line.
+        `egress_cas` are OpenSSH public key lines: of every generation that signs or will.
         """
         ...
 

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from broker.adapters import signer_client
 from broker.adapters.signer_client import SignerClient, SignerProcess, start_signer
-from broker.core.cert import Ca, CertSpec
+from broker.core.cert import SKEW, Ca, CertSpec
+from broker.core.clock import EPOCH
 from broker.core.errors import SignerFault
-from broker.core.signing import Answer, Ask, AskCa, Signed, SignSsh
+from broker.core.generation import Generation, Stage, Step
+from broker.core.signing import Answer, Ask, AskGenerations, Signed, SignSsh, Told
 from broker.core.sshcert import parse
 from broker.core.sshwire import ed25519_blob
 from broker.service.ports import Proof, Signer
 from broker.signer.journal import NAME
 from broker.signer.keys import make_keys
 from broker.signer.sign import sign_ssh
+from tests.broker.core.test_cert import client as x509_spec
+from tests.broker.core.test_x509_match import CSR
 from tests.broker.signer.journals import verify
 from tests.broker.signer.test_server import ME, serving
 from tests.broker.ssh_keys import egress, ingress, new_public_key
@@ -122,15 +126,56 @@ async def test_a_new_signer_is_found_again(signer: SignerProcess, keys: Path, tm
 
 
 async def test_a_signer_with_other_keys_is_not_believed(signer: SignerProcess, tmp_path: Path) -> None:
-    """CA keys are remembered: a signer that comes back with others signs something else."""
+    """CA keys are remembered: a signer that comes back with others is a fault."""
     client = signer.client
     await client.sign_ssh(egress(now()), new_public_key(), NO_PROOF)
     await signer.stop()
     make_keys(tmp_path / "other", now())
     second = await start_signer(directory=tmp_path / "other", path=tmp_path / "s")
-    with pytest.raises(SignerFault, match="something else"):
+    with pytest.raises(SignerFault, match="another key"):
         await client.sign_ssh(egress(now()), new_public_key(), NO_PROOF)
     await second.stop()
+
+
+@pytest.fixture
+async def rotating(tmp_path: Path) -> AsyncIterator[SignerProcess]:
+    """A signer over keys of its own."""
+    make_keys(tmp_path / "own", now())
+    started = await start_signer(directory=tmp_path / "own", path=tmp_path / "r")
+    yield started
+    await started.stop()
+
+
+async def test_a_rotation_is_believed_step_by_step(rotating: SignerProcess, tmp_path: Path) -> None:
+    """Certificates go on through all three steps; then the old key's file is gone and the new one signs (I-06)."""
+    client, key, keys = rotating.client, new_public_key(), tmp_path / "own"
+    first = await client.ssh_ca("egress")
+    for step, wanted in ((Step.START, [Stage.SIGNING, Stage.NEXT]), (Step.SWITCH, [Stage.OLD, Stage.SIGNING]),
+                         (Step.FINISH, [Stage.SIGNING])):  # fmt: skip
+        told = await client.rotate(Ca.EGRESS, step)
+        assert [each.stage for each in told] == wanted
+        assert told == await client.generations(Ca.EGRESS)
+        made = parse(await client.sign_ssh(egress(now()), key, NO_PROOF))
+        assert (made.ca_key == first) is (step is Step.START)
+        with pytest.raises(SignerFault, match="next step"):
+            await client.rotate(Ca.EGRESS, step)
+    assert not (keys / "egress.key").exists()
+    assert (keys / "egress.2.key").exists()
+
+
+async def test_a_rotation_by_another_broker_is_noticed(rotating: SignerProcess, tmp_path: Path) -> None:
+    """A client that did not rotate believes the new key at its first certificate."""
+    client, other = rotating.client, SignerClient(tmp_path / "r", signer_uid=os.geteuid())
+    for ca in Ca:
+        await client.generations(ca)
+        for step in (Step.START, Step.SWITCH):
+            await other.rotate(ca, step)
+    for spec in (egress(now()), ingress(now())):
+        assert parse(await client.sign_ssh(spec, new_public_key(), NO_PROOF)).ca_key == await other.ssh_ca(spec.ca)
+    asked = replace(x509_spec(), not_before=now() - SKEW, not_after=now() + timedelta(hours=1))
+    await client.sign_x509(asked, CSR)
+    assert await client.x509_ca() == await other.x509_ca()
+    await other.close()
 
 
 # ---- the process
@@ -277,8 +322,10 @@ def _liar(twist: Callable[[CertSpec], CertSpec]) -> Callable[[Ask], Answer]:
         match ask:
             case SignSsh(spec=spec, public_key=key):
                 return Signed(blob=sign_ssh(twist(spec), key, LIAR_CA))
-            case AskCa(ca=ca) if ca is not Ca.X509:
-                return Signed(blob=ed25519_blob(LIAR_CA.public_key().public_bytes_raw()))
+            case AskGenerations(ca=ca) if ca is not Ca.X509:
+                public = ed25519_blob(LIAR_CA.public_key().public_bytes_raw())
+                one = Generation(number=1, public=public, stage=Stage.SIGNING, since=EPOCH, voucher=b"")
+                return Told(generations=(one,))
             case _:
                 return Signed(blob=b"not a certificate")
 

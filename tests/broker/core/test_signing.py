@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.core.cert import Ca, CertSpec, X509Spec
+from broker.core.generation import Generation, Stage, Step
 from broker.core.records import pae
 from broker.core.signing import (
     HEADER_BYTES,
@@ -19,11 +20,15 @@ from broker.core.signing import (
     Answer,
     Ask,
     AskCa,
+    AskGenerations,
     FrameError,
     Refused,
+    RotateCa,
     Signed,
+    SignProbe,
     SignSsh,
     SignX509,
+    Told,
     body_bytes,
     decode_answer,
     decode_ask,
@@ -68,11 +73,23 @@ ASKS: st.SearchStrategy[Ask] = st.one_of(
         signatures=st.lists(st.binary(max_size=60), max_size=3).map(tuple),
     ),
     st.builds(SignX509, spec=X509_SPECS, csr_der=st.binary(max_size=60)),
+    st.builds(SignProbe, spec=SPECS, public_key=st.binary(max_size=60), generation=st.integers(0, 2**31)),
     st.builds(AskCa, ca=st.sampled_from(Ca)),
+    st.builds(AskGenerations, ca=st.sampled_from(Ca)),
+    st.builds(RotateCa, ca=st.sampled_from(Ca), step=st.sampled_from(Step)),
+)
+GENERATIONS = st.builds(
+    Generation,
+    number=st.integers(1, 2**31),
+    public=st.binary(max_size=60),
+    stage=st.sampled_from(Stage),
+    since=TIMES,
+    voucher=st.binary(max_size=60),
 )
 ANSWERS: st.SearchStrategy[Answer] = st.one_of(
     st.builds(Signed, blob=st.binary(max_size=60)),
     st.builds(Refused, why=st.text(st.characters(max_codepoint=127), max_size=20)),
+    st.builds(Told, generations=st.lists(GENERATIONS, max_size=2).map(tuple)),
 )
 
 

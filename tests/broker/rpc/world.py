@@ -42,6 +42,7 @@ from broker.adapters.xaes import Key
 from broker.core.action import Outcome
 from broker.core.cert import SKEW, X509_LIFE, Ca, CertSpec, X509Spec, check, check_x509, client_uri
 from broker.core.forward import destination_in
+from broker.core.generation import Generation, Step
 from broker.core.identity import Identity, IdentityKind, IdentityStatus, Login, Target, Team
 from broker.core.ids import SYSTEM_TENANT, GrantId, IdentityId, TargetId, TeamId, TenantId, render
 from broker.core.roles import Role
@@ -62,6 +63,7 @@ from broker.service.use_cases import UseCases
 from broker.service.wake import Bell
 from broker.service.world import Limits, Places, World
 from broker.signer.keys import CaKeys, load_keys, make_keys
+from broker.signer.rotation import rotated
 from broker.signer.sign import sign_ssh, sign_x509
 from policy.classes import Tier
 from recorder.store.files import FileRecordingStore
@@ -88,6 +90,17 @@ class CodeSigner:
     async def sign_x509(self, spec: X509Spec, csr_der: bytes) -> bytes:
         check_x509(spec, datetime.now(UTC))
         return self.signed(spec, key_of_csr(csr_der))
+
+    async def sign_probe(self, spec: CertSpec, public_key: bytes, generation: int) -> bytes:
+        check(spec, datetime.now(UTC))
+        return sign_ssh(spec, public_key, self.keys.egress_of(generation))
+
+    async def generations(self, ca: Ca) -> tuple[Generation, ...]:
+        return self.keys.generations[ca]
+
+    async def rotate(self, ca: Ca, step: Step) -> tuple[Generation, ...]:
+        self.keys = rotated(self.keys, ca, step, datetime.now(UTC))
+        return self.keys.generations[ca]
 
     async def ssh_ca(self, name: str) -> bytes:
         return self.keys.public(Ca(name))
@@ -206,8 +219,14 @@ class LocalTargets:
         await announce(serial)
         return [Finding(ok=True, what="reachable", advice="")]
 
-    def sshd_lines(self, target: Target, egress_ca: str) -> str:
-        return f"TrustedUserCAKeys for {target.name}\n{egress_ca}\n"
+    async def believes(
+        self, target: Target, login: str, announce: Callable[[int], Awaitable[None]], generation: int
+    ) -> bool:
+        await announce(generation)
+        return True
+
+    def sshd_lines(self, target: Target, egress_cas: Sequence[str]) -> str:
+        return "\n".join([f"TrustedUserCAKeys for {target.name}", *egress_cas, ""])
 
     async def fetch_host_key(self, host: str, port: int) -> str:
         return parse_blob(ed25519_blob(Ed25519PrivateKey.generate().public_key().public_bytes_raw())).line()

@@ -125,6 +125,8 @@ class FakeTargets:
     starts: type[FakeProcess] = FakeProcess
     end_fails: bool = False
     """The grant's connection cannot be closed for now."""
+    unbelieving: set[str] = field(default_factory=set)
+    """Names of targets that do not know the egress CA's next key."""
     _pools: set[tuple[TenantId, GrantId]] = field(default_factory=set)
     _of_grant: defaultdict[tuple[TenantId, GrantId], list[FakeProcess]] = field(
         default_factory=lambda: defaultdict(list)
@@ -159,8 +161,14 @@ class FakeTargets:
         await announce(serial)
         return [Finding(ok=True, what=f"{login} can log in", advice="")]
 
-    def sshd_lines(self, target: Target, egress_ca: str) -> str:
-        return f"# {target.name}\nTrustedUserCAKeys {egress_ca}\n"
+    async def believes(
+        self, target: Target, login: str, announce: Callable[[int], Awaitable[None]], generation: int
+    ) -> bool:
+        await announce(generation)
+        return target.name not in self.unbelieving
+
+    def sshd_lines(self, target: Target, egress_cas: Sequence[str]) -> str:
+        return "\n".join([f"# {target.name}", "TrustedUserCAKeys", *egress_cas, ""])
 
     async def fetch_host_key(self, host: str, port: int) -> str:
         return parse_blob(ed25519_blob(bytes(range(32)))).line()

@@ -44,6 +44,7 @@ from broker.core.cert import Ca, CertSpec, X509Spec, check, check_x509
 from broker.core.clock import micros
 from broker.core.errors import Refusal, SignerFault, StoreFault
 from broker.core.events import AuditEvent
+from broker.core.generation import Generation, Step
 from broker.core.grant import Grant
 from broker.core.identity import Caller, Identity, IdentityKind, IdentityStatus, Login, Target, Team
 from broker.core.ids import AuditId, GrantId, IdentityId, TargetId, TeamId, TenantId, render
@@ -70,6 +71,7 @@ from broker.service.wake import Bell
 from broker.service.watch import Watch
 from broker.service.world import Limits, Places, World
 from broker.signer.keys import CaKeys, load_keys, make_keys
+from broker.signer.rotation import rotated
 from broker.signer.sign import sign_ssh, sign_x509
 from policy.classes import CommandClass, Tier
 from recorder.codes import BY_NAME
@@ -147,6 +149,20 @@ class KeySigner:
         check_x509(spec, self._clock.now())
         self.asked.append(spec)
         return sign_x509(spec, key_of_csr(csr_der), self._keys.x509_key, self._keys.x509_certificate)
+
+    async def sign_probe(self, spec: CertSpec, public_key: bytes, generation: int) -> bytes:
+        check(spec, self._clock.now())
+        self.asked.append(spec)
+        return sign_ssh(spec, public_key, self._keys.egress_of(generation))
+
+    async def generations(self, ca: Ca) -> tuple[Generation, ...]:
+        return self._keys.generations[ca]
+
+    async def rotate(self, ca: Ca, step: Step) -> tuple[Generation, ...]:
+        if self.fails:
+            raise SignerFault("the signer does not answer")
+        self._keys = rotated(self._keys, ca, step, self._clock.now())
+        return self._keys.generations[ca]
 
     async def ssh_ca(self, name: str) -> bytes:
         return self._keys.public(Ca(name))

@@ -161,9 +161,13 @@ async def test_a_pinned_key_of_another_kind_is_told_apart(sshd_factory: StartSsh
 def test_the_lines_for_sshd_are_good_for_sshd(tmp_path: Path) -> None:
     """What `grantctl target add` prints is a configuration that sshd takes, touching nobody but the logins."""
     made = target_for(logins=(Login(name="deploy", read_login="observer"), Login(name="admin", read_login="")))
-    text = sshd_lines(made, "ssh-ed25519 AAAA egress\n")
+    text = sshd_lines(made, ["ssh-ed25519 AAAA egress\n", "ssh-ed25519 AAAB next\n"])
     files = {block.partition("\n")[0]: block.partition("\n")[2] for block in text.split("# --- ")[1:]}
     assert "RevokedKeys" not in text
+    assert files["/etc/ssh/grantd_egress_ca.pub"].split("\n")[:2] == [
+        "ssh-ed25519 AAAA egress",
+        "ssh-ed25519 AAAB next",
+    ]
     assert files["/etc/ssh/grantd_principals/deploy"].strip() == principal_of(TENANT, made.id, "deploy")
     assert files["/etc/ssh/grantd_principals/observer"].strip() == principal_of(TENANT, made.id, "observer")
     config = tmp_path / "sshd_config"

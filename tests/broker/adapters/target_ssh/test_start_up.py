@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.adapters.target_ssh.start_up import LOOK, findings
+from broker.adapters.target_ssh.start_up import findings
+from broker.core.looks import SETTINGS
 
 LISTENER = "sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups"
 PAM = "session required pam_env.so user_readenv=1 envfile=/etc/default/locale\n"
@@ -17,7 +18,7 @@ NO_PAM = PAM.replace("user_readenv=1 ", "") + "#" + PAM
 
 def _looked(etc: Path, *, above: str = LISTENER) -> list[str]:
     """The script's words, with `etc` for /etc, below a process of that name."""
-    script = LOOK.replace("/etc/", f"{etc}/")
+    script = SETTINGS.replace("/etc/", f"{etc}/")
     (etc / "look").write_text(script)
     words = ["bash", "-c", 'exec -a "$1" bash -c \'bash "$1"; :\' x "$2"', "x", above, str(etc / "look")]
     home = etc / "home"

@@ -21,9 +21,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from broker.adapters.target_ssh import SshTargets
 from broker.core.action import Outcome
 from broker.core.cert import Ca, CertSpec, X509Spec, check, must_match, principal_of
+from broker.core.clock import EPOCH
+from broker.core.generation import Generation, Stage, Step
 from broker.core.identity import Login, Target
 from broker.core.ids import ActionId, AuditId, GrantId, TargetId, TenantId, render
 from broker.service.ports import Chunk, ExecPlan, Proof, Stream, TargetProcess
+from broker.signer.probes import must_be_a_check
 from broker.signer.sign import sign_ssh
 from policy.classes import Tier
 
@@ -66,6 +69,17 @@ class InProcessSigner:
         return blob
 
     async def sign_x509(self, spec: X509Spec, csr_der: bytes) -> bytes:
+        raise NotImplementedError
+
+    async def sign_probe(self, spec: CertSpec, public_key: bytes, generation: int) -> bytes:
+        must_be_a_check(spec)
+        return await self.sign_ssh(spec, public_key, Proof(record=b"", signatures=()))
+
+    async def generations(self, ca: Ca) -> tuple[Generation, ...]:
+        public = await self.ssh_ca(ca)
+        return (Generation(number=1, public=public, stage=Stage.SIGNING, since=EPOCH, voucher=b""),)
+
+    async def rotate(self, ca: Ca, step: Step) -> tuple[Generation, ...]:
         raise NotImplementedError
 
     async def ssh_ca(self, name: str) -> bytes:
