@@ -36,7 +36,7 @@ class BenchStage:
     """Everything that is running, below one folder. Leaving the context ends all of it."""
 
     def __init__(self, folder: Path) -> None:
-        self._broker = Stage(folder=folder, ports=free_ports(4))
+        self._broker = Stage(folder=folder, ports=free_ports(5))
         self._stack = ExitStack()
         self.folder = folder
         self.peer_key = folder / "peer_key"

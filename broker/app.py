@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from broker.adapters.audit_log.pins import Pins
 from broker.adapters.audit_log.reading import SqlAuditLog
 from broker.adapters.audit_log.signing import Keyring, LogNames
 from broker.adapters.audit_log.times import newest_moment
+from broker.adapters.freeze_spool import FreezeFiles
 from broker.adapters.indexer import index_apart
 from broker.adapters.metrics import PrometheusMeter, serve_metrics
 from broker.adapters.root_key import load_root_key
@@ -48,12 +50,15 @@ from broker.core.secret import Secret
 from broker.fastpath import changed
 from broker.gatehouse import Gatehouse
 from broker.jobs.expiry import Expiry
+from broker.jobs.freezing import Freezing
 from broker.jobs.gauges import Gauges
 from broker.jobs.indexing import Indexing
 from broker.jobs.renewal import Renewal
 from broker.jobs.reviving import Reviving
 from broker.jobs.sequencer import Sequencer
 from broker.jobs.tidying import Tidying
+from broker.rpc.host import HostSocket
+from broker.rpc.lane import FreezeLane
 from broker.rpc.server import Listen, RpcServers
 from broker.rpc.services import servicers
 from broker.rpc.tls import ServerIdentity
@@ -62,6 +67,7 @@ from broker.service.leases import Leases
 from broker.service.live import LiveRegistry, Scope
 from broker.service.policies import Policies
 from broker.service.ports import Meter, Tx
+from broker.service.switch import KillSwitch
 from broker.service.use_cases import UseCases
 from broker.service.wake import Bell
 from broker.service.world import Limits, Places, World
@@ -72,6 +78,8 @@ log = structlog.get_logger()
 VERSION = "0.1.0"
 _TOKEN_KEY = "grant-token-key"  # noqa: S105  the name of a vault secret, not its value
 _STOP_WITHIN = 5.0
+_STOOD_STILL = 70
+"""Exit status where the loop did not begin to cut at a freeze (EX_SOFTWARE)."""
 _RECORDERS = 4
 """Recorder threads: commands that begin and end at the same time wait for the disk together, not in a row."""
 
@@ -189,6 +197,7 @@ class House:
             tokens=JwtTokens(await self._token_seed(), issuer=issuer, kid="t1"),
             meter=self.meter,
             audit_health=self.health,
+            freezes=FreezeFiles(settings.freezes_directory),
             live=LiveRegistry(),
             leases=Leases(),
             ends=Ends(),
@@ -239,23 +248,41 @@ class House:
         metrics = await serve_metrics(self.meter, host=settings.metrics.host, port=settings.metrics.port)
         self._stack.callback(metrics.close)
         self._stack.push_async_callback(self._cut_all)
+        self._open_freeze_lane()
         self.meter.gauge("build_info", 1, version=VERSION)
         await rpc.serving(True)  # noqa: FBT003  reads as a sentence
+
+    def _open_freeze_lane(self) -> None:
+        """The kill switch's own ways in; they stay open while everything else shuts."""
+        switch = KillSwitch(
+            freeze=self.use_cases.freeze, roster=self.world.roster, clock=self.clock,
+            loop=asyncio.get_running_loop(), give_up=_give_up,
+        )  # fmt: skip
+        lane = FreezeLane(
+            address=self.settings.freeze.bound(), identity=lambda: self.tls, switch=switch, clock=self.clock,
+            meter=self.meter,
+        )  # fmt: skip
+        host = HostSocket(self.settings.host_socket, switch)
+        host.start()
+        self._stack.callback(host.stop)
+        lane.start()
+        self._stack.callback(lane.stop)
 
     async def _cut_all(self) -> None:
         """A stop takes the access away: sessions are cut, sealed and written before the store closes."""
         for tenant in await self.store.tenants():
             await self.world.live.cut(Scope(tenant=tenant), "broker_stopping", within=_STOP_WITHIN)
 
-    def jobs(self) -> list[Crew | Expiry | Gauges | Indexing | Renewal | Reviving | Sequencer | Tidying]:
+    def jobs(self) -> list[Crew | Expiry | Freezing | Gauges | Indexing | Renewal | Reviving | Sequencer | Tidying]:
         """The loops; each runs until the process ends."""
         ending, live = self.use_cases.ending, self.world.live
-        late = (ending.write_late, self.use_cases.closing.write_late, self.use_cases.freeze.write_late)
+        late = (ending.write_late, self.use_cases.closing.write_late)
         return [
             self.sequencer,
             Expiry(
                 store=self.store, ending=ending, late=late, ends=self.world.ends, clock=self.clock, meter=self.meter
             ),
+            Freezing(self.use_cases.freeze),
             Gauges(store=self.store, live=live, meter=self.meter),
             Tidying(store=self.store, forgetting=self.use_cases.forgetting),
             Indexing(closing=self.use_cases.closing, search=self.use_cases.search),
@@ -299,6 +326,16 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     log.info("broker.stopped")
 
 
+def _give_up() -> None:
+    """Ends this process, and with its connections everything that ran through it; a service manager starts another.
+
+    A moment later, so that whoever pulled the switch hears of it. The signer and the workers end with it.
+    """
+    ending = threading.Timer(0.1, os._exit, args=(_STOOD_STILL,))
+    ending.daemon = True
+    ending.start()
+
+
 def _fast_path(settings: Settings, meter: Meter) -> bool:
     """As configured, unless asyncssh is not the one that the quick way was written against."""
     unknown = changed() if settings.ssh.fast_path else ()
@@ -322,6 +359,7 @@ def _places(settings: Settings) -> Places:
     return Places(
         grpc=settings.grpc.told(),
         join=settings.join.told(),
+        freeze=settings.freeze.told(),
         gateway=settings.ssh.told(),
         gateway_names=(settings.ssh.told_host(), *settings.ssh.names),
     )
@@ -329,8 +367,9 @@ def _places(settings: Settings) -> Places:
 
 def _names(settings: Settings) -> tuple[str, ...]:
     """The names in the broker's TLS certificate."""
-    told = (settings.grpc.told_host(), settings.join.told_host())
-    return hosts_of(*told, settings.grpc.host, settings.join.host, *settings.server_names)
+    told = (settings.grpc.told_host(), settings.join.told_host(), settings.freeze.told_host())
+    bound = (settings.grpc.host, settings.join.host, settings.freeze.host)
+    return hosts_of(*told, *bound, *settings.server_names)
 
 
 def _root_key(settings: Settings) -> Path | None:
@@ -344,7 +383,7 @@ def _with_ports(settings: Settings) -> Settings:
     """Port 0 becomes a free port now: clients are told real ones before anything listens."""
     changed = {
         name: address.model_copy(update={"port": _free_port(address.host)})
-        for name in ("grpc", "join", "ssh", "metrics")
+        for name in ("grpc", "join", "ssh", "metrics", "freeze")
         if not (address := getattr(settings, name)).port
     }
     return settings.model_copy(update=changed)

@@ -31,7 +31,7 @@ _TOLD = re.compile(r"(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{
 """`host:port`; an IPv6 address stands in brackets."""
 _OPEN = stat.S_IRWXO
 _MAX_PORT = 65535
-_PORTS = {"grpc": 7443, "join": 7444, "ssh": 7022, "metrics": 7480}
+_PORTS = {"grpc": 7443, "join": 7444, "ssh": 7022, "metrics": 7480, "freeze": 7445}
 
 
 def _words(value: object) -> object:
@@ -150,6 +150,8 @@ class Settings(BaseModel):
     join: Address = Address(port=_PORTS["join"])
     ssh: SshDoor = SshDoor(port=_PORTS["ssh"])
     metrics: Address = Address(port=_PORTS["metrics"])
+    freeze: Address = Address(port=_PORTS["freeze"])
+    """The kill switch's own listener."""
     store: StoreSettings = StoreSettings()
     recordings: RecordingSettings = RecordingSettings()
     audit: AuditSettings = AuditSettings()
@@ -186,6 +188,15 @@ class Settings(BaseModel):
     @property
     def signer_socket(self) -> Path:
         return self.signer.socket or self.data / "run" / "signer.sock"
+
+    @property
+    def freezes_directory(self) -> Path:
+        return self.data / "freezes"
+
+    @property
+    def host_socket(self) -> Path:
+        """Where the kill switch is pulled on this machine."""
+        return self.data / "run" / "freeze.sock"
 
     @property
     def root_key_file(self) -> Path:

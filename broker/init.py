@@ -36,12 +36,12 @@ _APPROVAL_KEY = "approval_key"
 
 
 def single_node(*, data: Path, tenant: str, host: str, base_port: int, database: str) -> Settings:
-    """Settings of one broker: gRPC at the base port, then join, SSH and metrics (on loopback).
+    """Settings of one broker: gRPC at the base port, then join, SSH, metrics (on loopback) and the kill switch.
 
     Raises:
         Refusal: `bad_config`: names the key.
     """
-    ports = iter(range(base_port, base_port + 4))
+    ports = iter(range(base_port, base_port + 5))
     return Settings.made(
         data=str(data),
         tenant=tenant,
@@ -49,6 +49,7 @@ def single_node(*, data: Path, tenant: str, host: str, base_port: int, database:
         join={"host": host, "port": next(ports)},
         ssh={"host": host, "port": next(ports)},
         metrics={"port": next(ports)},
+        freeze={"host": host, "port": next(ports)},
         store={"url": database},
     )
 
@@ -96,7 +97,7 @@ def config_text(settings: Settings) -> str:
         f"data = {_quoted(str(settings.data))}",
         f"tenant = {_quoted(settings.tenant)}",
     ]
-    for name in ("grpc", "join", "ssh", "metrics"):
+    for name in ("grpc", "join", "ssh", "metrics", "freeze"):
         address = getattr(settings, name)
         lines += ["", f"[{name}]", f"host = {_quoted(address.host)}", f"port = {address.port}"]
         lines += [f"advertise = {_quoted(address.advertise)}"] if address.advertise else []
@@ -209,6 +210,7 @@ def _description(house: House, person: Identity, *, approval_key: str) -> Descri
         identity_id=person.id,
         name=person.name,
         approval_key=approval_key,
+        freeze_address=settings.freeze.told(),
     )
 
 

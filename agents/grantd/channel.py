@@ -29,6 +29,11 @@ def open_channel(profile: Profile) -> grpc.Channel:
     return grpc.secure_channel(profile.description.address, _mutual(profile), _options(profile))
 
 
+def open_freeze_channel(profile: Profile) -> grpc.Channel:
+    """A channel to the kill switch's own listener."""
+    return grpc.secure_channel(profile.description.freeze_address, _mutual(profile), _options(profile))
+
+
 def open_aio_channel(profile: Profile) -> grpc.aio.Channel:
     """The same for asyncio; call it inside the running loop."""
     return grpc.aio.secure_channel(profile.description.address, _mutual(profile), _options(profile))

@@ -11,7 +11,7 @@ import binascii
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Self
@@ -110,6 +110,7 @@ def enrol(join: Join, where: str | Path | None, *, approval_key: str = "") -> Pr
         identity_id=answer.identity_id,
         name=join.name,
         server_name=join.server_name,
+        freeze_address=answer.freeze_address,
         approval_key=approval_key,
     )
     keys.validity_of(answer.certificate.encode())
@@ -151,7 +152,7 @@ def sign_in(profile: Profile, sign: Sign, *, now: datetime) -> Profile:
     keys.validity_of(answer.certificate.encode())
     return Profile.create(
         profile.directory,
-        description=told,
+        description=replace(told, freeze_address=answer.freeze_address or told.freeze_address),
         key=key,
         certificate=answer.certificate.encode(),
         ca=answer.ca_certificate.encode() or profile.ca,

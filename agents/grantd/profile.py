@@ -44,6 +44,8 @@ class Description:
     name: str
     server_name: str = ""
     """The name that the broker's certificate must carry, where it is not the host of the address."""
+    freeze_address: str = ""
+    """`host:port` of the kill switch's own listener."""
     approval_key: str = ""
     """Where a person signs: a private key file, or the .pub file of a key in ssh-agent. Relative to the profile."""
 
@@ -113,8 +115,11 @@ class Profile:
         replace_file(self.directory / _DESCRIPTION, _render(changed).encode())
         return replace(self, description=changed)
 
-    def put_certificate(self, certificate: bytes, ca: bytes) -> None:
-        """Replace certificate and CA. The caller holds the lock."""
+    def put_certificate(self, certificate: bytes, ca: bytes, freeze_address: str = "") -> None:
+        """Replace certificate and CA, and where the kill switch is, if that is told. The caller holds the lock."""
+        if freeze_address and freeze_address != self.description.freeze_address:
+            changed = replace(self.description, freeze_address=freeze_address)
+            replace_file(self.directory / _DESCRIPTION, _render(changed).encode())
         replace_file(self.directory / _CA, ca)
         replace_file(self.directory / _CERTIFICATE, certificate)
 

@@ -66,4 +66,6 @@ def _renew(profile: Profile, now: datetime) -> None:
             except grpc.RpcError as failed:
                 raise from_rpc(failed) from failed
         keys.validity_of(answer.certificate.encode())  # never put something unreadable in the place of what works
-        profile.put_certificate(answer.certificate.encode(), answer.ca_certificate.encode())
+        profile.put_certificate(
+            answer.certificate.encode(), answer.ca_certificate.encode(), freeze_address=answer.freeze_address
+        )

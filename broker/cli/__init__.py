@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from broker.cli.freezing import freeze
 from broker.cli.history import explain, simulate
 from broker.cli.options import CONFIG
 from broker.cli.plainly import plainly, quiet
@@ -37,7 +38,7 @@ def grantd() -> None:
 )
 @click.option("--profile", type=click.Path(path_type=Path), help="their grantctl profile [DATA/owner]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
-@click.option("--base-port", default=7443, show_default=True, help="gRPC; join is +1, SSH and metrics follow")
+@click.option("--base-port", default=7443, show_default=True, help="gRPC; join is +1; SSH, metrics, freeze follow")
 @click.option("--database", default="", help="postgresql://... instead of SQLite in the data directory")
 def init(
     config: Path, data: Path, tenant: str, owner: str, owner_key: Path | None, profile: Path | None, host: str,
@@ -126,6 +127,7 @@ def migrate(config: Path, owner_url: str, app_role: str) -> None:
 policy.add_command(simulate)
 policy.add_command(explain)
 grantd.add_command(policy)
+grantd.add_command(freeze)
 
 
 @grantd.command()

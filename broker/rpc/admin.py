@@ -15,6 +15,7 @@ from broker.rpc.convert.admin import (
     identity_out,
     person_of,
     policy_out,
+    pulled_out,
     target_of,
     target_out,
 )
@@ -140,7 +141,7 @@ class AdminServicer:
         return explanation_out(await self._policy.explain.explain(call.caller, request.subject))
 
     async def Freeze(self, request: pb.FreezeRequest, call: Call) -> pb.FreezeResponse:
-        return pb.FreezeResponse(sessions_cut=await self._freeze.freeze(call.caller, request.reason))
+        return pulled_out(await self._freeze.freeze(call.caller, request.reason))
 
     async def Unfreeze(self, request: pb.UnfreezeRequest, call: Call) -> pb.UnfreezeResponse:
         await self._freeze.unfreeze(call.caller, request.reason, change_of(request))

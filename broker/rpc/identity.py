@@ -30,6 +30,7 @@ class IdentityServicer:
             ca_certificate=pem(made.ca_certificate),
             not_after=moment(made.not_after),
             address=self._places.grpc,
+            freeze_address=self._places.freeze,
         )
 
     async def RenewCertificate(self, request: pb.RenewCertificateRequest, call: Call) -> pb.RenewCertificateResponse:
@@ -38,6 +39,7 @@ class IdentityServicer:
             certificate=pem(made.certificate),
             ca_certificate=pem(made.ca_certificate),
             not_after=moment(made.not_after),
+            freeze_address=self._places.freeze,
         )
 
     async def RedeemSignIn(self, request: pb.RedeemSignInRequest, call: OpenCall) -> pb.RedeemSignInResponse:
@@ -57,6 +59,7 @@ class IdentityServicer:
             ca_certificate=pem(made.ca_certificate),
             not_after=moment(made.not_after),
             address=self._places.grpc,
+            freeze_address=self._places.freeze,
         )
 
     async def WhoAmI(self, request: pb.WhoAmIRequest, call: Call) -> pb.WhoAmIResponse:

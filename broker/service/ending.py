@@ -8,7 +8,7 @@ A cut needs no database (I-61); a revocation that fails is a state, retried and 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -140,9 +140,9 @@ class Ending:
             await self.finish(tenant, GrantId(effect.subject))
         return len(effects)
 
-    async def freeze_cut(self, tenant: TenantId, words: str = "") -> int:
-        """Cuts everything that runs in a tenant, without the store."""
-        return (await self._cut(Scope(tenant=tenant), EndReason.FROZEN, words)).sessions
+    async def cut_all(self, scope: Scope, reason: EndReason, words: str) -> Cut:
+        """Cuts everything that runs in a scope, without the store."""
+        return await self._cut(scope, reason, words)
 
     async def cut_sessions(self, tenant: TenantId, identity: IdentityId) -> int:
         """Cuts everything that one identity runs, without the store."""
@@ -160,6 +160,25 @@ class Ending:
             cancelled = advance_request(request, RequestEvent.CANCEL, note="its requester was suspended")
             tx.requests.put(cancelled)
             tx.audit.append(story.of_request("access.cancelled", cancelled, actor=by), now)
+
+    def hold(self, tenant: TenantId, ids: Iterable[GrantId], reason: EndReason, *, by: str, words: str) -> None:
+        """From now on these grants count as ended, before that is written: nothing starts under them."""
+        for grant_id in ids:
+            self._unwritten.setdefault(grant_id, (tenant, reason, by, words))
+
+    def let_go(self, ids: Iterable[GrantId]) -> None:
+        """Their ends are written: the rows say it from now on."""
+        for grant_id in ids:
+            self._unwritten.pop(grant_id, None)
+            self._remember(grant_id)
+
+    def end_in(self, tx: Tx, grant_id: GrantId, reason: EndReason, *, by: str, words: str) -> bool:
+        """Ends one grant inside a caller's transaction; False where it was over already."""
+        grant = tx.grants.get(grant_id)
+        if grant is None or grant.state not in LIVE:
+            return False
+        self._end_in(tx, grant, reason, by=by, words=words)
+        return True
 
     async def _cut(self, scope: Scope, reason: str, words: str = "") -> Cut:
         started = self._world.clock.monotonic()

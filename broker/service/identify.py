@@ -56,6 +56,7 @@ class IdentifyService:
         After a suspension or a role change on this node it counts at once.
         """
         self._recent.pop(key, None)
+        self._world.roster.forget(key)
         self._world.live.dismiss(key)
 
 

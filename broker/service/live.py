@@ -16,6 +16,7 @@ from broker.core.errors import Blame, Refusal, exhausted
 from broker.core.ids import GrantId, IdentityId, SessionId, TenantId
 from broker.service.feed import Feed
 from broker.service.oversight import Oversight
+from recorder.escape import visible
 from recorder.events import Event
 
 Tap: TypeAlias = Callable[[Event], None]
@@ -101,15 +102,19 @@ class LiveSession:
 class Scope:
     """What is to be cut: everything of a tenant, narrowed by the fields that are set."""
 
-    tenant: TenantId
+    tenant: TenantId | None
+    """None: of every tenant."""
     grant: GrantId | None = None
     session: SessionId | None = None
     identity: IdentityId | None = None
+    grants: frozenset[GrantId] | None = None
+    """Of these alone."""
 
     def covers(self, live: LiveSession) -> bool:
         """Whether `live` is in it."""
         return (
-            live.tenant == self.tenant
+            self.tenant in (None, live.tenant)
+            and (self.grants is None or live.grant in self.grants)
             and self.grant in (None, live.grant)
             and self.session in (None, live.session)
             and self.identity in (None, live.identity)
@@ -148,11 +153,18 @@ class LiveSessions(Protocol):
         """The worst of all sessions, in seconds."""
         ...
 
-    def close(self, tenant: TenantId) -> None:
-        """Lets nothing of a tenant in any more (freeze): needs no store."""
+    def close(self, tenant: TenantId | None, told: str) -> None:
+        """Lets nothing of a tenant in any more (freeze), of any where None: needs no store. From any thread.
+
+        `told`: since when, by whom and why; part of the refusal.
+        """
         ...
 
-    def reopen(self, tenant: TenantId) -> None: ...
+    def reopen(self, tenant: TenantId | None) -> None:
+        """Takes one `close` back."""
+        ...
+
+    def is_closed(self, tenant: TenantId) -> bool: ...
     def must_be_open(self, tenant: TenantId) -> None:
         """Raises Refusal `frozen` while a tenant is closed."""
         ...
@@ -165,12 +177,22 @@ class LiveSessions(Protocol):
         ...
 
 
+def frozen(told: str) -> Refusal:
+    """The refusal of everything while the kill switch is pulled; `told`: since when, by whom and why."""
+    return Refusal(
+        "frozen",
+        f"access is frozen {visible(told)}",
+        blame=Blame.UNAVAILABLE,
+        way_out="an operator must lift the freeze",
+    )
+
+
 class LiveRegistry:
     """The sessions of this process and of its workers."""
 
     def __init__(self) -> None:
         self._live: dict[SessionId, LiveSession] = {}
-        self._closed: set[TenantId] = set()
+        self._closed: dict[TenantId | None, str] = {}
 
     @contextmanager
     def enter(self, live: LiveSession, *, per_grant: int, in_all: int) -> Iterator[LiveSession]:
@@ -204,17 +226,19 @@ class LiveRegistry:
     def recorder_lag(self) -> float:
         return max((live.recorder_lag() for live in self._live.values()), default=0.0)
 
-    def close(self, tenant: TenantId) -> None:
-        self._closed.add(tenant)
+    def close(self, tenant: TenantId | None, told: str) -> None:
+        self._closed.setdefault(tenant, told)  # one step of the interpreter: from any thread
 
-    def reopen(self, tenant: TenantId) -> None:
-        self._closed.discard(tenant)
+    def reopen(self, tenant: TenantId | None) -> None:
+        self._closed.pop(tenant, None)
+
+    def is_closed(self, tenant: TenantId) -> bool:
+        return None in self._closed or tenant in self._closed
 
     def must_be_open(self, tenant: TenantId) -> None:
-        if tenant in self._closed:
-            raise Refusal(
-                "frozen", "access is frozen", blame=Blame.UNAVAILABLE, way_out="an operator must lift the freeze"
-            )
+        told = self._closed.get(None) or self._closed.get(tenant)
+        if told is not None:
+            raise frozen(told)
 
     async def cut(self, scope: Scope, reason: str, *, within: float, words: str = "") -> Cut:
         hit = [live for live in self._live.values() if scope.covers(live)]

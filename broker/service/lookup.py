@@ -12,7 +12,8 @@ from broker.core.identity import Caller, Identity, IdentityStatus, Target
 from broker.core.ids import GrantId, IdentityId
 from broker.core.roles import TEAM_BOUND, Role
 from broker.core.sshwire import parse_line
-from broker.service.ports import Tx
+from broker.service.live import frozen
+from broker.service.ports import FreezeOrder, Tx
 from policy.classes import CommandClass
 
 _MAX_KEY = 64
@@ -20,8 +21,20 @@ _MAX_KEY = 64
 
 def not_frozen(tx: Tx) -> None:
     """Refuses while the tenant is frozen (I-61)."""
-    if tx.freezes.active() is not None:
-        raise Refusal("frozen", "access is frozen", blame=Blame.UNAVAILABLE, way_out="an operator must lift the freeze")
+    order = standing_freeze(tx)
+    if order is not None:
+        raise frozen(order.told())
+
+
+def standing_freeze(tx: Tx) -> FreezeOrder | None:
+    """The tenant's freeze as the store has it, with the name of whoever pulled the switch."""
+    row = tx.freezes.active()
+    if row is None:
+        return None
+    person = tx.identities.get(IdentityId(row.frozen_by))
+    return FreezeOrder(
+        tenant=row.tenant, by=row.frozen_by, name=person.name if person else "", reason=row.reason, at=row.at
+    )
 
 
 def active(tx: Tx, identity: IdentityId) -> Identity:

@@ -50,6 +50,7 @@ class Recovery:
         The commands themselves have ended: their connections went with the broker, and the reaper or the wrapper on
         the target ends them then (architecture.md section 9).
         """
+        await self._freeze.restore_spooled()
         tenants = await self._world.store.tenants()
         broken = await self._broken_off(tenants)
         sessions = grants = 0

@@ -5,7 +5,7 @@ Holds no logic.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from broker.core.clock import Clock, Instant
@@ -14,7 +14,19 @@ from broker.service.ends import Ends
 from broker.service.leases import Leases
 from broker.service.live import LiveSessions
 from broker.service.policies import Policies
-from broker.service.ports import AuditHealth, Entropy, Indexer, Meter, Recordings, Signer, Store, Targets, Tokens
+from broker.service.ports import (
+    AuditHealth,
+    Entropy,
+    FreezeSpool,
+    Indexer,
+    Meter,
+    Recordings,
+    Signer,
+    Store,
+    Targets,
+    Tokens,
+)
+from broker.service.roster import Roster
 from broker.service.wake import Bell
 from recorder.search import index_beside
 from recorder.typed import InputPolicy
@@ -44,6 +56,8 @@ class Places:
     """`host:port` of the mTLS listener."""
     join: str
     """`host:port` of the enrolment listener."""
+    freeze: str
+    """`host:port` of the kill switch's own listener."""
     gateway: str
     """`host:port` of the SSH door."""
     gateway_names: tuple[str, ...]
@@ -63,6 +77,7 @@ class World:
     tokens: Tokens
     meter: Meter
     audit_health: AuditHealth
+    freezes: FreezeSpool
     live: LiveSessions
     leases: Leases
     ends: Ends
@@ -70,6 +85,8 @@ class World:
     bell: Bell
     limits: Limits
     places: Places
+    roster: Roster = field(default_factory=Roster)
+    """Who may pull the kill switch, in memory."""
     index: Indexer = index_beside
     """How filters of words are made."""
     keeps_input: InputPolicy = InputPolicy.OFF

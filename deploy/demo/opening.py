@@ -124,7 +124,7 @@ def played(story: type[Opening]) -> int:
     """Tells a story in a temporary folder, which is kept where something went wrong; the exit status."""
     folder = Path(tempfile.mkdtemp(prefix="grantd-demo-"))
     os.umask(0o077)
-    telling, rows, whole = story(Stage(folder=folder, ports=free_ports(4))), list[Seen](), False
+    telling, rows, whole = story(Stage(folder=folder, ports=free_ports(5))), list[Seen](), False
     try:
         rows = telling.tell()
         whole = all(row.ok for row in rows)

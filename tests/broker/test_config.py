@@ -62,7 +62,7 @@ def test_the_defaults() -> None:
         "limits.max_output_mib": 1024, "log_level": "info", "ssh.names": (), "ssh.fast_path": True,
         "ssh.workers": 0,
     }  # fmt: skip
-    for name, port in {"grpc": 7443, "join": 7444, "ssh": 7022, "metrics": 7480}.items():
+    for name, port in {"grpc": 7443, "join": 7444, "ssh": 7022, "metrics": 7480, "freeze": 7445}.items():
         expected |= {f"{name}.{key}": value for key, value in {**address, "port": port}.items()}
     assert leaves(Settings) == expected
 

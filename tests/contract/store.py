@@ -28,7 +28,7 @@ from broker.core.ids import SYSTEM_TENANT, ActionId, GrantId, RecordingId, Reque
 from broker.core.request import RequestState
 from broker.core.roles import Role
 from broker.core.secret import Secret
-from broker.service.ports import Effect, Freeze, JoinToken, PolicyVersion, SessionState, Tx
+from broker.service.ports import Choice, Effect, Freeze, JoinToken, PolicyVersion, SessionState, Tx
 from tests.broker.adapters.store import samples
 from tests.broker.adapters.store.fixtures import NOW, OTHER, TENANT
 
@@ -162,6 +162,46 @@ class StoreContract:
         await store.run(TENANT, put)
         assert await store.read(TENANT, lambda tx: tx.teams.get(samples.team(3).id)) == samples.team(3)
         assert await store.read(TENANT, lambda tx: tx.identities.get(samples.person(2).id)) == samples.person(2)
+
+    async def test_people_without_the_agents(self, store: SqlStore) -> None:
+        """Whoever may pull the kill switch is among the people (I-61)."""
+        await store.run(TENANT, lambda tx: tx.identities.put(samples.person(2)))
+        found = await store.read(TENANT, lambda tx: tx.identities.people())
+        assert samples.person(2) in found
+        assert {row.kind for row in found} == {IdentityKind.PERSON}
+
+    async def test_live_grants_are_chosen_by_what_they_are(self, store: SqlStore) -> None:
+        """By identity, target, the request's exact ticket and all of them together; one that is over never (I-02)."""
+
+        def put(tx: Tx) -> None:
+            tx.requests.put(replace(samples.request(7), ticket="OPS-7", state=RequestState.APPROVED))
+            tx.identities.put(samples.agent(2))
+            tx.targets.put(samples.target(2))
+            for grant in (
+                replace(samples.grant(11), identity=samples.agent(2).id),
+                replace(samples.grant(12), target_id=samples.target(2).id, state=GrantState.ACTIVE, not_after=NOW),
+                replace(samples.grant(13), request_id=samples.request(7).id),
+                replace(samples.grant(14), request_id=samples.request(7).id, state=GrantState.REVOKED),
+            ):
+                tx.grants.put(grant)
+
+        await store.run(TENANT, put)
+        everything = Choice(identities=None, target=None, ticket=None)
+
+        async def found(choice: Choice) -> set[GrantId]:
+            return set(await store.read(TENANT, lambda tx: tx.grants.live_ids(choice)))
+
+        live = {samples.grant(n).id for n in (11, 12, 13)}
+        assert live <= await found(everything)
+        assert samples.grant(14).id not in await found(everything)
+        assert await found(replace(everything, identities=frozenset({samples.agent(2).id}))) == {samples.grant(11).id}
+        assert await found(replace(everything, identities=frozenset())) == set()
+        assert await found(replace(everything, target=samples.target(2).id)) == {samples.grant(12).id}
+        assert await found(replace(everything, ticket="OPS-7")) == {samples.grant(13).id}
+        assert await found(replace(everything, ticket="OPS")) == set()
+        both = Choice(identities=frozenset({samples.agent(2).id}), target=None, ticket="OPS-7")
+        assert await found(both) == set()
+        assert not await store.read(OTHER, lambda tx: tx.grants.live_ids(replace(everything, ticket="OPS-7")))
 
     async def test_a_client_key_is_one_identitys(self, store: SqlStore) -> None:
         """Two identities with one key would make a caller ambiguous (I-08)."""

@@ -126,7 +126,7 @@ class House:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.ports = _free_ports(4)
+        self.ports = _free_ports(5)
         self.broker: subprocess.Popen[bytes] | None = None
         self.sshd: Sshd
         self.prefix: list[str] = []

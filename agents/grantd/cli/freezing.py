@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from grantd import freezing
 from grantd.cli.change import step_up_options, submit
 from grantd.cli.exits import Exit
 from grantd.cli.shell import Shell
@@ -17,10 +18,15 @@ from grantd.v1 import admin_pb2
 @click.pass_obj
 def freeze(shell: Shell, reason: str) -> int:
     """End every session and grant of the tenant now, and issue nothing more until `unfreeze`."""
-    client = shell.client
-    told = client.call(client.admin.Freeze, admin_pb2.FreezeRequest(reason=reason))
-    shell.show(told, lambda: f"frozen; {told.sessions_cut} sessions cut")
+    told = freezing.freeze(shell.client.profile, reason)
+    shell.show(told, lambda: _said(told))
     return Exit.OK
+
+
+def _said(told: admin_pb2.FreezeResponse) -> str:
+    late = f", {told.sessions_late} of them late" if told.sessions_late else ""
+    kept = "" if told.recorded else "; the database has not got it yet, a file keeps it until it does"
+    return f"frozen; {told.sessions_cut} sessions cut{late}{kept}"
 
 
 @click.command()

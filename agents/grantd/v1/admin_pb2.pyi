@@ -1645,16 +1645,24 @@ class FreezeResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSIONS_CUT_FIELD_NUMBER: _builtins.int
+    SESSIONS_LATE_FIELD_NUMBER: _builtins.int
+    RECORDED_FIELD_NUMBER: _builtins.int
     sessions_cut: _builtins.int
     """Sessions that were cut."""
+    sessions_late: _builtins.int
+    """Of those, how many were not closed within a second; they are being ended."""
+    recorded: _builtins.bool
+    """Whether the database has it; else it stands in a file of the broker's, and is written as soon as the database takes it."""
     def __init__(
         self,
         *,
         sessions_cut: _builtins.int = ...,
+        sessions_late: _builtins.int = ...,
+        recorded: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sessions_cut", b"sessions_cut"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recorded", b"recorded", "sessions_cut", b"sessions_cut", "sessions_late", b"sessions_late"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from grantd.v1 import options_pb2 as grantd_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18grantd/v1/identity.proto\x12\tgrantd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17grantd/v1/options.proto\"F\n\x12\x45nrollAgentRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x13\n\x0bjoin_secret\x18\x02 \x01(\x0c\x12\x0b\n\x03\x63sr\x18\x03 \x01(\x0c\"\x97\x01\n\x13\x45nrollAgentResponse\x12\x13\n\x0bidentity_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\t\x12\x16\n\x0e\x63\x61_certificate\x18\x03 \x01(\t\x12-\n\tnot_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61\x64\x64ress\x18\x05 \x01(\t\"&\n\x17RenewCertificateRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\"v\n\x18RenewCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\t\x12\x16\n\x0e\x63\x61_certificate\x18\x02 \x01(\t\x12-\n\tnot_after\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"x\n\x13RedeemSignInRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03\x63sr\x18\x03 \x01(\x0c\x12\x14\n\x0csigned_at_us\x18\x04 \x01(\x03\x12\r\n\x05nonce\x18\x05 \x01(\x0c\x12\x11\n\tsignature\x18\x06 \x01(\x0c\"\x98\x01\n\x14RedeemSignInResponse\x12\x13\n\x0bidentity_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\t\x12\x16\n\x0e\x63\x61_certificate\x18\x03 \x01(\t\x12-\n\tnot_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61\x64\x64ress\x18\x05 \x01(\t\"\x0f\n\rWhoAmIRequest\"\xf2\x01\n\x0eWhoAmIResponse\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x13\n\x0bidentity_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x0c\n\x04role\x18\x05 \x01(\t\x12\r\n\x05teams\x18\x06 \x03(\t\x12\x39\n\x15\x63\x65rtificate_not_after\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bserver_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0eserver_version\x18\t \x01(\t2\x86\x03\n\x0fIdentityService\x12V\n\x0b\x45nrollAgent\x12\x1d.grantd.v1.EnrollAgentRequest\x1a\x1e.grantd.v1.EnrollAgentResponse\"\x08\xaa\xbb\x18\x04none\x12n\n\x10RenewCertificate\x12\".grantd.v1.RenewCertificateRequest\x1a#.grantd.v1.RenewCertificateResponse\"\x11\xaa\xbb\x18\ridentity.self\x12Y\n\x0cRedeemSignIn\x12\x1e.grantd.v1.RedeemSignInRequest\x1a\x1f.grantd.v1.RedeemSignInResponse\"\x08\xaa\xbb\x18\x04none\x12P\n\x06WhoAmI\x12\x18.grantd.v1.WhoAmIRequest\x1a\x19.grantd.v1.WhoAmIResponse\"\x11\xaa\xbb\x18\ridentity.selfb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18grantd/v1/identity.proto\x12\tgrantd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17grantd/v1/options.proto\"F\n\x12\x45nrollAgentRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x13\n\x0bjoin_secret\x18\x02 \x01(\x0c\x12\x0b\n\x03\x63sr\x18\x03 \x01(\x0c\"\xaf\x01\n\x13\x45nrollAgentResponse\x12\x13\n\x0bidentity_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\t\x12\x16\n\x0e\x63\x61_certificate\x18\x03 \x01(\t\x12-\n\tnot_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61\x64\x64ress\x18\x05 \x01(\t\x12\x16\n\x0e\x66reeze_address\x18\x06 \x01(\t\"&\n\x17RenewCertificateRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\"\x8e\x01\n\x18RenewCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\t\x12\x16\n\x0e\x63\x61_certificate\x18\x02 \x01(\t\x12-\n\tnot_after\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x66reeze_address\x18\x04 \x01(\t\"x\n\x13RedeemSignInRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03\x63sr\x18\x03 \x01(\x0c\x12\x14\n\x0csigned_at_us\x18\x04 \x01(\x03\x12\r\n\x05nonce\x18\x05 \x01(\x0c\x12\x11\n\tsignature\x18\x06 \x01(\x0c\"\xb0\x01\n\x14RedeemSignInResponse\x12\x13\n\x0bidentity_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\t\x12\x16\n\x0e\x63\x61_certificate\x18\x03 \x01(\t\x12-\n\tnot_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61\x64\x64ress\x18\x05 \x01(\t\x12\x16\n\x0e\x66reeze_address\x18\x06 \x01(\t\"\x0f\n\rWhoAmIRequest\"\xf2\x01\n\x0eWhoAmIResponse\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x13\n\x0bidentity_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x0c\n\x04role\x18\x05 \x01(\t\x12\r\n\x05teams\x18\x06 \x03(\t\x12\x39\n\x15\x63\x65rtificate_not_after\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bserver_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0eserver_version\x18\t \x01(\t2\x86\x03\n\x0fIdentityService\x12V\n\x0b\x45nrollAgent\x12\x1d.grantd.v1.EnrollAgentRequest\x1a\x1e.grantd.v1.EnrollAgentResponse\"\x08\xaa\xbb\x18\x04none\x12n\n\x10RenewCertificate\x12\".grantd.v1.RenewCertificateRequest\x1a#.grantd.v1.RenewCertificateResponse\"\x11\xaa\xbb\x18\ridentity.self\x12Y\n\x0cRedeemSignIn\x12\x1e.grantd.v1.RedeemSignInRequest\x1a\x1f.grantd.v1.RedeemSignInResponse\"\x08\xaa\xbb\x18\x04none\x12P\n\x06WhoAmI\x12\x18.grantd.v1.WhoAmIRequest\x1a\x19.grantd.v1.WhoAmIResponse\"\x11\xaa\xbb\x18\ridentity.selfb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,19 +44,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENROLLAGENTREQUEST']._serialized_start=97
   _globals['_ENROLLAGENTREQUEST']._serialized_end=167
   _globals['_ENROLLAGENTRESPONSE']._serialized_start=170
-  _globals['_ENROLLAGENTRESPONSE']._serialized_end=321
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=323
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=361
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=363
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=481
-  _globals['_REDEEMSIGNINREQUEST']._serialized_start=483
-  _globals['_REDEEMSIGNINREQUEST']._serialized_end=603
-  _globals['_REDEEMSIGNINRESPONSE']._serialized_start=606
-  _globals['_REDEEMSIGNINRESPONSE']._serialized_end=758
-  _globals['_WHOAMIREQUEST']._serialized_start=760
-  _globals['_WHOAMIREQUEST']._serialized_end=775
-  _globals['_WHOAMIRESPONSE']._serialized_start=778
-  _globals['_WHOAMIRESPONSE']._serialized_end=1020
-  _globals['_IDENTITYSERVICE']._serialized_start=1023
-  _globals['_IDENTITYSERVICE']._serialized_end=1413
+  _globals['_ENROLLAGENTRESPONSE']._serialized_end=345
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=347
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=385
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=388
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=530
+  _globals['_REDEEMSIGNINREQUEST']._serialized_start=532
+  _globals['_REDEEMSIGNINREQUEST']._serialized_end=652
+  _globals['_REDEEMSIGNINRESPONSE']._serialized_start=655
+  _globals['_REDEEMSIGNINRESPONSE']._serialized_end=831
+  _globals['_WHOAMIREQUEST']._serialized_start=833
+  _globals['_WHOAMIREQUEST']._serialized_end=848
+  _globals['_WHOAMIRESPONSE']._serialized_start=851
+  _globals['_WHOAMIRESPONSE']._serialized_end=1093
+  _globals['_IDENTITYSERVICE']._serialized_start=1096
+  _globals['_IDENTITYSERVICE']._serialized_end=1486
 # @@protoc_insertion_point(module_scope)

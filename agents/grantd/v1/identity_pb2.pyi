@@ -60,6 +60,7 @@ class EnrollAgentResponse(_message.Message):
     CA_CERTIFICATE_FIELD_NUMBER: _builtins.int
     NOT_AFTER_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    FREEZE_ADDRESS_FIELD_NUMBER: _builtins.int
     identity_id: _builtins.str
     """Identity id."""
     certificate: _builtins.str
@@ -68,6 +69,8 @@ class EnrollAgentResponse(_message.Message):
     """The broker's CA certificate, PEM."""
     address: _builtins.str
     """`host:port` for everything else."""
+    freeze_address: _builtins.str
+    """`host:port` of the kill switch's own listener; empty where there is none."""
     @_builtins.property
     def not_after(self) -> _timestamp_pb2.Timestamp:
         """When it ends."""
@@ -80,10 +83,11 @@ class EnrollAgentResponse(_message.Message):
         ca_certificate: _builtins.str = ...,
         not_after: _timestamp_pb2.Timestamp | None = ...,
         address: _builtins.str = ...,
+        freeze_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["not_after", b"not_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "ca_certificate", b"ca_certificate", "certificate", b"certificate", "identity_id", b"identity_id", "not_after", b"not_after"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "ca_certificate", b"ca_certificate", "certificate", b"certificate", "freeze_address", b"freeze_address", "identity_id", b"identity_id", "not_after", b"not_after"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -120,10 +124,13 @@ class RenewCertificateResponse(_message.Message):
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     CA_CERTIFICATE_FIELD_NUMBER: _builtins.int
     NOT_AFTER_FIELD_NUMBER: _builtins.int
+    FREEZE_ADDRESS_FIELD_NUMBER: _builtins.int
     certificate: _builtins.str
     """Certificate, PEM."""
     ca_certificate: _builtins.str
     """The broker's CA certificate, PEM."""
+    freeze_address: _builtins.str
+    """`host:port` of the kill switch's own listener; empty where there is none."""
     @_builtins.property
     def not_after(self) -> _timestamp_pb2.Timestamp:
         """When it ends."""
@@ -134,10 +141,11 @@ class RenewCertificateResponse(_message.Message):
         certificate: _builtins.str = ...,
         ca_certificate: _builtins.str = ...,
         not_after: _timestamp_pb2.Timestamp | None = ...,
+        freeze_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["not_after", b"not_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_certificate", b"ca_certificate", "certificate", b"certificate", "not_after", b"not_after"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_certificate", b"ca_certificate", "certificate", b"certificate", "freeze_address", b"freeze_address", "not_after", b"not_after"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -198,6 +206,7 @@ class RedeemSignInResponse(_message.Message):
     CA_CERTIFICATE_FIELD_NUMBER: _builtins.int
     NOT_AFTER_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    FREEZE_ADDRESS_FIELD_NUMBER: _builtins.int
     identity_id: _builtins.str
     """Identity id."""
     certificate: _builtins.str
@@ -206,6 +215,8 @@ class RedeemSignInResponse(_message.Message):
     """The broker's CA certificate, PEM."""
     address: _builtins.str
     """`host:port` for everything else."""
+    freeze_address: _builtins.str
+    """`host:port` of the kill switch's own listener; empty where there is none."""
     @_builtins.property
     def not_after(self) -> _timestamp_pb2.Timestamp:
         """When it ends."""
@@ -218,10 +229,11 @@ class RedeemSignInResponse(_message.Message):
         ca_certificate: _builtins.str = ...,
         not_after: _timestamp_pb2.Timestamp | None = ...,
         address: _builtins.str = ...,
+        freeze_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["not_after", b"not_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "ca_certificate", b"ca_certificate", "certificate", b"certificate", "identity_id", b"identity_id", "not_after", b"not_after"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "ca_certificate", b"ca_certificate", "certificate", b"certificate", "freeze_address", b"freeze_address", "identity_id", b"identity_id", "not_after", b"not_after"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,13 +7,13 @@ from typing import Any, Final
 
 from sqlalchemy import Row, bindparam, func, insert, select, true
 
-from broker.adapters.store.schema import access_grant, credential
+from broker.adapters.store.schema import access_grant, access_request, credential
 from broker.adapters.store.statements import TenantRows, hot_by_id, page, put
 from broker.adapters.store.values import from_span, from_time, from_words, to_span, to_time, to_words
 from broker.core.clock import from_micros, micros
-from broker.core.grant import EndReason, Grant, GrantState
+from broker.core.grant import LIVE, EndReason, Grant, GrantState
 from broker.core.ids import GrantId, IdentityId
-from broker.service.ports import Credential
+from broker.service.ports import Choice, Credential
 from policy.classes import CommandClass, Tier
 
 _IN_STATES: Final = (
@@ -21,6 +21,15 @@ _IN_STATES: Final = (
     .where(access_grant.c.tenant == bindparam("tenant"))
     .where(access_grant.c.state.in_(bindparam("states", expanding=True)))
     .order_by(access_grant.c.approved_at, access_grant.c.id)
+)
+_LIVE_IDS: Final = (
+    select(access_grant.c.id)
+    .where(access_grant.c.tenant == bindparam("tenant"))
+    .where(access_grant.c.state.in_(bindparam("states", expanding=True)))
+    .order_by(access_grant.c.approved_at, access_grant.c.id)
+)
+_OF_TICKET: Final = select(access_request.c.id).where(
+    access_request.c.tenant == bindparam("tenant"), access_request.c.ticket == bindparam("ticket")
 )
 _BY_SERIAL: Final = select(credential).where(
     credential.c.tenant == bindparam("tenant"),
@@ -52,6 +61,17 @@ class GrantRowsSql(TenantRows):
     def in_states(self, states: Iterable[GrantState]) -> Sequence[Grant]:
         among = {"tenant": self._tenant, "states": [state.value for state in states]}
         return [_value(row) for row in self._conn.execute(_IN_STATES, among)]
+
+    def live_ids(self, choice: Choice) -> Sequence[GrantId]:
+        wanted = _LIVE_IDS
+        if choice.identities is not None:
+            wanted = wanted.where(access_grant.c.identity.in_(sorted(choice.identities)))
+        if choice.target is not None:
+            wanted = wanted.where(access_grant.c.target_id == choice.target)
+        if choice.ticket is not None:
+            wanted = wanted.where(access_grant.c.request_id.in_(_OF_TICKET))
+        among = {"tenant": self._tenant, "states": [state.value for state in LIVE], "ticket": choice.ticket}
+        return [GrantId(name) for name in self._conn.execute(wanted, among).scalars()]
 
     def page(self, *, identity: IdentityId | None, after: GrantId | None, limit: int) -> Sequence[Grant]:
         whose = true() if identity is None else access_grant.c.identity == identity

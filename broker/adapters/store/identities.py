@@ -50,6 +50,10 @@ class IdentityRowsSql(TenantRows):
         found = self._conn.execute(_OF_TENANT.order_by(identity.c.created_at, identity.c.id), {"tenant": self._tenant})
         return [_value(row) for row in found]
 
+    def people(self) -> Sequence[Identity]:
+        wanted = _OF_TENANT.where(identity.c.kind == IdentityKind.PERSON.value).order_by(identity.c.id)
+        return [_value(row) for row in self._conn.execute(wanted, {"tenant": self._tenant})]
+
     def put(self, value: Identity) -> None:
         tenant = self._own(value.tenant)
         self._must_be_free(value, (identity.c.kind == value.kind.value) & (identity.c.name == value.name), "name")

@@ -14,6 +14,7 @@ from broker.core.ids import IdentityId
 from broker.core.roles import Role
 from broker.core.sshwire import parse_line
 from broker.rpc.convert.scalars import moment, span, tier_of, tier_value
+from broker.service.freeze import Pulled
 from broker.service.inventory import TargetInput
 from broker.service.people import Newcomer
 from broker.service.ports import Finding, PolicyVersion
@@ -136,3 +137,8 @@ def policy_out(version: PolicyVersion) -> pb.Policy:
 
 def _join_for(given: Duration) -> timedelta:
     return span("join_for", given)
+
+
+def pulled_out(pulled: Pulled) -> pb.FreezeResponse:
+    """What a pull of the kill switch did."""
+    return pb.FreezeResponse(sessions_cut=pulled.sessions, sessions_late=pulled.late, recorded=pulled.recorded)

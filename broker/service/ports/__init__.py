@@ -13,7 +13,7 @@ from broker.service.ports.audit import (
     InclusionProof,
     SignedHead,
 )
-from broker.service.ports.machine import Entropy, Meter
+from broker.service.ports.machine import Entropy, FreezeSpool, Meter
 from broker.service.ports.recordings import Indexer, Recordings
 from broker.service.ports.rows import (
     ActionRows,
@@ -39,9 +39,11 @@ from broker.service.ports.signer import Proof, Signer
 from broker.service.ports.targets import Chunk, ExecPlan, Finding, Stream, TargetProcess, Targets
 from broker.service.ports.tokens import TokenClaims, Tokens
 from broker.service.ports.values import (
+    Choice,
     Credential,
     Effect,
     Freeze,
+    FreezeOrder,
     JoinToken,
     PolicyVersion,
     RecordingKey,
@@ -59,6 +61,7 @@ __all__ = [
     "AuditLog",
     "AuditRecord",
     "AuditRows",
+    "Choice",
     "Chunk",
     "ConsistencyProof",
     "Credential",
@@ -68,7 +71,9 @@ __all__ = [
     "ExecPlan",
     "Finding",
     "Freeze",
+    "FreezeOrder",
     "FreezeRows",
+    "FreezeSpool",
     "GrantRows",
     "IdempotencyRows",
     "IdentityRows",

@@ -1,15 +1,13 @@
-"""Randomness and metrics, as services see them."""
+"""Randomness, metrics and what outlives the process beside the store, as services see them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-from broker.core.ids import (
-    AuditId,
-)
-
-T = TypeVar("T")
+from broker.core.ids import AuditId, TenantId
+from broker.service.ports.values import FreezeOrder
 
 
 class Entropy(Protocol):
@@ -30,3 +28,19 @@ class Meter(Protocol):
     def count(self, name: str, **labels: str) -> None: ...
     def observe(self, name: str, value: float, **labels: str) -> None: ...
     def gauge(self, name: str, value: float, **labels: str) -> None: ...
+
+
+class FreezeSpool(Protocol):
+    """Pulls of the kill switch that the store has not taken yet, outside of it. Blocking, and safe from any thread."""
+
+    def put(self, order: FreezeOrder) -> None:
+        """Durable when this returns. Raises StoreFault."""
+        ...
+
+    def drop(self, tenant: TenantId | None) -> None:
+        """The store has it, or it was lifted. Raises StoreFault."""
+        ...
+
+    def all(self) -> Sequence[FreezeOrder]:
+        """What a start finds. What cannot be read any more still stands as a freeze."""
+        ...

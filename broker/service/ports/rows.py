@@ -28,7 +28,16 @@ from broker.core.ids import (
 )
 from broker.core.request import AccessRequest
 from broker.core.secret import Secret
-from broker.service.ports.values import Credential, Effect, Freeze, JoinToken, PolicyVersion, RecordingKey, Session
+from broker.service.ports.values import (
+    Choice,
+    Credential,
+    Effect,
+    Freeze,
+    JoinToken,
+    PolicyVersion,
+    RecordingKey,
+    Session,
+)
 from broker.service.ports.vault import Sealed, VaultRows
 
 T = TypeVar("T")
@@ -42,6 +51,10 @@ class IdentityRows(Protocol):
         ...
 
     def all(self) -> Sequence[Identity]: ...
+    def people(self) -> Sequence[Identity]:
+        """Without the agents."""
+        ...
+
     def put(self, identity: Identity) -> None:
         """Insert or replace, teams and approval keys included. Raises Refusal `name_taken`."""
         ...
@@ -86,6 +99,10 @@ class GrantRows(Protocol):
     def get(self, grant: GrantId) -> Grant | None: ...
     def put(self, grant: Grant) -> None: ...
     def in_states(self, states: Iterable[GrantState]) -> Sequence[Grant]: ...
+    def live_ids(self, choice: Choice) -> Sequence[GrantId]:
+        """Ids alone, oldest first: cheap with very many."""
+        ...
+
     def page(self, *, identity: IdentityId | None, after: GrantId | None, limit: int) -> Sequence[Grant]:
         """Newest first."""
         ...

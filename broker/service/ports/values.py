@@ -98,6 +98,33 @@ class Freeze:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Which of a tenant's live grants are meant: those for which everything holds that is not None."""
+
+    identities: frozenset[IdentityId] | None
+    target: TargetId | None
+    ticket: str | None
+    """Of the request that the grant came from, exactly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreezeOrder:
+    """A pull of the kill switch: of one tenant, or of every one where `tenant` is None."""
+
+    tenant: TenantId | None
+    by: str
+    """An identity's id; `host:UID` for whoever sits at the broker's machine."""
+    name: str
+    """How people know them; may be empty."""
+    reason: str
+    at: datetime
+
+    def told(self) -> str:
+        """Who, when and why, for those who are refused because of it."""
+        return f"since {self.at:%Y-%m-%d %H:%M:%S} UTC by {self.name or self.by}: {self.reason or 'no reason given'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JoinToken:
     """A one-time enrolment right. Only the SHA-256 of the secret is kept (I-53)."""
 

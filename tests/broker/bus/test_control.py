@@ -219,7 +219,7 @@ async def test_a_shell_is_held_and_its_lines_are_watched_with_it(house: House, c
 async def test_a_frozen_tenant_lets_nothing_in(house: House, control: Control) -> None:
     """I-61: in memory, without the store; also for a ticket that was made before."""
     ticket, here = await read_ticket(house, control)
-    house.world.live.close(TENANT)
+    house.world.live.close(TENANT, "for a drill")
     finished = await here.run.run(ticket, house.terminal(), house.terminal())
     assert finished.outcome is not None
     assert finished.outcome.reason == "frozen"

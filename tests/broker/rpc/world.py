@@ -31,6 +31,7 @@ from broker.adapters.audit_log.keeper import SqlAuditKeeper
 from broker.adapters.audit_log.pins import Pins
 from broker.adapters.audit_log.reading import SqlAuditLog
 from broker.adapters.audit_log.signing import Keyring, LogNames
+from broker.adapters.freeze_spool import FreezeFiles
 from broker.adapters.store.audit import AuditRowsSql
 from broker.adapters.store.keys import KeyRowsSql
 from broker.adapters.store.store import SqlStore
@@ -431,10 +432,12 @@ async def _built(folder: Path, stack: AsyncExitStack) -> House:
         store=store, clock=clock, entropy=entropy, signer=signer, targets=targets,
         recordings=FileRecordingStore(recordings, recorder, floor_bytes=0),
         tokens=JwtTokens(Secret(os.urandom(32)), issuer="grantd.example/c1", kid="t1"), meter=meter,
-        audit_health=health, live=LiveRegistry(), leases=Leases(), ends=Ends(), policies=Policies(), bell=Bell(),
+        audit_health=health, freezes=FreezeFiles(folder / "freezes"),
+        live=LiveRegistry(), leases=Leases(), ends=Ends(), policies=Policies(), bell=Bell(),
         limits=Limits(),
         places=Places(
-            grpc="broker.example:7443", join="broker.example:7444", gateway="broker.example:2222",
+            grpc="broker.example:7443", join="broker.example:7444", freeze="broker.example:7445",
+            gateway="broker.example:2222",
             gateway_names=("broker.example",),
         ),
     )  # fmt: skip

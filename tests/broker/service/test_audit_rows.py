@@ -60,6 +60,12 @@ async def _sweep(stage: Stage) -> object:
     return await stage.house.cases.ending.sweep(TENANT)
 
 
+async def _freeze(stage: Stage) -> None:
+    """It is pulled without the store; what counts here is what the store was told."""
+    if not (await stage.house.cases.freeze.freeze(stage.owner.caller, "x")).recorded:
+        raise StoreFault("not written yet")
+
+
 Act = Callable[[Stage], Awaitable[object]]
 ACTS: dict[str, tuple[Act, set[str]]] = {
     "request": (
@@ -98,7 +104,7 @@ ACTS: dict[str, tuple[Act, set[str]]] = {
         {"agent.removed", "grant.ending", "grant.revoked", "action.cancelled"},
     ),
     "freeze": (
-        lambda s: s.house.cases.freeze.freeze(s.owner.caller, "x"),
+        _freeze,
         {"system.frozen", "grant.ending", "grant.revoked", "action.cancelled"},
     ),
     "add an agent": (

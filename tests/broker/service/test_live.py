@@ -72,8 +72,8 @@ async def test_a_session_that_fails_is_closed_and_counted_out() -> None:
 async def test_a_closed_tenant_lets_nobody_in() -> None:
     """I-61: needs no store; other tenants go on, and lifting it opens the door again."""
     registry = LiveRegistry()
-    registry.close(TENANT)
-    registry.close(TENANT)
+    registry.close(TENANT, "for a drill")
+    registry.close(TENANT, "for a drill")
     with pytest.raises(Refusal, match="frozen"), registry.enter(session(), per_grant=1, in_all=1):
         pytest.fail("it was let in")
     with pytest.raises(Refusal, match="frozen"):

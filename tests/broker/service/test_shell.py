@@ -85,7 +85,7 @@ async def test_only_a_grant_that_says_so_opens_one(house: House) -> None:
     await house.put(replace(agent.row, status=IdentityStatus.SUSPENDED))
     assert await refused(open_shell(agent.caller, grant, door="ssh")) == "identity_suspended"
     await house.put(agent.row)
-    house.world.live.close(TENANT)
+    house.world.live.close(TENANT, "for a drill")
     assert await refused(open_shell(agent.caller, grant, door="ssh")) == "frozen"
     house.world.live.reopen(TENANT)
     await house.cases.ending.end(TENANT, grant, EndReason.REVOKED, by="")

@@ -30,6 +30,7 @@ from sqlalchemy import Connection, select
 from broker.adapters.audit_log.health import LogHealth
 from broker.adapters.audit_log.reading import SqlAuditLog
 from broker.adapters.audit_log.signing import Keyring
+from broker.adapters.freeze_spool import FreezeFiles
 from broker.adapters.store.audit import AuditRowsSql
 from broker.adapters.store.keys import KeyRowsSql
 from broker.adapters.store.schema import audit_pending
@@ -93,7 +94,8 @@ HANG: Final = b"sleep 300"
 FLOOD: Final = b"cat /dev/zero"
 NAME_OF: Final = {spec.code: name for name, spec in BY_NAME.items()}
 PLACES: Final = Places(
-    grpc="broker.example:7443", join="broker.example:7444", gateway="broker.example:2222",
+    grpc="broker.example:7443", join="broker.example:7444", freeze="broker.example:7445",
+    gateway="broker.example:2222",
     gateway_names=("broker.example",),
 )  # fmt: skip
 
@@ -618,7 +620,8 @@ def _house(
     world = World(
         store=store, clock=clock, entropy=entropy, signer=signer, targets=targets, recordings=recordings,
         tokens=JwtTokens(Secret(hashlib.sha256(b"token").digest()), issuer="grantd.example/c1", kid="t1"), meter=meter,
-        audit_health=health, live=LiveRegistry(), leases=Leases(), ends=Ends(), policies=Policies(), bell=Bell(),
+        audit_health=health, freezes=FreezeFiles(folder / "freezes"),
+        live=LiveRegistry(), leases=Leases(), ends=Ends(), policies=Policies(), bell=Bell(),
         limits=limits, places=PLACES,
     )  # fmt: skip
     log = SqlAuditLog(store=inner, openers=keys, keyring=Keyring(), recordings=files)
