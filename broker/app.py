@@ -280,7 +280,13 @@ class House:
         return [
             self.sequencer,
             Expiry(
-                store=self.store, ending=ending, late=late, ends=self.world.ends, clock=self.clock, meter=self.meter
+                store=self.store,
+                ending=ending,
+                late=late,
+                ends=self.world.ends,
+                leases=self.world.leases,
+                clock=self.clock,
+                meter=self.meter,
             ),
             Freezing(self.use_cases.freeze),
             Gauges(store=self.store, live=live, meter=self.meter),

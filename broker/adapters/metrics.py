@@ -33,6 +33,7 @@ COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
         "executions": ("Commands that ran, by class and how they ended.", ("command_class", "state")),
         "grants_ended": ("Grants that ended, by reason.", ("reason",)),
         "freezes": ("Pulls of the kill switch.", ()),
+        "revocation_failures": ("Tries to take access away that failed, by whether the grant is stuck.", ("stuck",)),
         "watches": ("Live sessions that somebody watched, by how the watching ended.", ("reason",)),
         "features_refused": ("SSH features that were asked for and refused.", ("feature",)),
         "connections_refused": ("SSH connections that were not admitted.", ("reason",)),

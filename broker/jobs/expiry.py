@@ -1,26 +1,34 @@
-"""Ends grants on time: sleeps until the next end, looks, ends.
+"""Ends grants on time: sleeps until the next end, cuts in memory what has come, then writes it, then has it finished.
 
-A sweep every few seconds is the second pair of eyes (I-01, I-02).
+Cutting, writing and finishing go on side by side: a store that is slow, or fails, delays no cut.
 
-One failing tenant, or a store that fails, never stops the endings of the others.
+A sweep every few seconds is the second pair of eyes (I-01, I-02). One failing tenant never stops the endings of others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from typing import Final
 
 import structlog
 
 from broker.core.clock import Clock
 from broker.core.errors import Fault
-from broker.core.ids import TenantId
-from broker.service.ending import Ending
-from broker.service.ends import Ends
+from broker.core.ids import GrantId, TenantId
+from broker.service.ending import SLICE, Ending
+from broker.service.ends import Ends, Lapse
+from broker.service.leases import Leases
 from broker.service.ports import Meter, Store
 
 log = structlog.get_logger()
 SWEEP_EVERY = 2.0
 """Seconds between two looks at every tenant."""
+LONGEST_SLEEP: Final = 0.5
+"""Seconds after which the clocks are looked at again: a wall clock that was set ahead ends what it passed (I-05)."""
+AT_ONCE: Final = 500
+"""Ends that are cut before others of this process get a turn."""
 
 
 WriteLate = Callable[[], Awaitable[None]]
@@ -31,29 +39,98 @@ class Expiry:
     """The expiry loop."""
 
     def __init__(
-        self, *, store: Store, ending: Ending, late: Sequence[WriteLate], ends: Ends, clock: Clock, meter: Meter
+        self,
+        *,
+        store: Store,
+        ending: Ending,
+        late: Sequence[WriteLate],
+        ends: Ends,
+        leases: Leases,
+        clock: Clock,
+        meter: Meter,
     ) -> None:
         self._store, self._ending, self._late, self._ends = store, ending, late, ends
-        self._clock, self._meter = clock, meter
+        self._leases, self._clock, self._meter = leases, clock, meter
         self._next_sweep = clock.monotonic()
+        self._struck: dict[TenantId, list[GrantId]] = {}
+        """Cut, and not written yet."""
+        self._undecided: dict[TenantId, None] = {}
+        """Tenants where a decision ran out."""
+        self._to_write = asyncio.Event()
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            await self._ends.sleep(self._clock.now(), SWEEP_EVERY)
-            await self.step()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._strike_on())
+            group.create_task(self._write_on())
+            group.create_task(self._sweep_on())
+            group.create_task(self._ending.finishing.run())
 
     async def step(self) -> None:
-        """Ends what is due now."""
-        tenants = self._ends.due(self._clock.now())
+        """All that is due now, one after another."""
+        await self.strike()
+        await self.write()
         if self._clock.monotonic() >= self._next_sweep:
             self._next_sweep = self._clock.monotonic() + SWEEP_EVERY
-            tenants = list(dict.fromkeys([*tenants, *await self._every_tenant()]))
-            await self._write_late()
-        for tenant in tenants:
-            await self._end(tenant)
+            await self.sweep()
+        await self._ending.finishing.drain()
 
-    async def _write_late(self) -> None:
+    # ---- cutting: memory alone
+    async def _strike_on(self) -> None:
+        while True:
+            await self._ends.sleep(self._leases.now(self._clock), LONGEST_SLEEP)
+            await self.strike()
+
+    async def strike(self) -> None:
+        """Cuts what has come; others get a turn between two slices."""
+        while lapses := self._ends.due(self._leases.now(self._clock), AT_ONCE):
+            self._strike(lapses)
+            await asyncio.sleep(0)
+
+    def _strike(self, lapses: Iterable[Lapse]) -> None:
+        by_tenant: dict[TenantId, list[GrantId]] = {}
+        for lapse in lapses:
+            if lapse.grant is None:
+                self._undecided[lapse.tenant] = None
+                continue
+            by_tenant.setdefault(lapse.tenant, []).append(lapse.grant)
+            self._meter.observe("revocation_lateness_seconds", lapse.late_s)
+        for tenant, grants in by_tenant.items():
+            self._ending.strike(tenant, grants)
+            self._struck.setdefault(tenant, []).extend(grants)
+        self._to_write.set()
+
+    # ---- writing
+    async def _write_on(self) -> None:
+        while True:
+            await self._to_write.wait()
+            self._to_write.clear()
+            await self.write()
+
+    async def write(self) -> None:
+        """Writes what was cut, a slice of each tenant in turn. What the store will not take is left to the sweep."""
+        while self._struck or self._undecided:
+            for tenant in list(self._undecided):
+                del self._undecided[tenant]
+                await self._for(tenant, self._ending.lapse_decisions)
+            for tenant, grants in list(self._struck.items()):
+                slice_, rest = grants[:SLICE], grants[SLICE:]
+                self._struck[tenant] = rest
+                if not rest:
+                    del self._struck[tenant]
+                await self._for(tenant, partial(self._ending.write_lapsed, grants=slice_))
+
+    # ---- looking again
+    async def _sweep_on(self) -> None:
+        while True:
+            await self.sweep()
+            await asyncio.sleep(SWEEP_EVERY)
+
+    async def sweep(self) -> None:
+        """Looks into the store for whatever is over, in every tenant, and for what has to be finished again."""
+        for tenant in await self._every_tenant():
+            await self._for(tenant, self._ending.lapse_all)
+            await self._for(tenant, self._ending.finishing.hand_due)
         for write in self._late:
             try:
                 await write()
@@ -67,13 +144,8 @@ class Expiry:
             log.warning("expiry.store_failed", cause=fault.what)
             return []
 
-    async def _end(self, tenant: TenantId) -> None:
+    async def _for(self, tenant: TenantId, work: Callable[[TenantId], Awaitable[object]]) -> None:
         try:
-            done = await self._ending.sweep(tenant)
-            await self._ending.retry_due(tenant)
+            await work(tenant)
         except Fault as fault:
             log.exception("expiry.failed", tenant=tenant, cause=fault.what)
-            return
-        now = self._clock.now()
-        for grant in done.grants:
-            self._meter.observe("revocation_lateness_seconds", (now - grant.deadline()).total_seconds())

@@ -49,4 +49,4 @@ class Gauges:
 
 def _count(tx: Tx) -> tuple[int, int, int]:
     waiting = len(tx.requests.pending()) + len(tx.actions.in_states((ActionState.AWAITING,), grant=None))
-    return len(tx.grants.in_states(LIVE)), len(tx.grants.in_states((GrantState.STUCK,))), waiting
+    return tx.grants.count(LIVE), tx.grants.count((GrantState.STUCK,)), waiting

@@ -295,7 +295,7 @@ def approve(world: World, tx: Tx, request: AccessRequest, *, now: datetime, acto
     approved = replace(advance(request, RequestEvent.APPROVE, note=""), grant_id=grant.id)
     tx.requests.put(approved)
     tx.grants.put(grant)
-    world.ends.expect(grant.tenant, grant.must_start_by)
+    world.ends.expect(grant.tenant, grant.must_start_by, grant.id)
     tx.audit.append(story.of_request("access.approved", approved, actor=actor), now)
     return approved
 

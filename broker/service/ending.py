@@ -8,33 +8,32 @@ A cut needs no database (I-61); a revocation that fails is a state, retried and 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+from typing import Final
 
 import structlog
 
 from broker.core import action as actions
 from broker.core.action import Action, ActionEvent, ActionState
-from broker.core.errors import Fault, StoreFault
-from broker.core.grant import LIVE, OVER, EndReason, Grant, GrantState, end, ended, retried, stuck
+from broker.core.errors import StoreFault
+from broker.core.grant import LIVE, EndReason, Grant, GrantState, end
 from broker.core.ids import GrantId, IdentityId, TenantId
 from broker.core.request import RequestEvent
 from broker.core.request import advance as advance_request
 from broker.service import story
+from broker.service.finishing import CUT_WITHIN, END_GRANT, Finishing, name_of_end
 from broker.service.live import Cut, Scope
 from broker.service.ports import Effect, Tx
 from broker.service.world import World
 
 log = structlog.get_logger()
-END_GRANT = "end_grant"
-"""The outbox effect that closes everything a grant opened."""
-CUT_WITHIN = 1.0
-"""Seconds in which sessions are cut (I-01, I-02)."""
 REMEMBERED = 10_000
 """Grants that ended lately: whatever was started under one a moment before does not begin any more."""
-FIRST_RETRY = timedelta(seconds=2)
-LONGEST_RETRY = timedelta(minutes=5)
+SLICE: Final = 100
+"""Ends that one transaction writes: others wait for the store no longer than that takes."""
+_WAITING: Final = (ActionState.AWAITING, ActionState.ALLOWED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +50,7 @@ class Ending:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self.finishing = Finishing(world)
         self._unwritten: dict[GrantId, tuple[TenantId, EndReason, str, str]] = {}
         """Ends that the store would not take yet: nothing starts under them, the sweep writes them."""
         self._over: OrderedDict[GrantId, None] = OrderedDict()
@@ -89,42 +89,85 @@ class Ending:
             await self._write(tenant, grant_id, reason, by, words)
             await self.finish(tenant, grant_id)
 
-    async def sweep(self, tenant: TenantId) -> Due:
-        """Ends everything in a tenant whose time is over; idempotent. Also what was ended but never finished."""
-        now = self._world.clock.now()
-        if not await self._world.store.read(tenant, lambda tx: _anything_due(tx, now)):
-            return Due(grants=(), decisions=0)
+    # ---- by time
+    def strike(self, tenant: TenantId, grants: Sequence[GrantId]) -> int:
+        """Cuts the sessions of grants whose time is over: at once, in memory alone. `write_lapsed` is to follow.
 
-        def unit(tx: Tx) -> Due:
-            over = [g for g in tx.grants.in_states(LIVE) if now >= g.deadline()]
-            ending = tuple(self._end_in(tx, grant, _timely(grant), by="") for grant in over)
-            return Due(grants=ending, decisions=_expire_requests(self._world, tx) + _expire_actions(self._world, tx))
+        Returns:
+            How many sessions were cut.
+        """
+        for grant in grants:
+            self._remember(grant)
+        return self._world.live.strike(tenant, grants, EndReason.EXPIRED)
 
-        due = await self._world.store.run(tenant, unit)
+    async def write_lapsed(self, tenant: TenantId, grants: Sequence[GrantId]) -> Sequence[Grant]:
+        """Writes the ends of at most SLICE grants that were struck, in one transaction; returns those that ended.
+
+        The store has the last word: what lasts longer after all (its first use was never committed) is awaited again.
+        """
+        instant = self._world.reading()
+
+        def unit(tx: Tx) -> tuple[list[Grant], list[Grant]]:
+            live = [grant for grant in map(tx.grants.get, grants) if grant is not None and grant.state in LIVE]
+            over, lasting = _parted(live, lambda grant: self._world.leases.left(grant, instant) <= 0)
+            voided = _waiting_of(tx, over)
+            ended = [self._end_in(tx, g, _timely(g), by="", voids=voided.get(g.id, ())) for g in over]
+            return ended, lasting
+
+        ended, lasting = await self._world.store.run(tenant, unit)
+        for grant in lasting:
+            self._over.pop(grant.id, None)
+            self._world.ends.expect(tenant, grant.deadline(), grant.id)
+        self._hand_over(tenant, ended)
+        return ended
+
+    async def lapse_decisions(self, tenant: TenantId) -> int:
+        """Ends the requests and actions that nobody decided, or started, in time; returns how many."""
+        now = self._world.reading().wall
+        if not await self._world.store.read(tenant, lambda tx: _any_decision_due(tx, now)):
+            return 0
+        made = await self._world.store.run(tenant, lambda tx: _expire_requests(tx, now) + _expire_actions(tx, now))
         self._world.bell.ring_all(tenant)
-        for grant in due.grants:
-            self._remember(grant.id)
-        for grant in due.grants:
-            await self._cut(Scope(tenant=tenant, grant=grant.id), grant.end_reason or EndReason.EXPIRED)
-            await self.finish(tenant, grant.id)
+        return made
+
+    async def lapse_all(self, tenant: TenantId) -> Due:
+        """Ends everything in a tenant whose time is over, by the store's own index; idempotent."""
+        ended: list[Grant] = []
+        while due := await self._due(tenant):
+            self.strike(tenant, due)
+            written = await self.write_lapsed(tenant, due)
+            ended += written
+            if not written:
+                break  # another broker was quicker; the next sweep looks again
+        return Due(grants=tuple(ended), decisions=await self.lapse_decisions(tenant))
+
+    async def sweep(self, tenant: TenantId) -> Due:
+        """As `lapse_all`, and waits until what ended is finished, or was tried."""
+        due = await self.lapse_all(tenant)
+        await self.finishing.drain()
         return due
 
+    async def _due(self, tenant: TenantId) -> Sequence[GrantId]:
+        now = self._world.reading().wall
+        return await self._world.store.read(tenant, lambda tx: tx.grants.due(now, SLICE))
+
+    def _hand_over(self, tenant: TenantId, ended: Iterable[Grant]) -> None:
+        for grant in ended:
+            self._world.ends.forget(grant.id)
+            self._world.leases.forget(grant.id)
+            if grant.state is GrantState.ENDING:
+                self.finishing.hand(tenant, grant.id, grant.target_id)
+        self._world.bell.ring_all(tenant)
+
+    # ---- finishing
     async def finish(self, tenant: TenantId, grant_id: GrantId) -> None:
-        """ENDING -> EXPIRED or REVOKED, once nothing of the grant runs any more; else STUCK, and again later.
+        """ENDING -> EXPIRED or REVOKED, once nothing of the grant runs any more; else tried again later.
 
         Idempotent.
         """
         self._remember(grant_id)
-        cut = await self._cut(Scope(tenant=tenant, grant=grant_id), EndReason.EXPIRED)
-        try:
-            await self._world.targets.end_grant(tenant, grant_id)
-            failed = bool(cut.late)
-        except Fault as fault:
-            log.warning("revocation.failed", tenant=tenant, grant_id=grant_id, cause=fault.what)
-            failed = True
-        await self._world.store.run(tenant, lambda tx: self._finish_in(tx, grant_id, failed=failed))
-        self._world.leases.forget(grant_id)
-        self._world.bell.ring_all(tenant)
+        await self.finishing.finish(tenant, grant_id)
+        self._world.ends.forget(grant_id)
 
     def _remember(self, grant: GrantId) -> None:
         self._over[grant] = None
@@ -134,12 +177,11 @@ class Ending:
 
     async def retry_due(self, tenant: TenantId) -> int:
         """Runs the outbox effects that are due; returns how many."""
-        now = self._world.clock.now()
-        effects = await self._world.store.read(tenant, lambda tx: tx.outbox.due(now, 100))
-        for effect in effects:
-            await self.finish(tenant, GrantId(effect.subject))
-        return len(effects)
+        handed = await self.finishing.hand_due(tenant)
+        await self.finishing.drain()
+        return handed
 
+    # ---- by a word
     async def cut_all(self, scope: Scope, reason: EndReason, words: str) -> Cut:
         """Cuts everything that runs in a scope, without the store."""
         return await self._cut(scope, reason, words)
@@ -151,7 +193,8 @@ class Ending:
     def end_all_in(self, tx: Tx, reason: EndReason, *, by: str, only: frozenset[str] | None) -> Sequence[Grant]:
         """Ends every live grant of the tenant, or of the identities in `only`, inside a caller's transaction."""
         live = [g for g in tx.grants.in_states(LIVE) if only is None or g.identity in only]
-        return [self._end_in(tx, grant, reason, by=by) for grant in live]
+        voided = _waiting_of(tx, live)
+        return [self._end_in(tx, grant, reason, by=by, voids=voided.get(grant.id, ())) for grant in live]
 
     def withdraw_all_in(self, tx: Tx, identity: IdentityId, *, by: str) -> None:
         """Takes back every request of an identity that still waits, inside a caller's transaction."""
@@ -177,7 +220,8 @@ class Ending:
         grant = tx.grants.get(grant_id)
         if grant is None or grant.state not in LIVE:
             return False
-        self._end_in(tx, grant, reason, by=by, words=words)
+        voids = tx.actions.in_states(_WAITING, grant=grant.id)
+        self._end_in(tx, grant, reason, by=by, voids=voids, words=words)
         return True
 
     async def _cut(self, scope: Scope, reason: str, words: str = "") -> Cut:
@@ -190,64 +234,49 @@ class Ending:
         return cut
 
     async def _write(self, tenant: TenantId, grant_id: GrantId, reason: EndReason, by: str, words: str) -> None:
-        def unit(tx: Tx) -> None:
-            grant = tx.grants.get(grant_id)
-            if grant is not None and grant.state in LIVE:
-                self._end_in(tx, grant, reason, by=by, words=words)
-
-        await self._world.store.run(tenant, unit)
+        await self._world.store.run(tenant, lambda tx: self.end_in(tx, grant_id, reason, by=by, words=words))
         self._unwritten.pop(grant_id, None)
 
-    def _end_in(self, tx: Tx, grant: Grant, reason: EndReason, *, by: str, words: str = "") -> Grant:
+    def _end_in(
+        self, tx: Tx, grant: Grant, reason: EndReason, *, by: str, voids: Iterable[Action], words: str = ""
+    ) -> Grant:
+        """`voids`: what waits or may start under it."""
         now = self._world.clock.now()
         after = end(grant, reason, now=now, by=by)
         tx.grants.put(after)
-        for action in tx.actions.in_states((ActionState.AWAITING, ActionState.ALLOWED), grant=grant.id):
+        for action in voids:
             _void(tx, action, by=by, now=now)
-        tx.audit.append(story.of_grant(_name_of_end(after), after, actor=by, reason=words), now)
+        tx.audit.append(story.of_grant(name_of_end(after), after, actor=by, reason=words), now)
         if after.state is GrantState.ENDING:
             tx.outbox.put(Effect(tenant=grant.tenant, id=0, kind=END_GRANT, subject=grant.id, attempts=0, due_at=now))
         self._world.meter.count("grants_ended", reason=reason)
         return after
 
-    def _finish_in(self, tx: Tx, grant_id: GrantId, *, failed: bool) -> None:
-        now = self._world.clock.now()
-        grant = tx.grants.get(grant_id)
-        effects = [e for e in tx.outbox.due(now + LONGEST_RETRY, 1000) if e.kind == END_GRANT and e.subject == grant_id]
-        if grant is not None and grant.state not in OVER | LIVE:
-            ending = retried(grant) if grant.state is GrantState.STUCK else grant
-            after = stuck(ending) if failed else ended(ending)
-            tx.grants.put(after)
-            if after.state is not grant.state:
-                tx.audit.append(story.of_grant(_name_of_end(after), after, actor=after.ended_by), now)
-        for effect in effects:
-            if failed:
-                tx.outbox.retry(effect, now + min(FIRST_RETRY * 2**effect.attempts, LONGEST_RETRY))
-            else:
-                tx.outbox.done(effect)
+
+def _parted(grants: Iterable[Grant], holds: Callable[[Grant], bool]) -> tuple[list[Grant], list[Grant]]:
+    """Those for which it holds, and the others."""
+    parts: tuple[list[Grant], list[Grant]] = [], []
+    for grant in grants:
+        parts[0 if holds(grant) else 1].append(grant)
+    return parts
 
 
-def _anything_due(tx: Tx, now: datetime) -> bool:
+def _waiting_of(tx: Tx, grants: Sequence[Grant]) -> dict[GrantId, list[Action]]:
+    """What waits or may start, by grant, in one look."""
+    found: dict[GrantId, list[Action]] = {}
+    for action in tx.actions.in_states(_WAITING, grant=None) if grants else ():
+        found.setdefault(action.grant_id, []).append(action)
+    return found
+
+
+def _any_decision_due(tx: Tx, now: datetime) -> bool:
     """A look without a write: most sweeps find nothing."""
-    waiting = tx.actions.in_states((ActionState.AWAITING, ActionState.ALLOWED), grant=None)
-    return (
-        any(now >= g.deadline() for g in tx.grants.in_states(LIVE))
-        or any(now >= r.expires_at for r in tx.requests.pending())
-        or any(now >= a.expires_at for a in waiting)
-    )
+    waiting = tx.actions.in_states(_WAITING, grant=None)
+    return any(now >= r.expires_at for r in tx.requests.pending()) or any(now >= a.expires_at for a in waiting)
 
 
 def _timely(grant: Grant) -> EndReason:
     return EndReason.NEVER_STARTED if grant.not_after is None else EndReason.EXPIRED
-
-
-def _name_of_end(grant: Grant) -> str:
-    return {
-        GrantState.ENDING: "grant.ending",
-        GrantState.EXPIRED: "grant.expired",
-        GrantState.REVOKED: "grant.revoked",
-        GrantState.STUCK: "grant.stuck",
-    }[grant.state]
 
 
 def _void(tx: Tx, action: Action, *, by: str, now: datetime) -> None:
@@ -257,8 +286,7 @@ def _void(tx: Tx, action: Action, *, by: str, now: datetime) -> None:
     tx.audit.append(story.of_action("action.cancelled", cancelled, actor=by), now)
 
 
-def _expire_requests(world: World, tx: Tx) -> int:
-    now = world.clock.now()
+def _expire_requests(tx: Tx, now: datetime) -> int:
     late = [r for r in tx.requests.pending() if now >= r.expires_at]
     for request in late:
         expired = advance_request(request, RequestEvent.TIME_OUT, note="nobody decided in time")
@@ -267,10 +295,8 @@ def _expire_requests(world: World, tx: Tx) -> int:
     return len(late)
 
 
-def _expire_actions(world: World, tx: Tx) -> int:
-    now = world.clock.now()
-    waiting = tx.actions.in_states((ActionState.AWAITING, ActionState.ALLOWED), grant=None)
-    late = [a for a in waiting if now >= a.expires_at]
+def _expire_actions(tx: Tx, now: datetime) -> int:
+    late = [a for a in tx.actions.in_states(_WAITING, grant=None) if now >= a.expires_at]
     for action in late:
         note = "nobody decided in time" if action.state is ActionState.AWAITING else "not started in time"
         expired = actions.advance(action, ActionEvent.TIME_OUT, note=note)

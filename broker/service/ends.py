@@ -1,6 +1,7 @@
-"""When to look for endings: one heap of moments for the whole process. The store stays the truth.
+"""When each grant ends: one heap of deadlines for the whole process, one sleeper over it. The store stays the truth.
 
-This only says when to look.
+A deadline is counted on the monotonic clock from the moment it was said, so a wall clock that moves back or stands
+still moves no end away; one that jumps ahead brings every end nearer (I-05). Never a timer a grant.
 """
 
 from __future__ import annotations
@@ -8,45 +9,130 @@ from __future__ import annotations
 import asyncio
 import heapq
 import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from broker.core.ids import TenantId
+from broker.core.clock import Instant
+from broker.core.ids import GrantId, TenantId
+
+_STEP_S: Final = 0.05
+"""A wall clock that gained more than this on the monotonic one was set, or the machine slept."""
+_SLACK: Final = 1024
+"""Entries of grants that ended otherwise may make up half of the heap, and this many more."""
+_NO_GRANT: Final = GrantId("")
+_Entry = tuple[float, float, TenantId, GrantId]
+"""Monotonic second, wall second, whose, and which grant: none where a decision of the tenant runs out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lapse:
+    """A moment that has come."""
+
+    tenant: TenantId
+    grant: GrantId | None
+    """None: some request or action of the tenant waits no longer."""
+    late_s: float
+    """Seconds since then, by the monotonic clock."""
 
 
 class Ends:
-    """Moments at which something of a tenant ends. Said by services from any thread, drained by the expiry job."""
+    """Moments at which something ends. Said by services from any thread, taken out by the expiry job."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[datetime, TenantId]] = []
+        self._heap: list[_Entry] = []
+        self._armed: dict[GrantId, _Entry] = {}
+        """Of each grant the entry that counts: others of it in the heap are skipped."""
+        self._said: list[tuple[datetime, TenantId, GrantId | None]] = []
+        self._stale = 0
+        self._soonest: datetime | None = None
+        self._ahead: float | None = None
         self._lock = threading.Lock()
         self._sooner = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def expect(self, tenant: TenantId, at: datetime) -> None:
-        """Something of `tenant` ends at `at`. May be said twice, and before the commit: looking in vain is harmless."""
+    def __len__(self) -> int:
+        """How many grants are waited for."""
+        return len(self._armed)
+
+    def expect(self, tenant: TenantId, at: datetime, grant: GrantId | None = None) -> None:
+        """A grant of `tenant`, or something that waits there for a decision, ends at `at`; the last word counts.
+
+        May be said before the commit: looking in vain is harmless.
+        """
         with self._lock:
-            heapq.heappush(self._heap, (at, tenant))
-            soonest = self._heap[0][0] == at
-        if soonest and self._loop is not None:
+            self._said.append((at, tenant, grant))
+            wakes = self._soonest is None or at < self._soonest
+        if wakes and self._loop is not None:
             self._loop.call_soon_threadsafe(self._sooner.set)
 
-    async def sleep(self, now: datetime, longest: float) -> None:
-        """Until the next moment, a sooner one that is said meanwhile, or `longest` seconds."""
+    def arm(self, ends: Iterable[tuple[TenantId, GrantId, datetime]], now: Instant) -> None:
+        """As `expect` for many grants at once, at start."""
+        for tenant, grant, at in ends:
+            self._heap.append(self._entry(at, tenant, grant, now))
+        heapq.heapify(self._heap)
+
+    def forget(self, grant: GrantId) -> None:
+        """It has ended already."""
+        self._stale += self._armed.pop(grant, None) is not None
+
+    async def sleep(self, now: Instant, longest: float) -> None:
+        """Until the next end, a sooner one that is said meanwhile, or `longest` seconds."""
         self._loop = asyncio.get_running_loop()
         self._sooner.clear()
-        with self._lock:
-            next_at = self._heap[0][0] if self._heap else None
-        wait = longest if next_at is None else min(longest, max(0.0, (next_at - now).total_seconds()))
+        self._take_in(now)
+        wait = min(longest, max(0.0, self._heap[0][0] - now.mono)) if self._heap else longest
         try:
             async with asyncio.timeout(wait):
                 await self._sooner.wait()
         except TimeoutError:
             return
 
-    def due(self, now: datetime) -> list[TenantId]:
-        """The tenants of every moment that has come, each once; they are taken out."""
-        found: dict[TenantId, None] = {}
+    def due(self, now: Instant, most: int) -> list[Lapse]:
+        """What has come by now, the soonest first, at most `most`; it is taken out."""
+        self._take_in(now)
+        found: list[Lapse] = []
+        while self._heap and self._heap[0][0] <= now.mono and len(found) < most:
+            entry = heapq.heappop(self._heap)
+            at, _, tenant, grant = entry
+            if grant and self._armed.get(grant) is not entry:
+                self._stale -= 1
+                continue
+            self._armed.pop(grant, None)
+            found.append(Lapse(tenant=tenant, grant=grant or None, late_s=now.mono - at))
+        return found
+
+    def _take_in(self, now: Instant) -> None:
+        self._follow_the_wall(now)
         with self._lock:
-            while self._heap and self._heap[0][0] <= now:
-                found[heapq.heappop(self._heap)[1]] = None
-        return list(found)
+            said, self._said = self._said, []
+            for at, tenant, grant in said:
+                heapq.heappush(self._heap, self._entry(at, tenant, grant, now))
+            if self._stale > len(self._armed) + _SLACK:
+                self._drop_stale()
+            self._soonest = datetime.fromtimestamp(self._heap[0][1], tz=now.wall.tzinfo) if self._heap else None
+
+    def _entry(self, at: datetime, tenant: TenantId, grant: GrantId | None, now: Instant) -> _Entry:
+        entry = (now.mono + (at - now.wall).total_seconds(), at.timestamp(), tenant, grant or _NO_GRANT)
+        if grant is not None:
+            self._stale += grant in self._armed
+            self._armed[grant] = entry
+        return entry
+
+    def _follow_the_wall(self, now: Instant) -> None:
+        """A wall clock that was set ahead brings every end nearer; one that was set back moves none away."""
+        ahead, before = now.wall.timestamp() - now.mono, self._ahead
+        if before is not None and abs(ahead - before) <= _STEP_S:
+            return
+        self._ahead = ahead
+        if before is not None and ahead > before:
+            self._drop_stale()
+            self._heap = [(min(mono, wall - ahead), wall, tenant, grant) for mono, wall, tenant, grant in self._heap]
+            self._armed = {entry[3]: entry for entry in self._heap if entry[3]}
+            heapq.heapify(self._heap)
+
+    def _drop_stale(self) -> None:
+        self._heap = [entry for entry in self._heap if not entry[3] or self._armed.get(entry[3]) is entry]
+        heapq.heapify(self._heap)
+        self._stale = 0

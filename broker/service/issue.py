@@ -140,7 +140,7 @@ class IssueService:
             self._world.leases.must_last(grant, instant)
             if before.state is GrantState.APPROVED:
                 tx.grants.put(grant)
-                self._world.ends.expect(grant.tenant, grant.deadline())
+                self._world.ends.expect(grant.tenant, grant.deadline(), grant.id)
                 tx.audit.append(story.of_grant("grant.activated", grant, actor=caller.identity), instant.wall)
             credential = _row(grant, kind, serial, key, instant.wall, self._world.entropy.token(16))
             tx.credentials.add(credential)

@@ -6,10 +6,10 @@ The earlier one wins, so a wall clock that moves back or stands still lengthens 
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 from datetime import timedelta
 
-from broker.core.clock import Instant
+from broker.core.clock import Clock, Instant
 from broker.core.errors import Blame, Refusal
 from broker.core.grant import Grant, must_be_usable
 from broker.core.ids import GrantId
@@ -21,7 +21,8 @@ class Leases:
     """The monotonic deadlines of this process, and a watch over the wall clock."""
 
     def __init__(self) -> None:
-        self._deadlines: dict[GrantId, float] = {}
+        self._deadlines: dict[GrantId, tuple[bool, float]] = {}
+        """Whether it was used yet, and the monotonic second of its end."""
         self._high: Instant | None = None
 
     def remember(self, high: Instant) -> None:
@@ -56,14 +57,30 @@ class Leases:
             self._high = instant
         return expected - instant.wall
 
+    def latest(self, instant: Instant) -> Instant:
+        """`instant`, its wall clock put forward to where the monotonic one and an earlier process say it must be.
+
+        By this reading ends are looked for: a clock that was set back brings nothing back to life.
+        """
+        return replace(instant, wall=max(instant.wall, instant.wall + self.behind(instant)))
+
+    def now(self, clock: Clock) -> Instant:
+        """`latest` of a reading taken now."""
+        return self.latest(Instant(wall=clock.now(), mono=clock.monotonic()))
+
     def left(self, grant: Grant, instant: Instant) -> float:
-        """Seconds until the grant ends, never more than at any earlier call; zero or less means over."""
-        wall = (grant.deadline() - instant.wall).total_seconds()
-        if grant.not_after is None:
-            return wall
+        """Seconds until the grant ends, never more than at any earlier call; zero or less means over.
+
+        Counted anew at its first use, from when it has another end.
+        """
+        wall = (grant.deadline() - self.latest(instant).wall).total_seconds()
+        used = grant.not_after is not None
+        known = self._deadlines.get(grant.id)
         # every reading may bring the end nearer, none takes it further away: what was over once stays over (I-05)
-        deadline = min(self._deadlines.get(grant.id, math.inf), instant.mono + wall)
-        self._deadlines[grant.id] = deadline
+        deadline = instant.mono + wall
+        if known is not None and known[0] == used:
+            deadline = min(known[1], deadline)
+        self._deadlines[grant.id] = used, deadline
         return deadline - instant.mono
 
     def must_last(self, grant: Grant, instant: Instant) -> None:

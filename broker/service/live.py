@@ -7,7 +7,7 @@ the store: a cut needs no database (I-61).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
@@ -169,6 +169,10 @@ class LiveSessions(Protocol):
         """Raises Refusal `frozen` while a tenant is closed."""
         ...
 
+    def strike(self, tenant: TenantId, grants: Iterable[GrantId], reason: str) -> int:
+        """Cuts every session of these grants, waits for none, and returns how many they were."""
+        ...
+
     async def cut(self, scope: Scope, reason: str, *, within: float, words: str = "") -> Cut:
         """Cuts every session of the scope and waits at most `within` seconds for all of them to be closed.
 
@@ -193,21 +197,39 @@ class LiveRegistry:
     def __init__(self) -> None:
         self._live: dict[SessionId, LiveSession] = {}
         self._closed: dict[TenantId | None, str] = {}
+        self._of_grant: dict[tuple[TenantId, GrantId], dict[SessionId, LiveSession]] = {}
+        """The same by grant: an end looks at its own sessions and no others."""
 
     @contextmanager
     def enter(self, live: LiveSession, *, per_grant: int, in_all: int) -> Iterator[LiveSession]:
         self.must_be_open(live.tenant)
         if len(self._live) >= in_all:
             raise exhausted("too_many_sessions", "the broker runs as many sessions as it can", "try again later")
-        same_grant = Scope(tenant=live.tenant, grant=live.grant)
-        if sum(map(same_grant.covers, self._live.values())) >= per_grant:
+        if len(self._of(live.tenant, live.grant)) >= per_grant:
             raise exhausted("too_many_sessions", "the grant runs as many sessions as it may", "wait for one to end")
         self._live[live.session] = live
+        self._of_grant.setdefault((live.tenant, live.grant), {})[live.session] = live
         try:
             yield live
         finally:
-            del self._live[live.session]
+            self._leave(live)
             live.over()
+
+    def _leave(self, live: LiveSession) -> None:
+        del self._live[live.session]
+        same = self._of_grant[live.tenant, live.grant]
+        del same[live.session]
+        if not same:
+            del self._of_grant[live.tenant, live.grant]
+
+    def _among(self, scope: Scope) -> Mapping[SessionId, LiveSession]:
+        """Where the sessions of a scope are, and as few others as can be."""
+        if scope.tenant is None or scope.grant is None:
+            return self._live
+        return self._of(scope.tenant, scope.grant)
+
+    def _of(self, tenant: TenantId, grant: GrantId) -> Mapping[SessionId, LiveSession]:
+        return self._of_grant.get((tenant, grant), {})
 
     def get(self, tenant: TenantId, session: SessionId) -> LiveSession | None:
         live = self._live.get(session)
@@ -240,8 +262,14 @@ class LiveRegistry:
         if told is not None:
             raise frozen(told)
 
+    def strike(self, tenant: TenantId, grants: Iterable[GrantId], reason: str) -> int:
+        hit = [live for grant in grants for live in self._of(tenant, grant).values()]
+        for live in hit:
+            live.cut(reason)
+        return len(hit)
+
     async def cut(self, scope: Scope, reason: str, *, within: float, words: str = "") -> Cut:
-        hit = [live for live in self._live.values() if scope.covers(live)]
+        hit = [live for live in self._among(scope).values() if scope.covers(live)]
         for live in hit:
             live.cut(reason, words)
         waits = [asyncio.ensure_future(live.closed.wait()) for live in hit]  # noqa: TID251  awaited or cancelled below

@@ -239,7 +239,7 @@ class _Draft:
         used = first_use(grant, self.instant.wall)
         if grant.state is GrantState.APPROVED:
             tx.grants.put(used)
-            self.world.ends.expect(used.tenant, used.deadline())
+            self.world.ends.expect(used.tenant, used.deadline(), used.id)
             tx.audit.append(story.of_grant("grant.activated", used, actor=self.caller.identity), self.instant.wall)
         self.world.leases.must_last(used, self.instant)
         return used

@@ -5,6 +5,7 @@ Whatever ended, or died, while the broker was down is ended and marked before an
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,8 @@ from recorder.store.files import Unfinished
 from recorder.track import PartCheckpoint
 
 log = structlog.get_logger()
+FINISH_WITHIN = 10.0
+"""Seconds that a start waits for what ended while the broker was down to be undone."""
 _DIED = "broker_died"
 _LEAVING = (GrantState.ENDING, GrantState.STUCK)
 
@@ -57,9 +60,10 @@ class Recovery:
         for tenant in tenants:
             await self._freeze.restore(tenant)
             sessions += await self._lose(tenant, broken[tenant])
-            await self._ending.retry_due(tenant)
-            grants += len((await self._ending.sweep(tenant)).grants)
-            await self._finish_endings(tenant)
+            grants += len((await self._ending.lapse_all(tenant)).grants)
+            await self._hand_endings(tenant)
+            await self._arm(tenant)
+        await self._finish_what_is_quick()
         count = sum(len(found) for found in broken.values())
         return Recovered(sessions=sessions, grants=grants, recordings=count)
 
@@ -91,10 +95,23 @@ class Recovery:
             tx.audit.append(story.of_action("action.lost", gone, actor=""), now)
         return len(lost)
 
-    async def _finish_endings(self, tenant: TenantId) -> None:
+    async def _hand_endings(self, tenant: TenantId) -> None:
         """ENDING and STUCK grants: nothing of them runs in this new process."""
         for grant in await self._world.store.read(tenant, lambda tx: tx.grants.in_states(_LEAVING)):
-            await self._ending.finish(tenant, grant.id)
+            self._ending.finishing.hand(tenant, grant.id, grant.target_id)
+
+    async def _finish_what_is_quick(self) -> None:
+        """A target that hangs keeps nobody from what is served: its endings go on when the jobs run."""
+        try:
+            async with asyncio.timeout(FINISH_WITHIN):
+                await self._ending.finishing.drain()
+        except TimeoutError:
+            log.warning("recovery.endings_go_on")
+
+    async def _arm(self, tenant: TenantId) -> None:
+        """Every end that is still to come, from an index of two columns."""
+        deadlines = await self._world.store.read(tenant, lambda tx: tx.grants.deadlines())
+        self._world.ends.arm([(tenant, grant, at) for grant, at in deadlines], self._world.reading())
 
 
 def _lost(session: Session, broken: Unfinished | None, now: datetime) -> Session:

@@ -92,6 +92,10 @@ class World:
     keeps_input: InputPolicy = InputPolicy.OFF
     """What recordings keep of what is typed and piped in."""
 
+    def reading(self) -> Instant:
+        """One reading of both clocks, the wall put forward to where it must be: by it ends are looked for (I-05)."""
+        return self.leases.now(self.clock)
+
     def instant(self) -> Instant:
         """One reading of both clocks: taken once, at the start of a use case.
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import pytest
@@ -22,7 +22,7 @@ from broker.core.action import ActionEvent, ActionState, advance
 from broker.core.approval import Subject, Verdict
 from broker.core.errors import Refusal, StoreFault
 from broker.core.events import AuditEvent
-from broker.core.grant import Grant, GrantState
+from broker.core.grant import LIVE, OVER, Grant, GrantState
 from broker.core.identity import IdentityKind, IdentityStatus
 from broker.core.ids import SYSTEM_TENANT, ActionId, GrantId, RecordingId, RequestId, TenantId
 from broker.core.request import RequestState
@@ -478,7 +478,7 @@ class StoreContract:
 
         def work(tx: Tx) -> None:
             tx.outbox.done(due[0])
-            tx.outbox.retry(due[1], late)
+            tx.outbox.retry(due[1], late, why="it hangs", now=NOW)
 
         await store.run(TENANT, work)
         left = await store.read(TENANT, lambda tx: tx.outbox.due(late, 10))
@@ -486,6 +486,50 @@ class StoreContract:
             ("gr_3", 0, effects[2].due_at),
             ("gr_2", 1, late),
         ]
+
+    async def test_a_failing_effect_says_why_and_since_when(self, store: SqlStore) -> None:
+        """The first failure's moment, the last one's cause; found by its subject whether due or not."""
+        made = Effect(tenant=TENANT, id=0, kind="end_grant", subject="gr_1", attempts=0, due_at=NOW)
+        await store.run(TENANT, lambda tx: each(tx.outbox.put, [made, replace(made, subject="gr_2")]))
+        for minute, why in ((1, "it hangs"), (2, "it is gone")):
+            now = NOW + timedelta(minutes=minute)
+
+            def fail(tx: Tx, now: datetime = now, why: str = why) -> None:
+                [effect] = tx.outbox.of("end_grant", "gr_1")
+                tx.outbox.retry(effect, now + timedelta(hours=1), why=why, now=now)
+
+            await store.run(TENANT, fail)
+        [failing] = await store.read(TENANT, lambda tx: tx.outbox.of("end_grant", "gr_1"))
+        assert (failing.attempts, failing.why, failing.failing_since) == (2, "it is gone", NOW + timedelta(minutes=1))
+        assert await store.read(TENANT, lambda tx: tx.outbox.of("other", "gr_1")) == []
+        await store.run(TENANT, lambda tx: tx.outbox.hasten(failing, NOW))
+        due = await store.read(TENANT, lambda tx: tx.outbox.due(NOW, 10))
+        assert [(effect.subject, effect.attempts) for effect in due] == [("gr_1", 2), ("gr_2", 0)]
+
+    async def test_what_is_due_is_found_by_its_deadline(self, store: SqlStore) -> None:
+        """I-01: must_start_by before the first use, not_after from then on; what is over has none. Of one tenant."""
+        waiting = replace(samples.grant(2), must_start_by=NOW + timedelta(seconds=2))
+        used = replace(samples.grant(3), state=GrantState.ACTIVE, not_after=NOW + timedelta(seconds=1))
+        over = samples.ended(samples.grant(4))
+
+        def put(tx: Tx) -> None:
+            each(tx.grants.put, [waiting, used, over])
+
+        await store.run(TENANT, put)
+
+        def look(tx: Tx) -> None:
+            every = [used.id, waiting.id, samples.grant(1).id]
+            assert [grant for grant, _ in tx.grants.deadlines()] == every
+            assert dict(tx.grants.deadlines())[used.id] == NOW + timedelta(seconds=1)
+            assert tx.grants.due(NOW, 9) == []
+            assert tx.grants.due(NOW + timedelta(seconds=1), 9) == [used.id]
+            assert tx.grants.due(NOW + timedelta(days=99), 9) == every
+            assert tx.grants.due(NOW + timedelta(days=99), 1) == [used.id]
+            assert (tx.grants.count(LIVE), tx.grants.count(OVER), tx.grants.count(())) == (3, 1, 0)
+
+        await store.read(TENANT, look)
+        others = await store.read(OTHER, lambda tx: tx.grants.due(NOW + timedelta(days=99), 9))
+        assert others == [samples.grant(1).id]
 
     async def test_an_old_done_removes_no_new_effect(self, store: SqlStore) -> None:
         """A number that comes again belongs to another effect: nothing that still has to end is forgotten (I-02)."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Row, bindparam, func, insert, select, true
 
+from broker.adapters.store.hot import Hot
 from broker.adapters.store.schema import access_grant, access_request, credential
 from broker.adapters.store.statements import TenantRows, hot_by_id, page, put
 from broker.adapters.store.values import from_span, from_time, from_words, to_span, to_time, to_words
@@ -31,6 +33,17 @@ _LIVE_IDS: Final = (
 _OF_TICKET: Final = select(access_request.c.id).where(
     access_request.c.tenant == bindparam("tenant"), access_request.c.ticket == bindparam("ticket")
 )
+_AMONG: Final = (access_grant.c.tenant == bindparam("tenant")) & access_grant.c.state.in_(
+    bindparam("states", expanding=True)
+)
+_COUNT: Final = select(func.count()).select_from(access_grant).where(_AMONG)
+_DEADLINES: Final = (
+    select(access_grant.c.id, access_grant.c.ends_at)
+    .where(access_grant.c.tenant == bindparam("tenant"), access_grant.c.ends_at.is_not(None))
+    .order_by(access_grant.c.ends_at, access_grant.c.id)
+)
+_DUE: Final = Hot(_DEADLINES.where(access_grant.c.ends_at <= bindparam("now")).limit(bindparam("limit")))
+_EVERY_DEADLINE: Final = Hot(_DEADLINES)
 _BY_SERIAL: Final = select(credential).where(
     credential.c.tenant == bindparam("tenant"),
     credential.c.kind == bindparam("kind"),
@@ -72,6 +85,18 @@ class GrantRowsSql(TenantRows):
             wanted = wanted.where(access_grant.c.request_id.in_(_OF_TICKET))
         among = {"tenant": self._tenant, "states": [state.value for state in LIVE], "ticket": choice.ticket}
         return [GrantId(name) for name in self._conn.execute(wanted, among).scalars()]
+
+    def count(self, states: Iterable[GrantState]) -> int:
+        among = {"tenant": self._tenant, "states": [state.value for state in states]}
+        counted: int = self._conn.execute(_COUNT, among).scalar_one()
+        return counted
+
+    def due(self, now: datetime, limit: int) -> Sequence[GrantId]:
+        of = {"tenant": self._tenant, "now": micros(now), "limit": max(0, limit)}
+        return [GrantId(found[0]) for found in _DUE.rows(self._conn, of)]
+
+    def deadlines(self) -> Sequence[tuple[GrantId, datetime]]:
+        return [(GrantId(of), from_micros(at)) for of, at in _EVERY_DEADLINE.rows(self._conn, {"tenant": self._tenant})]
 
     def page(self, *, identity: IdentityId | None, after: GrantId | None, limit: int) -> Sequence[Grant]:
         whose = true() if identity is None else access_grant.c.identity == identity
@@ -130,6 +155,7 @@ def _row(value: Grant) -> dict[str, object]:
         "ended_at": from_time(value.ended_at),
         "end_reason": None if value.end_reason is None else value.end_reason.value,
         "ended_by": value.ended_by,
+        "ends_at": micros(value.deadline()) if value.state in LIVE else None,
     }
 
 

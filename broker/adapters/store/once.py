@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, insert, select, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, func, insert, select, update
 
 from broker.adapters.store.hot import Hot
 from broker.adapters.store.schema import idempotency, outbox, seen_nonce
 from broker.adapters.store.statements import MAX_PAGE, TenantRows, add
+from broker.adapters.store.values import to_time
 from broker.core.clock import from_micros, micros
 from broker.core.ids import IdentityId
 from broker.service.ports import Effect
 
-_PUT: Final = insert(outbox).inline()
+_PUT: Final = Hot(insert(outbox).inline(), columns=("tenant", "kind", "subject", "attempts", "due_at"))
 _FIND: Final = Hot(
     select(idempotency.c.request_sha256, idempotency.c.made).where(
         idempotency.c.tenant == bindparam("tenant"),
@@ -30,6 +31,13 @@ _DUE: Final = (
     .where(outbox.c.tenant == bindparam("tenant"), outbox.c.due_at <= bindparam("now"))
     .order_by(outbox.c.due_at, outbox.c.id)
     .limit(bindparam("limit"))
+)
+_OF: Final = Hot(
+    select(outbox).where(
+        outbox.c.tenant == bindparam("tenant"),
+        outbox.c.kind == bindparam("kind"),
+        outbox.c.subject == bindparam("subject"),
+    )
 )
 
 
@@ -87,18 +95,28 @@ class OutboxRowsSql(TenantRows):
             "attempts": effect.attempts,
             "due_at": micros(effect.due_at),
         }
-        self._conn.execute(_PUT, row)
+        _PUT.run(self._conn, row)
 
     def due(self, now: datetime, limit: int) -> Sequence[Effect]:
         of = {"tenant": self._tenant, "now": micros(now), "limit": max(0, min(limit, MAX_PAGE))}
         return [_effect(row) for row in self._conn.execute(_DUE, of)]
 
+    def of(self, kind: str, subject: str) -> Sequence[Effect]:
+        return [
+            _effect(row) for row in _OF.named(self._conn, {"tenant": self._tenant, "kind": kind, "subject": subject})
+        ]
+
     def done(self, effect: Effect) -> None:
         self._conn.execute(delete(outbox).where(self._exactly(effect)))
 
-    def retry(self, effect: Effect, due_at: datetime) -> None:
+    def retry(self, effect: Effect, due_at: datetime, *, why: str, now: datetime) -> None:
+        since = func.coalesce(outbox.c.failing_since, micros(now))
         later = update(outbox).where(self._exactly(effect))
-        self._conn.execute(later.values(attempts=outbox.c.attempts + 1, due_at=micros(due_at)))
+        failed = {"attempts": outbox.c.attempts + 1, "why": why, "failing_since": since}
+        self._conn.execute(later.values(due_at=micros(due_at), **failed))
+
+    def hasten(self, effect: Effect, due_at: datetime) -> None:
+        self._conn.execute(update(outbox).where(self._exactly(effect)).values(due_at=micros(due_at)))
 
     def _exactly(self, effect: Effect) -> ColumnElement[bool]:
         return and_(
@@ -119,4 +137,6 @@ def _effect(row: Row[Any]) -> Effect:
         subject=row.subject,
         attempts=row.attempts,
         due_at=from_micros(row.due_at),
+        why=row.why or "",
+        failing_since=to_time(row.failing_since),
     )

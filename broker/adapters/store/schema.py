@@ -152,11 +152,13 @@ access_grant = Table(
     p2("ended_at", BIG, nullable=True),
     p2("end_reason", TEXT, nullable=True),
     p2("ended_by", TEXT),
+    p2("ends_at", BIG, nullable=True),  # while it is live: when it ends as things stand
     refers("request_id", "access_request"),
     refers("requester", "identity"),
     refers("identity", "identity"),
     refers("target_id", "target"),
     Index(None, "tenant", "state"),
+    Index(None, "tenant", "ends_at", "id"),
     Index(None, "tenant", "identity", "approved_at", "id"),
     Index(None, "tenant", "approved_at", "id"),
 )
@@ -323,8 +325,11 @@ outbox = Table(
     p2("subject", TEXT),
     p2("attempts", INT),
     p2("due_at", BIG),
+    p2("why", TEXT, nullable=True),  # the last failure, and since when it fails
+    p2("failing_since", BIG, nullable=True),
     of_tenant(),
     Index(None, "tenant", "due_at"),
+    Index(None, "tenant", "kind", "subject"),
 )
 
 # ---- audit (formats.md 2.2) -----------------------------------------------------------------------------------------

@@ -146,6 +146,9 @@ class Effect:
     subject: str
     attempts: int
     due_at: datetime
+    why: str = ""
+    """The last failure, a fixed phrase; empty while there was none."""
+    failing_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 from structlog.testing import capture_logs
 
 from broker.core.action import ActionState
 from broker.core.errors import StoreFault
-from broker.core.grant import GrantState
-from broker.core.ids import TenantId
+from broker.core.grant import Grant, GrantState
+from broker.core.ids import GrantId, TenantId
 from broker.core.roles import Role
 from broker.jobs.expiry import SWEEP_EVERY, Expiry
-from broker.service.ending import Due
+from broker.service.ending import SLICE, Due
 from tests.broker.adapters.store.fixtures import OTHER, TENANT
-from tests.broker.service.world import HANG, READ, House
+from tests.broker.service.world import HANG, READ, House, until
 
 
 def loop_of(house: House, ending: object | None = None) -> Expiry:
@@ -24,7 +25,8 @@ def loop_of(house: House, ending: object | None = None) -> Expiry:
     chosen = house.cases.ending if ending is None else ending
     late = (chosen.write_late,)  # type: ignore[attr-defined]
     return Expiry(
-        store=house.store, ending=chosen, late=late, ends=world.ends, clock=house.clock, meter=house.meter  # type: ignore[arg-type]
+        store=house.store, ending=chosen, late=late, ends=world.ends, leases=world.leases, clock=house.clock,  # type: ignore[arg-type]
+        meter=house.meter,
     )  # fmt: skip
 
 
@@ -35,20 +37,40 @@ class FailingEnding:
         self.bad, self.late_fails = bad, late_fails
         self.swept: list[TenantId] = []
         self.retried: list[TenantId] = []
+        self.written: list[tuple[TenantId, int]] = []
+        self.struck: list[GrantId] = []
+        self.finishing = self
 
     async def write_late(self) -> None:
         if self.late_fails:
             raise StoreFault("the disk is full")
 
-    async def sweep(self, tenant: TenantId) -> Due:
+    def strike(self, tenant: TenantId, grants: Sequence[GrantId]) -> int:
+        self.struck += grants
+        return 0
+
+    async def write_lapsed(self, tenant: TenantId, grants: Sequence[GrantId]) -> Sequence[Grant]:
+        if tenant == self.bad:
+            raise StoreFault("the disk is full")
+        self.written.append((tenant, len(grants)))
+        return []
+
+    async def lapse_decisions(self, tenant: TenantId) -> int:
+        self.swept.append(tenant)
+        return 0
+
+    async def lapse_all(self, tenant: TenantId) -> Due:
         self.swept.append(tenant)
         if tenant == self.bad:
             raise StoreFault("the disk is full")
         return Due(grants=(), decisions=0)
 
-    async def retry_due(self, tenant: TenantId) -> int:
+    async def hand_due(self, tenant: TenantId) -> int:
         self.retried.append(tenant)
         return 0
+
+    async def drain(self) -> None:
+        return
 
 
 async def test_a_grant_ends_when_it_is_due(house: House) -> None:
@@ -78,7 +100,7 @@ async def test_a_running_command_is_cut_by_the_loop(house: House) -> None:
         await asyncio.sleep(0.01)
         assert not tasks[0].done()
         house.clock.forward(61)
-        house.world.ends.expect(TENANT, house.clock.now() - timedelta(seconds=60))
+        house.world.ends.expect(TENANT, house.clock.now() - timedelta(seconds=60))  # wakes it: the clock is a hand's
         assert (await tasks[0]).state is ActionState.CUT
         for _ in range(500):
             await asyncio.sleep(0.01)
@@ -103,6 +125,61 @@ async def test_the_sweep_looks_at_every_tenant_every_few_seconds(house: House) -
     house.clock.forward(SWEEP_EVERY)
     await loop.step()
     assert set(ending.swept) == {TENANT, OTHER}
+
+
+async def test_what_is_due_is_cut_before_any_of_it_is_written(house: House) -> None:
+    """However many end at once: the cut waits for no store; the store is given slices, each tenant's in turn."""
+    ending = FailingEnding(OTHER)
+    loop = loop_of(house, ending)
+    for number in range(SLICE * 2 + 1):
+        for tenant in (TENANT, OTHER):
+            house.world.ends.expect(tenant, house.clock.now(), GrantId(f"{tenant}-{number}"))
+    with capture_logs() as logs:
+        await loop.strike()
+        assert (len(ending.struck), ending.written) == (2 * (SLICE * 2 + 1), [])
+        await loop.write()
+    assert ending.written == [(TENANT, SLICE), (TENANT, SLICE), (TENANT, 1)]
+    assert [entry["tenant"] for entry in logs] == [OTHER] * 3
+
+
+async def test_a_store_that_hangs_delays_no_cut(house: House) -> None:
+    """I-01, I-61: while a slice waits for the store, what comes due next is cut at once, and written afterwards."""
+    ending, released = FailingEnding(None), asyncio.Event()
+    write = ending.write_lapsed
+
+    async def hang(tenant: TenantId, grants: Sequence[GrantId]) -> Sequence[Grant]:
+        await released.wait()
+        return await write(tenant, grants)
+
+    ending.write_lapsed = hang  # type: ignore[method-assign]
+    loop, one, two = loop_of(house, ending), GrantId("one"), GrantId("two")
+    async with asyncio.TaskGroup() as group:
+        running = [group.create_task(part) for part in (loop._strike_on(), loop._write_on())]  # noqa: SLF001
+        house.world.ends.expect(TENANT, house.clock.now(), one)
+        await until(lambda: ending.struck == [one])
+        house.world.ends.expect(TENANT, house.clock.now(), two)
+        await until(lambda: ending.struck == [one, two])
+        assert ending.written == []
+        released.set()
+        await until(lambda: ending.written == [(TENANT, 1), (TENANT, 1)])
+        for task in running:
+            task.cancel()
+
+
+async def test_a_first_use_that_was_never_written_ends_nothing(house: House) -> None:
+    """What memory heard of it was never true: the store has the last word, and the grant's own end is awaited."""
+    agent = await house.add("builder", Role.AGENT)
+    grant = await house.granted(agent, ttl=timedelta(seconds=60))
+    house.world.ends.expect(TENANT, house.clock.now() + timedelta(seconds=60), grant)
+    house.clock.forward(61)
+    loop = loop_of(house)
+    await loop.step()
+    assert (await house.grant(grant)).state is GrantState.APPROVED
+    assert not house.cases.ending.has_ended(grant)
+    await house.run(await house.started(agent, grant, READ))
+    house.clock.forward(61)
+    await loop.step()
+    assert (await house.grant(grant)).state is GrantState.EXPIRED
 
 
 async def test_one_failing_tenant_holds_up_nobody(house: House) -> None:

@@ -127,6 +127,10 @@ class FakeTargets:
     """The grant's connection cannot be closed for now."""
     unbelieving: set[str] = field(default_factory=set)
     """Names of targets that do not know the egress CA's next key."""
+    hangs: bool = False
+    """Closing it does not return."""
+    hanging: set[GrantId] = field(default_factory=set)
+    """The same for these grants alone."""
     _pools: set[tuple[TenantId, GrantId]] = field(default_factory=set)
     _of_grant: defaultdict[tuple[TenantId, GrantId], list[FakeProcess]] = field(
         default_factory=lambda: defaultdict(list)
@@ -148,6 +152,8 @@ class FakeTargets:
         return process
 
     async def end_grant(self, tenant: TenantId, grant: GrantId) -> None:
+        while self.hangs or grant in self.hanging:  # noqa: ASYNC110  what a test changes is a field
+            await asyncio.sleep(0.01)
         if self.end_fails:
             raise TargetFault("the connection does not close", code="too_slow")
         self.ended.append(grant)

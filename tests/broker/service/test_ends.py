@@ -1,4 +1,4 @@
-"""The heap of ends: whoever sleeps over it wakes at the next one, or as soon as a nearer one is said."""
+"""The heap of ends: whoever sleeps over it wakes at the next one, or as soon as a nearer one is said (I-01, I-05)."""
 
 from __future__ import annotations
 
@@ -6,36 +6,119 @@ import asyncio
 import time
 from datetime import datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.core.ids import TenantId
+from broker.core.clock import Instant
+from broker.core.ids import GrantId, TenantId
 from broker.service.ends import Ends
 from tests.broker.adapters.store.fixtures import NOW, OTHER, TENANT
 
+MOST = 10_000
+
 
 def at(seconds: float) -> datetime:
-    """Seconds from now."""
+    """Seconds from now on the wall clock."""
     return NOW + timedelta(seconds=seconds)
 
 
-@given(st.lists(st.tuples(st.sampled_from([TENANT, OTHER]), st.integers(0, 20)), max_size=40), st.integers(0, 20))
-def test_due_takes_out_exactly_what_has_come(said: list[tuple[TenantId, int]], now: int) -> None:
-    """Each tenant once, nothing early, nothing lost (I-01)."""
+def reading(mono: float, wall: float | None = None) -> Instant:
+    """Both clocks, that many seconds from now."""
+    return Instant(wall=at(mono if wall is None else wall), mono=500.0 + mono)
+
+
+def grants(ends: Ends, now: Instant, most: int = MOST) -> list[GrantId | None]:
+    """What is due."""
+    return [lapse.grant for lapse in ends.due(now, most)]
+
+
+GRANTS = st.lists(st.tuples(st.sampled_from(["a", "b", "c", "d", "e", None]), st.integers(0, 20)), max_size=60)
+
+
+@given(GRANTS, st.integers(0, 20))
+def test_due_takes_out_exactly_what_has_come(said: list[tuple[str | None, int]], now: int) -> None:
+    """Each grant once and by the last word about it, the soonest first; nothing early, nothing lost (I-01)."""
+    ends, last = Ends(), {}
+    for name, seconds in said:
+        ends.expect(TENANT, at(seconds), None if name is None else GrantId(name))
+        last[name] = seconds
+    decisions = [seconds for name, seconds in said if name is None]
+    first, rest = ends.due(reading(now), MOST), ends.due(reading(21), MOST)
+    assert ends.due(reading(21), MOST) == []
+    assert len(ends) == 0
+    for found, came in ((first, range(now + 1)), (rest, range(now + 1, 22))):
+        assert sorted(lapse.grant for lapse in found if lapse.grant) == sorted(
+            name for name, seconds in last.items() if name and seconds in came
+        )
+        assert sum(lapse.grant is None for lapse in found) == sum(seconds in came for seconds in decisions)
+        assert [lapse.late_s for lapse in found] == sorted((lapse.late_s for lapse in found), reverse=True)
+
+
+def test_many_are_taken_out_in_slices() -> None:
+    """So that a burst holds nobody up: what was not taken is there at the next look."""
     ends = Ends()
-    for tenant, seconds in said:
-        ends.expect(tenant, at(seconds))
-    due = ends.due(at(now))
-    assert len(due) == len(set(due))
-    assert set(due) == {tenant for tenant, seconds in said if seconds <= now}
-    assert ends.due(at(now)) == []
-    assert set(ends.due(at(21))) == {tenant for tenant, seconds in said if seconds > now}
+    ends.arm([(TENANT, GrantId(str(number)), at(1)) for number in range(1_000)], reading(0))
+    assert len(ends) == 1_000
+    found = [grants(ends, reading(2), 300) for _ in range(5)]
+    assert [len(slice_) for slice_ in found] == [300, 300, 300, 100, 0]
+    assert len({grant for slice_ in found for grant in slice_}) == 1_000
 
 
+def test_an_end_that_came_otherwise_comes_no_more() -> None:
+    """Revoked before its time: nobody looks for it again, and its entry does not stay for ever."""
+    ends = Ends()
+    for number in range(5_000):
+        ends.expect(TENANT, at(3_600), GrantId(str(number)))
+    assert grants(ends, reading(0)) == []
+    for number in range(4_999):
+        ends.forget(GrantId(str(number)))
+    ends.expect(OTHER, at(3_600))
+    assert grants(ends, reading(1)) == []
+    assert len(ends._heap) == 2  # noqa: SLF001  the memory of it is what is looked at
+    assert grants(ends, reading(3_600)) == [GrantId("4999"), None]
+
+
+# ---- clocks (I-05)
+def test_a_wall_clock_set_back_moves_no_end_away() -> None:
+    """An hour back, a second after it was said: it ends when its seconds are over all the same."""
+    ends = Ends()
+    ends.expect(TENANT, at(60), GrantId("a"))
+    assert grants(ends, reading(1)) == []
+    assert grants(ends, reading(59, 59 - 3_600)) == []
+    assert grants(ends, reading(61, 61 - 3_600)) == [GrantId("a")]
+
+
+def test_a_wall_clock_set_ahead_ends_what_it_passed() -> None:
+    """An hour ahead: what ends by then is over now; the rest is an hour nearer."""
+    ends = Ends()
+    for name, seconds in (("soon", 60), ("later", 3_700)):
+        ends.expect(TENANT, at(seconds), GrantId(name))
+    assert grants(ends, reading(1)) == []
+    assert grants(ends, reading(2, 3_602)) == [GrantId("soon")]
+    assert grants(ends, reading(99, 3_699)) == []
+    assert grants(ends, reading(101, 3_701)) == [GrantId("later")]
+
+
+@given(st.lists(st.tuples(st.floats(-86_400, 86_400), st.floats(0, 300)), max_size=20))
+def test_no_walk_of_the_clocks_moves_an_end_away(steps: list[tuple[float, float]]) -> None:
+    """It is due no later than after its seconds on the monotonic clock, nor than its moment on the wall clock."""
+    ends, wall, mono = Ends(), 0.0, 0.0
+    ends.expect(TENANT, at(600), GrantId("a"))
+    assert grants(ends, reading(0)) == []
+    for by_wall, by_mono in steps:
+        wall, mono = wall + by_wall + by_mono, mono + by_mono
+        if grants(ends, reading(mono, wall)):
+            return
+        assert mono < 600
+        assert wall < 600 + 0.1
+
+
+# ---- sleeping
 async def test_it_sleeps_until_the_next_end() -> None:
     """Not until the one after it, and not for the longest time that it may."""
     ends = Ends()
-    ends.expect(OTHER, at(60))
+    ends.expect(OTHER, at(60), GrantId("a"))
     ends.expect(TENANT, at(0.05))
     assert 0.04 <= await _slept(ends) < 1.0
 
@@ -50,23 +133,24 @@ async def test_a_nearer_end_wakes_it() -> None:
         ends.expect(OTHER, at(70))
         await asyncio.sleep(0.05)
         assert not sleeper.done()
-        ends.expect(OTHER, at(30))
+        ends.expect(OTHER, at(30), GrantId("a"))
     assert sleeper.result() < 1.0
 
 
-async def test_what_is_over_does_not_wait() -> None:
+@pytest.mark.parametrize("tenant", [TENANT, OTHER])
+async def test_what_is_over_does_not_wait(tenant: TenantId) -> None:
     """An end in the past, or one said while nobody slept, is looked at now."""
     ends = Ends()
-    ends.expect(TENANT, at(-5))
+    ends.expect(tenant, at(-5))
     assert await _slept(ends) < 0.5
 
 
 async def test_it_sleeps_no_longer_than_it_may() -> None:
-    """The sweep comes, whatever the heap says."""
+    """The clocks are looked at again, whatever the heap says."""
     assert 0.04 <= await _slept(Ends(), longest=0.05) < 1.0
 
 
 async def _slept(ends: Ends, longest: float = 5.0) -> float:
     started = time.monotonic()
-    await ends.sleep(NOW, longest)
+    await ends.sleep(reading(0), longest)
     return time.monotonic() - started

@@ -90,12 +90,29 @@ def test_a_grant_that_nobody_used_ends_by_its_start_deadline() -> None:
 def test_grants_are_counted_apart_and_forgotten_apart() -> None:
     """One that is over leaves no trace in another, nor in itself once it is forgotten."""
     leases, one = Leases(), active()
-    other = replace(one, id=GrantId("gr_" + "b" * 26))
-    assert leases.left(one, at(TTL, 0)) <= 0
-    assert leases.left(other, START) == pytest.approx(TTL)
+    other = replace(one, id=GrantId("gr_" + "b" * 26), not_after=NOW + timedelta(seconds=2 * TTL))
+    assert leases.left(one, at(TTL, TTL)) <= 0
+    assert leases.left(other, at(TTL, TTL)) == pytest.approx(TTL)
     leases.forget(one.id)
     leases.forget(one.id)
-    assert leases.left(one, START) == pytest.approx(TTL)
+    renewed = replace(one, not_after=NOW + timedelta(seconds=3 * TTL))
+    assert leases.left(renewed, at(TTL, TTL)) == pytest.approx(2 * TTL)
+
+
+def test_a_clock_behind_what_was_seen_before_lengthens_nothing() -> None:
+    """I-05: back a day at restart: what had ten minutes left has no more than that, what was over stays over."""
+    leases, using = Leases(), active()
+    leases.remember(at(TTL - 600, 0))
+    assert leases.latest(at(-86_400, 0)).wall == at(TTL - 600, 0).wall
+    assert leases.left(using, at(-86_400, 0)) == pytest.approx(600)
+    assert leases.left(using, at(-86_400 + 600, 600)) <= 0
+
+
+def test_the_first_use_begins_another_count() -> None:
+    """While it waited for that, it had another end; a reading of then neither shortens nor lengthens the TTL."""
+    leases, waiting = Leases(), replace(grant(), ttl=timedelta(seconds=TTL), must_start_by=NOW + timedelta(seconds=60))
+    assert leases.left(waiting, START) == 60
+    assert leases.left(first_use(waiting, NOW), START) == pytest.approx(TTL)
 
 
 @pytest.mark.parametrize(("back_s", "trusted"), [(0.0, True), (4.9, True), (5.0, True), (5.1, False), (86_400, False)])

@@ -15,6 +15,7 @@ from broker.core.errors import StoreFault, TargetFault
 from broker.core.grant import EndReason, GrantState
 from broker.core.ids import GrantId
 from broker.core.roles import Role
+from broker.service import recovery
 from broker.service.ports import Session, SessionState
 from broker.service.start import Ticket
 from recorder.grec import Kind
@@ -73,7 +74,41 @@ async def test_what_ended_meanwhile_is_ended_before_serving(house: House) -> Non
         assert (await house.grant(grant)).state is GrantState.EXPIRED
         assert (await house.action(waiting)).state is ActionState.CANCELLED
         assert (await house.action(ticket.action)).state is ActionState.LOST
-        assert after.targets.ended[0] == grant
+        assert grant in after.targets.ended
+        assert len(after.world.ends) == 0
+
+
+async def test_every_end_that_is_still_to_come_is_awaited_again(house: House) -> None:
+    """By the restarted broker as by the one before: without anybody's use of the grant meanwhile (I-01)."""
+    agent = await house.add("deployer")
+    grant = await house.granted(agent, ttl=timedelta(minutes=5))
+    await house.started(agent, grant, READ)
+    async with house.restarted() as after:
+        await after.cases.recovery.run()
+        assert len(after.world.ends) == 1
+        assert after.world.ends.due(after.world.reading(), 9) == []
+        house.clock.forward(300)
+        assert [lapse.grant for lapse in after.world.ends.due(after.world.reading(), 9)] == [grant]
+
+
+async def test_a_target_that_hangs_keeps_nobody_from_what_is_served(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start waits a while for what has to be undone there, no longer; it is undone later."""
+    agent = await house.add("deployer")
+    grant = await house.granted(agent)
+    await house.started(agent, grant, READ)
+    house.targets.end_fails = True
+    await house.cases.ending.end(TENANT, grant, EndReason.REVOKED, by="")
+    monkeypatch.setattr(recovery, "FINISH_WITHIN", 0.2)
+    async with house.restarted() as after:
+        after.targets.hangs = True
+        await after.cases.recovery.run()
+        assert (await house.grant(grant)).state is GrantState.ENDING
+        after.targets.hangs = False
+        house.clock.forward(60)
+        await after.cases.ending.retry_due(TENANT)
+    assert (await house.grant(grant)).state is GrantState.REVOKED
 
 
 async def test_an_end_that_was_never_finished_is_finished(house: House) -> None:
