@@ -12,7 +12,7 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,17 +42,19 @@ from broker.adapters.system import SystemClock, SystemEntropy
 from broker.adapters.target_ssh.targets import SshTargets
 from broker.adapters.tokens import JwtTokens
 from broker.adapters.vault import Vault
-from broker.bus.crew import Crew, CrewTargets
+from broker.bus.crew import CrewTargets
 from broker.config import Settings
 from broker.core.clock import Instant
 from broker.core.ids import SYSTEM_TENANT, TenantId
 from broker.core.secret import Secret
 from broker.fastpath import changed
 from broker.gatehouse import Gatehouse
+from broker.jobs import Job
 from broker.jobs.expiry import Expiry
 from broker.jobs.freezing import Freezing
 from broker.jobs.gauges import Gauges
 from broker.jobs.indexing import Indexing
+from broker.jobs.leftovers import Leftovers
 from broker.jobs.renewal import Renewal
 from broker.jobs.reviving import Reviving
 from broker.jobs.sequencer import Sequencer
@@ -193,6 +195,7 @@ class House:
             entropy=self.entropy,
             signer=self.signer,
             targets=CrewTargets(targets) if settings.ssh.workers else targets,
+            issuers={},
             recordings=FileRecordingStore(settings.recordings_directory, *recorders, floor_bytes=floor),
             tokens=JwtTokens(await self._token_seed(), issuer=issuer, kid="t1"),
             meter=self.meter,
@@ -273,7 +276,7 @@ class House:
         for tenant in await self.store.tenants():
             await self.world.live.cut(Scope(tenant=tenant), "broker_stopping", within=_STOP_WITHIN)
 
-    def jobs(self) -> list[Crew | Expiry | Freezing | Gauges | Indexing | Renewal | Reviving | Sequencer | Tidying]:
+    def jobs(self) -> Sequence[Job]:
         """The loops; each runs until the process ends."""
         ending, live = self.use_cases.ending, self.world.live
         late = (ending.write_late, self.use_cases.closing.write_late)
@@ -291,6 +294,7 @@ class House:
             Freezing(self.use_cases.freeze),
             Gauges(store=self.store, live=live, meter=self.meter),
             Tidying(store=self.store, forgetting=self.use_cases.forgetting),
+            Leftovers(store=self.store, leftovers=self.use_cases.leftovers, clock=self.clock),
             Indexing(closing=self.use_cases.closing, search=self.use_cases.search),
             Renewal(renew_if_due=self.renew_certificate, clock=self.clock),
             Renewal(renew_if_due=self.gatehouse.renew, clock=self.clock),

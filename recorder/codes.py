@@ -89,6 +89,9 @@ _TABLE = (
     # secrets, keys, credentials
     ("SC1001I", "credential.issued", _SUCCESS),
     ("SC1002W", "credential.refused", _REFUSED),
+    ("SC1101I", "credential.planned", _SUCCESS),  # something is about to be made on a target
+    ("SC1102I", "credential.ended", _SUCCESS),  # nothing of it is there any more
+    ("SC1103W", "credential.leftover_ended", _FAILURE),  # it was there, and nothing said that it should be
     ("SC2001I", "secret.updated", _SUCCESS),
     ("SC2002I", "secret.read", _SUCCESS),
     ("SC3001I", "key.created", _SUCCESS),

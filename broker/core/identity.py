@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from broker.core.ids import IdentityId, TargetId, TeamId, TenantId
+from broker.core.kinds import TargetKind, TargetSettings, kind_of
 from broker.core.roles import Role
 from policy.classes import Tier
 
@@ -83,7 +84,7 @@ class Login:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """An SSH host: where it is, the key it is pinned to, who may be what on it."""
+    """What access is to: where it is, what it is pinned to, who may be what on it."""
 
     tenant: TenantId
     id: TargetId
@@ -91,7 +92,7 @@ class Target:
     host: str
     port: int
     host_key: str
-    """OpenSSH public key line without comment, pinned by an administrator (I-25)."""
+    """OpenSSH public key line without comment, pinned by an administrator (I-25); empty where it is no SSH host."""
     tier: Tier
     teams: frozenset[TeamId]
     labels: Mapping[str, str]
@@ -100,4 +101,11 @@ class Target:
     """Every read gets its own certificate with force-command."""
     source_address: str
     """Overrides the certificate's source-address (a CIDR or address); empty = local address of the connected socket."""
+    settings: TargetSettings
+    """What else its kind needs."""
     created_at: datetime
+
+    @property
+    def kind(self) -> TargetKind:
+        """What access to it is made of."""
+        return kind_of(self.settings)

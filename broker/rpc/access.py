@@ -9,8 +9,11 @@ from broker.core.ids import GrantId, RequestId, TenantId
 from broker.core.request import AccessRequest
 from broker.rpc.call import Call
 from broker.rpc.convert.access import grant_out, request_out, ssh_out, token_out, wish_of
+from broker.rpc.convert.kinds import outside_out
+from broker.rpc.convert.kinds import wish_of as outside_wish_of
 from broker.service.access import AccessService
 from broker.service.issue import IssueService
+from broker.service.issue_outside import OutsideIssueService
 from broker.service.names import NamesService
 from grantd.v1 import access_pb2 as pb
 
@@ -20,8 +23,10 @@ _PAGE = 50
 class AccessServicer:
     """Translates; broker.service.access and broker.service.issue do the work."""
 
-    def __init__(self, access: AccessService, issue: IssueService, names: NamesService) -> None:
-        self._access, self._issue, self._names = access, issue, names
+    def __init__(
+        self, access: AccessService, issue: IssueService, outside: OutsideIssueService, names: NamesService
+    ) -> None:
+        self._access, self._issue, self._outside, self._names = access, issue, outside, names
 
     async def RequestAccess(self, request: pb.RequestAccessRequest, call: Call) -> pb.RequestAccessResponse:
         made = await self._access.request(call.caller, wish_of(request))
@@ -44,8 +49,10 @@ class AccessServicer:
         grant = GrantId(request.grant_id)
         if request.kind == pb.CREDENTIAL_KIND_SSH:
             answer = ssh_out(await self._issue.ssh(call.caller, grant, request.ssh_public_key))
-        else:
+        elif request.kind == pb.CREDENTIAL_KIND_TOKEN:
             answer = token_out(await self._issue.token(call.caller, grant))
+        else:
+            answer = outside_out(await self._outside.issue(call.caller, grant, *outside_wish_of(request)))
         call.ids.note(credential_id=answer.credential_id)
         return answer
 

@@ -130,7 +130,8 @@ _REASON = text(512)
 _CSR = raw(4_096, least=1)
 _NAME = text(64)
 _TEAMS = many(64, _NAME)
-_CLASSES, _TIERS, _VERDICTS, _ACTION_STATES, _STDIN_MODES, _CREDENTIALS = 5, 3, 2, 11, 3, 2
+_CLASSES, _TIERS, _VERDICTS, _ACTION_STATES, _STDIN_MODES, _CREDENTIALS = 5, 3, 2, 11, 3, 4
+_THINGS = 5
 _FORMS = 4
 _STEP_UPS = many(4, a_message)
 _PAGE_SIZE = number(MAX_PAGE)
@@ -149,7 +150,10 @@ RULES: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
         "CancelRequestRequest": {"request_id": an_id("request")},
         "IssueCredentialRequest": {
             "grant_id": an_id("grant"), "kind": a_choice(_CREDENTIALS), "ssh_public_key": raw(1_024),
+            "database": a_message, "secret": a_message,
         },
+        "DatabaseWish": {"scram_verifier": text(512)},
+        "SecretWish": {"public_key": raw(32, least=32)},
         "GetGrantRequest": {"grant_id": an_id("grant")},
         "ListGrantsRequest": {"page_size": _PAGE_SIZE, "page_token": an_id("grant", empty=True)},
         "RevokeGrantRequest": {"grant_id": an_id("grant"), "reason": text(2_048)},
@@ -227,11 +231,22 @@ RULES: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
         "ListTeamsRequest": {},
         "PutTargetRequest": {"idempotency_key": _KEY, "target": a_message, "step_ups": _STEP_UPS},
         "Target": {
-            "id": an_id("target", empty=True), "name": _NAME, "host": text(253), "port": number(65_535, least=1),
+            "id": an_id("target", empty=True), "name": _NAME, "host": text(253), "port": number(65_535),
             "host_key": text(2_048), "tier": a_choice(_TIERS), "teams": _TEAMS,
             "labels": pairs(32, text(64), text(64)), "logins": many(16, a_message), "seal_reads": judged,
-            "source_address": text(128),
+            "source_address": text(128), "postgres": a_message, "secret": a_message,
         },
+        "PostgresTarget": {
+            "database": text(63), "admin": text(63), "ca": text(64 * _KIB), "profiles": many(16, a_message),
+        },
+        "DatabaseProfile": {
+            "name": text(32), "level": a_choice(_CLASSES), "privileges": many(64, a_message),
+            "member_of": many(8, text(63)), "owner": text(63), "sessions": number(20), "statement_timeout": judged,
+        },
+        "DatabasePrivilege": {
+            "on": a_choice(_THINGS), "schema": text(63), "name": text(63), "privileges": many(8, text(16)),
+        },
+        "SecretTarget": {"secret": _NAME},
         "TargetLogin": {"name": text(32), "read_login": text(32)},
         "ListTargetsRequest": {},
         "ScanHostKeyRequest": {"host": text(253), "port": number(65_535, least=1)},

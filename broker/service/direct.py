@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from broker.core import ids
 from broker.core.action import Action, StdinMode
+from broker.core.credential import CredentialState
 from broker.core.errors import conflict
 from broker.core.ids import ActionId, CredentialId, SessionId
 from broker.service import story
@@ -118,8 +119,10 @@ class DirectControl:
             kind="egress",
             serial=str(serial),
             key=b"",
+            state=CredentialState.SIGNED,
             issued_at=now,
             not_after=ticket.action.not_after,
+            ended_at=None,
         )
 
         def unit(tx: Tx) -> None:

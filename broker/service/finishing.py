@@ -18,6 +18,7 @@ from broker.service import story
 from broker.service.lanes import Lanes, Places
 from broker.service.live import Scope
 from broker.service.ports import Effect, Tx
+from broker.service.taking import take_away
 from broker.service.world import World
 
 log = structlog.get_logger()
@@ -116,7 +117,7 @@ class Finishing:
         try:
             async with asyncio.timeout(FINISH_WITHIN):
                 cut = await self._world.live.cut(scope, EndReason.EXPIRED, within=CUT_WITHIN)
-                await self._world.targets.end_grant(tenant, grant_id)
+                await take_away(self._world, tenant, grant_id)
         except Fault as fault:
             return fault.what
         except TimeoutError:

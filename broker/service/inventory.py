@@ -6,45 +6,25 @@ The host key is pinned by an administrator's act, never on first use (I-25, F09)
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from broker.core import ids
-from broker.core.cert import Ca, is_address_list
-from broker.core.errors import invalid, not_found
+from broker.core.cert import Ca
+from broker.core.errors import conflict, invalid, not_found
 from broker.core.events import AuditEvent
 from broker.core.generation import Stage
-from broker.core.identity import Caller, Login, Target
-from broker.core.ids import TargetId, TeamId, is_login, is_name
+from broker.core.identity import Caller, Target
+from broker.core.ids import TargetId, TeamId
+from broker.core.kinds import TargetKind, kind_of, place_of
 from broker.core.roles import Permission
-from broker.core.sshwire import parse_blob, parse_line
+from broker.core.sshwire import parse_blob
 from broker.service import lookup, story
 from broker.service.ports import Finding, Tx
 from broker.service.stepup import Change, signed_by
+from broker.service.taking import outside
+from broker.service.target_input import TargetInput, check_address, checked
 from broker.service.world import World
 from policy.classes import Tier, is_looser
-
-MAX_LABELS = 32
-MAX_LOGINS = 16
-_HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}")
-_LABEL = re.compile(r"[A-Za-z0-9._/-]{1,64}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetInput:
-    """A target as it came in; teams by name."""
-
-    name: str
-    host: str
-    port: int
-    host_key: str
-    tier: Tier
-    teams: frozenset[str]
-    labels: dict[str, str]
-    logins: tuple[Login, ...]
-    seal_reads: bool
-    source_address: str
 
 
 class InventoryService:
@@ -61,9 +41,8 @@ class InventoryService:
         Returns:
             The target, and what its administrator adds to its sshd.
         """
-        _check(given)
+        given = checked(given)
         now = self._world.instant().wall
-        key = parse_line(given.host_key)
 
         def unit(tx: Tx) -> Target:
             content = hashlib.sha256(change.payload).digest()
@@ -74,6 +53,7 @@ class InventoryService:
             if isinstance(earlier, Target):
                 return earlier
             before = tx.targets.by_name(given.name)
+            _must_stay_reachable(tx, before, given)
             signed_by(
                 tx, caller, change, permission=Permission.TARGET_WRITE, second=_raises_power(before, given), now=now
             )
@@ -83,13 +63,14 @@ class InventoryService:
                 name=given.name,
                 host=given.host,
                 port=given.port,
-                host_key=key.line(),
+                host_key=given.host_key,
                 tier=given.tier,
                 teams=_team_ids(tx, given.teams),
                 labels=given.labels,
                 logins=given.logins,
                 seal_reads=given.seal_reads,
                 source_address=given.source_address,
+                settings=given.settings,
                 created_at=before.created_at if before else now,
             )
             tx.targets.put(target)
@@ -101,7 +82,7 @@ class InventoryService:
             return target
 
         target = await self._world.store.run(caller.tenant, unit)
-        return target, await self.sshd_lines(target)
+        return target, await self.sshd_lines(target) if target.kind is TargetKind.SSH else ""
 
     async def all(self, caller: Caller) -> Sequence[tuple[Target, tuple[str, ...]]]:
         """Targets by name, with their team names."""
@@ -115,7 +96,7 @@ class InventoryService:
 
     async def scan(self, host: str, port: int) -> str:
         """The host key that an address shows right now, as an OpenSSH line: to be compared, never trusted by itself."""
-        _check_address(host, port)
+        check_address(host, port)
         return await self._world.targets.fetch_host_key(host, port)
 
     async def check(self, caller: Caller, name: str, login: str) -> Sequence[Finding]:
@@ -127,6 +108,9 @@ class InventoryService:
         wanted = login or target.logins[0].name
         if wanted not in {entry.name for entry in target.logins}:
             raise not_found("login")
+        issuer = self._world.issuers.get(target.kind)
+        if issuer is not None:
+            return await issuer.check(target, wanted)
         serial = int.from_bytes(self._world.entropy.token(8), "big") or 1
 
         async def announce(number: int) -> None:
@@ -160,6 +144,7 @@ def _raises_power(before: Target | None, given: TargetInput) -> bool:
         or set(given.logins) != set(before.logins)
         or given.source_address != before.source_address
         or (before.seal_reads and not given.seal_reads)
+        or given.settings != before.settings
     )
 
 
@@ -170,29 +155,22 @@ def _team_ids(tx: Tx, names: frozenset[str]) -> frozenset[TeamId]:
     return frozenset(by_name[name] for name in names)
 
 
-def _check(given: TargetInput) -> None:
-    if not is_name(given.name):
-        raise invalid("bad_name", "a target's name is lower case letters, digits, '.', '_', '-'")
-    _check_address(given.host, given.port)
-    parse_line(given.host_key)
-    if not 1 <= len(given.logins) <= MAX_LOGINS or len({login.name for login in given.logins}) != len(given.logins):
-        raise invalid("bad_login", "a target has 1 to 16 different logins", "name the logins that grants may use")
-    for name in (n for login in given.logins for n in (login.name, login.read_login) if n):
-        if not is_login(name):
-            raise invalid("bad_login", "a login is lower case letters, digits, '_' and '-', starting with a letter")
-    if len(given.labels) > MAX_LABELS or not all(
-        _LABEL.fullmatch(k) and _LABEL.fullmatch(v) for k, v in given.labels.items()
-    ):
-        raise invalid("bad_label", "at most 32 labels of letters, digits, '.', '_', '/' and '-'")
-    if given.source_address and not is_address_list(given.source_address):
-        raise invalid("bad_source_address", "the source address is an address or a CIDR list")
+def _must_stay_reachable(tx: Tx, before: Target | None, given: TargetInput) -> None:
+    """Refuses to change where a target is while something may be there that must still be taken away.
 
-
-def _check_address(host: str, port: int) -> None:
-    if not _HOST.fullmatch(host) or host.startswith("-"):
-        raise invalid("bad_host", "not a host name or address")
-    if not 1 <= port <= 65535:  # noqa: PLR2004  the range of ports
-        raise invalid("bad_port", "a port is 1 to 65535")
+    Raises:
+        Refusal: `target_in_use`; or `wrong_kind`: a target stays what it is.
+    """
+    if before is None:
+        return
+    if before.kind is not kind_of(given.settings):
+        raise invalid("wrong_kind", "the kind of a target never changes", "add another one under another name")
+    if place_of(before.settings, before.host, before.port) == place_of(given.settings, given.host, given.port):
+        return
+    if any(one.target.id == before.id for one in outside(tx, None)):
+        raise conflict(
+            "target_in_use", "grants on this target are not over yet", "revoke them, then change where it is"
+        )
 
 
 def _told(name: str, target: Target, caller: Caller) -> AuditEvent:
@@ -200,6 +178,11 @@ def _told(name: str, target: Target, caller: Caller) -> AuditEvent:
         tenant=target.tenant,
         name=name,
         actor=caller.identity,
-        facts={"target": target.id, "tier": target.tier, "host_key": parse_line(target.host_key).sha256().hex()},
+        facts={
+            "target": target.id,
+            "tier": target.tier,
+            "kind": target.kind,
+            "host_key": lookup.host_key_sha256(target).hex(),
+        },
         personal=story.personal(target.id, name=target.name, address=f"{target.host}:{target.port}"),
     )

@@ -8,20 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from broker.core import ids
 from broker.core.cert import gateway_user, ingress_spec
 from broker.core.clock import Instant
-from broker.core.errors import exhausted, forbidden, invalid, not_found
-from broker.core.grant import Grant, GrantState, first_use
+from broker.core.credential import CredentialState
+from broker.core.errors import forbidden, invalid, not_found
+from broker.core.grant import Grant
 from broker.core.identity import Caller, Target
 from broker.core.ids import CredentialId, GrantId
+from broker.core.kinds import TargetKind
 from broker.core.sshwire import KeyKind, WireError, parse_blob
 from broker.service import lookup, story
 from broker.service.ending import Ending
-from broker.service.policies import ask_access, claims_of
+from broker.service.issuing import activated, allowed, row_of
 from broker.service.ports import Credential, Proof, TokenClaims, Tx
 from broker.service.world import World
-from policy.engine import Deny
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +43,6 @@ class TokenCredential:
     credential: CredentialId
     token: str
     not_after: datetime
-
-
-ISSUED_KINDS = ("ssh", "token")
-"""What counts against a grant's cap; egress certificates are the broker's own."""
 
 
 class IssueService:
@@ -123,26 +119,14 @@ class IssueService:
             raise not_found("grant")
 
         def unit(tx: Tx) -> tuple[Grant, Target, Credential]:
-            lookup.not_frozen(tx)
-            identity = lookup.active(tx, caller.identity)
-            before = lookup.own_grant(tx, caller, grant_id)
-            target = lookup.target_of(tx, before)
-            answer = ask_access(
-                self._world.policies.in_force(tx), tx, identity, target, login=before.login, ceiling=before.ceiling,
-                flags=before.flags, ttl=before.ttl, claimed=claims_of(tx, before),
-                now=instant.wall,
+            before, target = allowed(self._world, tx, caller, grant_id, instant)
+            if target.kind is not TargetKind.SSH:
+                raise lookup.wrong_kind(target.kind)
+            grant = activated(self._world, tx, caller, before, instant)
+            credential = row_of(
+                grant, kind=kind, serial=serial, key=key, state=CredentialState.SIGNED, now=instant.wall,
+                random16=self._world.entropy.token(16),
             )  # fmt: skip
-            if isinstance(answer, Deny):
-                raise forbidden("policy_denied", f"policy no longer allows this: {', '.join(answer.reasons)}")
-            if tx.credentials.count(grant_id, ISSUED_KINDS) >= self._world.limits.credentials_per_grant:
-                raise exhausted("too_many_credentials", "the grant has issued as many as it may", "use one of them")
-            grant = first_use(before, instant.wall)
-            self._world.leases.must_last(grant, instant)
-            if before.state is GrantState.APPROVED:
-                tx.grants.put(grant)
-                self._world.ends.expect(grant.tenant, grant.deadline(), grant.id)
-                tx.audit.append(story.of_grant("grant.activated", grant, actor=caller.identity), instant.wall)
-            credential = _row(grant, kind, serial, key, instant.wall, self._world.entropy.token(16))
             tx.credentials.add(credential)
             tx.audit.append(story.of_credential(credential, actor=caller.identity, action=""), instant.wall)
             return grant, target, credential
@@ -155,18 +139,3 @@ class IssueService:
         names = {host, *self._world.places.gateway_names}
         patterns = ",".join(sorted(f"[{name}]:{port}" if port != "22" else name for name in names))
         return f"@cert-authority {patterns} {ca.line()}"
-
-
-def _row(grant: Grant, kind: str, serial: str, key: bytes, now: datetime, random16: bytes) -> Credential:
-    if grant.not_after is None:
-        raise not_found("grant")
-    return Credential(
-        tenant=grant.tenant,
-        id=CredentialId(ids.render("credential", random16)),
-        grant_id=grant.id,
-        kind=kind,
-        serial=serial,
-        key=key,
-        issued_at=now,
-        not_after=grant.not_after,
-    )

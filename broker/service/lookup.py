@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final, assert_never
 
 from broker.core.action import Action
+from broker.core.database import PostgresSettings
 from broker.core.errors import Blame, Refusal, conflict, forbidden, invalid, not_found
 from broker.core.grant import Grant
 from broker.core.identity import Caller, Identity, IdentityStatus, Target
 from broker.core.ids import GrantId, IdentityId
+from broker.core.kinds import SecretSettings, SshSettings, TargetKind, pin_of
 from broker.core.roles import TEAM_BOUND, Role
 from broker.core.sshwire import parse_line
 from broker.service.live import frozen
@@ -56,20 +60,48 @@ def own_grant(tx: Tx, caller: Caller, grant_id: GrantId) -> Grant:
 
 
 def target_of(tx: Tx, grant: Grant) -> Target:
-    """The grant's target, if it is still pinned to the key that was approved (I-14, I-25)."""
+    """The host that a grant is on, if it is still pinned to the key that was approved (I-14, I-25)."""
+    target = pinned_target(tx, grant)
+    if target.kind is not TargetKind.SSH:
+        raise wrong_kind(target.kind)
+    return target
+
+
+def pinned_target(tx: Tx, grant: Grant) -> Target:
+    """The grant's target of whatever kind, if it is still what was approved (I-14, I-25)."""
     target = tx.targets.get(grant.target_id)
     if target is None:
         raise not_found("target")
     if host_key_sha256(target) != grant.host_key:
         raise conflict(
-            "target_changed", "the target's pinned host key changed since this was approved", "request access again"
+            "target_changed", "what the target is pinned to changed since this was approved", "request access again"
         )
     return target
 
 
+def wrong_kind(kind: TargetKind) -> Refusal:
+    """The refusal of a use that a target of this kind does not have."""
+    return invalid("wrong_kind", f"this is not how a target of kind {kind} is used", _WAYS[kind])
+
+
+_WAYS: Final[Mapping[TargetKind, str]] = MappingProxyType(
+    {
+        TargetKind.SSH: "use grantctl run or ssh",
+        TargetKind.POSTGRES: "use grantctl db",
+        TargetKind.SECRET: "use grantctl secret",
+    }
+)
+
+
 def host_key_sha256(target: Target) -> bytes:
-    """SHA-256 of the pinned host public key blob, 32 bytes."""
-    return parse_line(target.host_key).sha256()
+    """SHA-256 of the pinned host public key blob, 32 bytes; on other kinds of all that a grant would give."""
+    match target.settings:
+        case SshSettings():
+            return parse_line(target.host_key).sha256()
+        case PostgresSettings() | SecretSettings() as settings:
+            return pin_of(settings, host=target.host, port=target.port)
+        case _:
+            assert_never(target.settings)
 
 
 def sees_target(caller: Caller, target: Target | None) -> bool:

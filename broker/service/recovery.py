@@ -19,6 +19,7 @@ from broker.core.ids import RecordingId, TenantId
 from broker.service import story
 from broker.service.ending import Ending
 from broker.service.freeze import FreezeService
+from broker.service.leftovers import LeftoversService
 from broker.service.ports import Session, SessionState, Tx
 from broker.service.world import World
 from recorder.errors import RecordingInvalid
@@ -44,8 +45,8 @@ class Recovered:
 class Recovery:
     """Puts the store right with what the world looks like now."""
 
-    def __init__(self, world: World, ending: Ending, freeze: FreezeService) -> None:
-        self._world, self._ending, self._freeze = world, ending, freeze
+    def __init__(self, world: World, ending: Ending, freeze: FreezeService, leftovers: LeftoversService) -> None:
+        self._world, self._ending, self._freeze, self._leftovers = world, ending, freeze, leftovers
 
     async def run(self) -> Recovered:
         """All tenants. Idempotent: a start that dies in here is followed by another.
@@ -64,6 +65,8 @@ class Recovery:
             await self._hand_endings(tenant)
             await self._arm(tenant)
         await self._finish_what_is_quick()
+        for tenant in tenants:
+            await self._leftovers.sweep(tenant, planned_before=self._world.clock.now())
         count = sum(len(found) for found in broken.values())
         return Recovered(sessions=sessions, grants=grants, recordings=count)
 

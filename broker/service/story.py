@@ -5,11 +5,12 @@ Opaque ids and enumerations are facts; what names a person, a host or a command 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from broker.core.action import Action
 from broker.core.clock import micros
+from broker.core.credential import CredentialState
 from broker.core.events import AuditEvent, Personal
 from broker.core.grant import Grant
 from broker.core.request import AccessRequest
@@ -132,18 +133,27 @@ def of_session(name: str, session: Session, *, actor: str, watched: bool = False
     )
 
 
-def of_credential(credential: Credential, *, actor: str, action: str) -> AuditEvent:
-    """A certificate or token that is about to be signed: its row and this entry are durable first."""
+def of_credential(credential: Credential, *, actor: str, action: str, name: str = "credential.issued") -> AuditEvent:
+    """A certificate or token that is about to be signed, or what happens to what is made elsewhere.
+
+    Its row and this entry are durable first.
+    """
     facts: dict[str, str | int] = {
         "credential": credential.id,
         "grant": credential.grant_id,
         "kind": credential.kind,
-        "serial": credential.serial,
         "not_after": micros(credential.not_after),
     }
+    if credential.state is CredentialState.SIGNED:  # elsewhere its name follows from its id
+        facts["serial"] = credential.serial
     if action:
         facts["action"] = action
-    return AuditEvent(tenant=credential.tenant, name="credential.issued", actor=actor, facts=facts)
+    return AuditEvent(tenant=credential.tenant, name=name, actor=actor, facts=facts)
+
+
+def with_facts(event: AuditEvent, facts: Mapping[str, str | int]) -> AuditEvent:
+    """The same event, and more of what is opaque; what it said already stays."""
+    return replace(event, facts={**facts, **event.facts})
 
 
 def shown(command: bytes) -> str:

@@ -20,6 +20,8 @@ from broker.service.gateway import GatewayService
 from broker.service.identify import IdentifyService
 from broker.service.inventory import InventoryService
 from broker.service.issue import IssueService
+from broker.service.issue_outside import OutsideIssueService
+from broker.service.leftovers import LeftoversService
 from broker.service.names import NamesService
 from broker.service.people import PeopleService
 from broker.service.ports import AuditLog
@@ -53,6 +55,7 @@ class UseCases:
     run: RunService
     shell: ShellService
     issue: IssueService
+    issue_outside: OutsideIssueService
     session: SessionService
     search: SearchService
     watch: WatchService
@@ -75,6 +78,7 @@ class UseCases:
     ending: Ending
     closing: Closing
     recovery: Recovery
+    leftovers: LeftoversService
     forgetting: Forgetting
 
     @classmethod
@@ -82,7 +86,7 @@ class UseCases:
         """All of them over one world."""
         ending, closing, identify = Ending(world), Closing(world), IdentifyService(world)
         start = Start(world, ending)
-        session = SessionService(world)
+        session, leftovers = SessionService(world), LeftoversService(world)
         freeze, aside = FreezeService(world, ending), Aside()
         propose, starting = ProposeService(world, start, ending, closing), StartingService(world, start, closing)
         gateway, waiting = GatewayService(world, ending), WaitingService(world)
@@ -100,6 +104,7 @@ class UseCases:
             run=sessions.run,
             shell=shell,
             issue=IssueService(world, ending),
+            issue_outside=OutsideIssueService(world, ending),
             session=session,
             search=SearchService(world, session),
             watch=WatchService(world),
@@ -121,7 +126,8 @@ class UseCases:
             sessions=sessions,
             ending=ending,
             closing=closing,
-            recovery=Recovery(world, ending, freeze),
+            recovery=Recovery(world, ending, freeze, leftovers),
+            leftovers=leftovers,
             forgetting=Forgetting(world),
         )
 

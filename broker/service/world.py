@@ -5,17 +5,20 @@ Holds no logic.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from broker.core.clock import Clock, Instant
 from broker.core.ids import TenantId
+from broker.core.kinds import TargetKind
 from broker.service.ends import Ends
 from broker.service.leases import Leases
 from broker.service.live import LiveSessions
 from broker.service.policies import Policies
 from broker.service.ports import (
     AuditHealth,
+    CredentialIssuer,
     Entropy,
     FreezeSpool,
     Indexer,
@@ -73,6 +76,8 @@ class World:
     entropy: Entropy
     signer: Signer
     targets: Targets
+    issuers: Mapping[TargetKind, CredentialIssuer]
+    """For every kind of target but SSH."""
     recordings: Recordings
     tokens: Tokens
     meter: Meter

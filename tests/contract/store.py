@@ -20,15 +20,19 @@ from broker.adapters.store.postgres import CONNECTIONS
 from broker.adapters.store.store import SqlStore
 from broker.core.action import ActionEvent, ActionState, advance
 from broker.core.approval import Subject, Verdict
+from broker.core.credential import CredentialEvent, CredentialState
+from broker.core.database import PostgresSettings, Privilege, Profile, Thing
 from broker.core.errors import Refusal, StoreFault
 from broker.core.events import AuditEvent
 from broker.core.grant import LIVE, OVER, Grant, GrantState
 from broker.core.identity import IdentityKind, IdentityStatus
 from broker.core.ids import SYSTEM_TENANT, ActionId, GrantId, RecordingId, RequestId, TenantId
+from broker.core.kinds import SecretSettings
 from broker.core.request import RequestState
 from broker.core.roles import Role
 from broker.core.secret import Secret
 from broker.service.ports import Choice, Effect, Freeze, JoinToken, PolicyVersion, SessionState, Tx
+from policy.classes import CommandClass
 from tests.broker.adapters.store import samples
 from tests.broker.adapters.store.fixtures import NOW, OTHER, TENANT
 
@@ -129,6 +133,46 @@ class StoreContract:
             assert tx.credentials.by_serial("token", samples.credential().serial) is None
 
         await store.read(TENANT, look)
+
+    async def test_every_kind_of_target_comes_back(self, store: SqlStore) -> None:
+        """A database and a secret with all their settings, hostile text too."""
+        profile = Profile(
+            name="report", level=CommandClass.WRITE, owner="app", member_of=("app", "pg_read_all_data"), sessions=3,
+            statement_timeout=timedelta(seconds=1.5),
+            privileges=(
+                Privilege(on=Thing.TABLE, schema="app", name="Orders", privileges=frozenset({"SELECT", "INSERT"})),
+                Privilege(on=Thing.SCHEMA, schema="app", name="", privileges=frozenset({"USAGE"})),
+            ),
+        )  # fmt: skip
+        database = PostgresSettings(database="shop", admin="broker", ca=samples.HOSTILE, profiles=(profile,))
+        for settings in (database, SecretSettings(secret="mail")):
+            one = replace(samples.target(), host_key="", settings=settings)
+            await store.run(TENANT, lambda tx, one=one: tx.targets.put(one))  # type: ignore[misc]
+            assert await store.read(TENANT, lambda tx: tx.targets.get(samples.target().id)) == one
+
+    async def test_what_may_be_on_a_target_is_found_until_it_ended(self, store: SqlStore) -> None:
+        """Planned and issued ones of a grant or of the tenant, oldest first; not signed or ended ones."""
+        planned = replace(samples.credential(1), kind="postgres", state=CredentialState.PLANNED)
+        issued = replace(
+            samples.credential(2), kind="postgres", state=CredentialState.ISSUED, issued_at=NOW + timedelta(seconds=1)
+        )
+        signed, ended = samples.credential(3), replace(
+            samples.credential(4), kind="postgres", state=CredentialState.ENDED, ended_at=NOW
+        )  # fmt: skip
+
+        def put(tx: Tx) -> None:
+            for one in (issued, planned, signed, ended):
+                tx.credentials.add(one)
+
+        await store.run(TENANT, put)
+        assert await store.read(TENANT, lambda tx: tx.credentials.outside(None)) == [planned, issued]
+        assert await store.read(TENANT, lambda tx: tx.credentials.outside(samples.grant().id)) == [planned, issued]
+        assert await store.read(TENANT, lambda tx: tx.credentials.outside(samples.grant(2).id)) == []
+        assert await store.read(OTHER, lambda tx: tx.credentials.outside(None)) == []
+        gone = issued.advanced(CredentialEvent.END, NOW)
+        await store.run(TENANT, lambda tx: tx.credentials.put(gone))
+        assert await store.read(TENANT, lambda tx: tx.credentials.get(issued.id)) == gone
+        assert await store.read(TENANT, lambda tx: tx.credentials.outside(None)) == [planned]
 
     async def test_what_is_not_there_is_none(self, store: SqlStore) -> None:
         """An unknown id is None, never an error (I-46)."""

@@ -110,6 +110,10 @@ class _CredentialKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Creden
     """An OpenSSH user certificate for the broker's SSH gateway; useless at the target."""
     CREDENTIAL_KIND_TOKEN: _CredentialKind.ValueType  # 2
     """A grant token (JWT) bound to the client's TLS key, for metadata `grantd-grant`."""
+    CREDENTIAL_KIND_DATABASE: _CredentialKind.ValueType  # 3
+    """A role of its own in a database, until the grant ends."""
+    CREDENTIAL_KIND_SECRET: _CredentialKind.ValueType  # 4
+    """A value of the vault, once, sealed to the caller's key."""
 
 class CredentialKind(_CredentialKind, metaclass=_CredentialKindEnumTypeWrapper):
     """What kind of credential."""
@@ -120,6 +124,10 @@ CREDENTIAL_KIND_SSH: CredentialKind.ValueType  # 1
 """An OpenSSH user certificate for the broker's SSH gateway; useless at the target."""
 CREDENTIAL_KIND_TOKEN: CredentialKind.ValueType  # 2
 """A grant token (JWT) bound to the client's TLS key, for metadata `grantd-grant`."""
+CREDENTIAL_KIND_DATABASE: CredentialKind.ValueType  # 3
+"""A role of its own in a database, until the grant ends."""
+CREDENTIAL_KIND_SECRET: CredentialKind.ValueType  # 4
+"""A value of the vault, once, sealed to the caller's key."""
 Global___CredentialKind: _TypeAlias = CredentialKind  # noqa: Y015
 
 @_typing.final
@@ -539,6 +547,110 @@ class CancelRequestResponse(_message.Message):
 Global___CancelRequestResponse: _TypeAlias = CancelRequestResponse  # noqa: Y015
 
 @_typing.final
+class DatabaseWish(_message.Message):
+    """What a caller brings for a role in a database."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCRAM_VERIFIER_FIELD_NUMBER: _builtins.int
+    scram_verifier: _builtins.str
+    """`SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>` of a password that the caller made and keeps: it is never sent."""
+    def __init__(
+        self,
+        *,
+        scram_verifier: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["scram_verifier", b"scram_verifier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DatabaseWish: _TypeAlias = DatabaseWish  # noqa: Y015
+
+@_typing.final
+class SecretWish(_message.Message):
+    """What a caller brings for a value of the vault."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    public_key: _builtins.bytes
+    """X25519 public key of this one call, 32 bytes."""
+    def __init__(
+        self,
+        *,
+        public_key: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["public_key", b"public_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SecretWish: _TypeAlias = SecretWish  # noqa: Y015
+
+@_typing.final
+class DatabaseCredential(_message.Message):
+    """How to connect to a database: everything but the password, which the caller made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    DATABASE_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    CA_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    """Host name or address."""
+    port: _builtins.int
+    """Port."""
+    database: _builtins.str
+    """Database."""
+    user: _builtins.str
+    """The role: made for this credential, gone with the grant."""
+    ca: _builtins.str
+    """PEM: the certificates of which one must have signed the server's. Connect with verify-full."""
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        port: _builtins.int = ...,
+        database: _builtins.str = ...,
+        user: _builtins.str = ...,
+        ca: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca", b"ca", "database", b"database", "host", b"host", "port", b"port", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DatabaseCredential: _TypeAlias = DatabaseCredential  # noqa: Y015
+
+@_typing.final
+class SecretCredential(_message.Message):
+    """A value of the vault."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEALED_FIELD_NUMBER: _builtins.int
+    sealed: _builtins.bytes
+    """Sealed to the caller's public key."""
+    def __init__(
+        self,
+        *,
+        sealed: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sealed", b"sealed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SecretCredential: _TypeAlias = SecretCredential  # noqa: Y015
+
+@_typing.final
 class IssueCredentialRequest(_message.Message):
     """Asks for a credential of a grant."""
 
@@ -547,24 +659,38 @@ class IssueCredentialRequest(_message.Message):
     GRANT_ID_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     SSH_PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    DATABASE_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
     grant_id: _builtins.str
     """Grant id."""
     kind: Global___CredentialKind.ValueType
     """Which kind."""
     ssh_public_key: _builtins.bytes
     """For SSH: the caller's own Ed25519 public key, SSH wire form."""
+    @_builtins.property
+    def database(self) -> Global___DatabaseWish:
+        """For DATABASE."""
+
+    @_builtins.property
+    def secret(self) -> Global___SecretWish:
+        """For SECRET."""
+
     def __init__(
         self,
         *,
         grant_id: _builtins.str = ...,
         kind: Global___CredentialKind.ValueType = ...,
         ssh_public_key: _builtins.bytes = ...,
+        database: Global___DatabaseWish | None = ...,
+        secret: Global___SecretWish | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["database", b"database", "secret", b"secret", "wish", b"wish"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant_id", b"grant_id", "kind", b"kind", "ssh_public_key", b"ssh_public_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["database", b"database", "grant_id", b"grant_id", "kind", b"kind", "secret", b"secret", "ssh_public_key", b"ssh_public_key", "wish", b"wish"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_wish: _TypeAlias = _typing.Literal["database", "secret"]  # noqa: Y015
+    _WhichOneofArgType_wish: _TypeAlias = _typing.Literal["wish", b"wish"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_wish) -> _WhichOneofReturnType_wish | None: ...
 
 Global___IssueCredentialRequest: _TypeAlias = IssueCredentialRequest  # noqa: Y015
 
@@ -581,6 +707,8 @@ class IssueCredentialResponse(_message.Message):
     GATEWAY_KNOWN_HOSTS_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
     NOT_AFTER_FIELD_NUMBER: _builtins.int
+    DATABASE_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
     credential_id: _builtins.str
     """Credential id."""
     ssh_certificate: _builtins.str
@@ -597,6 +725,14 @@ class IssueCredentialResponse(_message.Message):
     def not_after(self) -> _timestamp_pb2.Timestamp:
         """When it stops working."""
 
+    @_builtins.property
+    def database(self) -> Global___DatabaseCredential:
+        """For DATABASE."""
+
+    @_builtins.property
+    def secret(self) -> Global___SecretCredential:
+        """For SECRET."""
+
     def __init__(
         self,
         *,
@@ -607,12 +743,16 @@ class IssueCredentialResponse(_message.Message):
         gateway_known_hosts: _builtins.str = ...,
         token: _builtins.str = ...,
         not_after: _timestamp_pb2.Timestamp | None = ...,
+        database: Global___DatabaseCredential | None = ...,
+        secret: Global___SecretCredential | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["not_after", b"not_after"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["database", b"database", "made", b"made", "not_after", b"not_after", "secret", b"secret"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_id", b"credential_id", "gateway_address", b"gateway_address", "gateway_known_hosts", b"gateway_known_hosts", "gateway_user", b"gateway_user", "not_after", b"not_after", "ssh_certificate", b"ssh_certificate", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_id", b"credential_id", "database", b"database", "gateway_address", b"gateway_address", "gateway_known_hosts", b"gateway_known_hosts", "gateway_user", b"gateway_user", "made", b"made", "not_after", b"not_after", "secret", b"secret", "ssh_certificate", b"ssh_certificate", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_made: _TypeAlias = _typing.Literal["database", "secret"]  # noqa: Y015
+    _WhichOneofArgType_made: _TypeAlias = _typing.Literal["made", b"made"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_made) -> _WhichOneofReturnType_made | None: ...
 
 Global___IssueCredentialResponse: _TypeAlias = IssueCredentialResponse  # noqa: Y015
 

@@ -112,7 +112,8 @@ class AccessServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def IssueCredential(self, request, context):
-        """Issues what the grant allows: an SSH certificate for the broker's gateway, or a grant token. The first one starts the TTL.
+        """Issues what the grant allows: an SSH certificate for the broker's gateway, a grant token, a role in a database, a value of the
+        vault. The first one starts the TTL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,7 +44,9 @@ class AccessServiceStub:
     CancelRequest: _grpc.UnaryUnaryMultiCallable[_access_pb2.CancelRequestRequest, _access_pb2.CancelRequestResponse]
     """Takes a pending request back. Only its requester can."""
     IssueCredential: _grpc.UnaryUnaryMultiCallable[_access_pb2.IssueCredentialRequest, _access_pb2.IssueCredentialResponse]
-    """Issues what the grant allows: an SSH certificate for the broker's gateway, or a grant token. The first one starts the TTL."""
+    """Issues what the grant allows: an SSH certificate for the broker's gateway, a grant token, a role in a database, a value of the
+    vault. The first one starts the TTL.
+    """
     GetGrant: _grpc.UnaryUnaryMultiCallable[_access_pb2.GetGrantRequest, _access_pb2.GetGrantResponse]
     """One grant, by id."""
     ListGrants: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListGrantsRequest, _access_pb2.ListGrantsResponse]
@@ -68,7 +70,9 @@ class AccessServiceAsyncStub(AccessServiceStub):
     CancelRequest: _aio.UnaryUnaryMultiCallable[_access_pb2.CancelRequestRequest, _access_pb2.CancelRequestResponse]  # type: ignore[assignment]
     """Takes a pending request back. Only its requester can."""
     IssueCredential: _aio.UnaryUnaryMultiCallable[_access_pb2.IssueCredentialRequest, _access_pb2.IssueCredentialResponse]  # type: ignore[assignment]
-    """Issues what the grant allows: an SSH certificate for the broker's gateway, or a grant token. The first one starts the TTL."""
+    """Issues what the grant allows: an SSH certificate for the broker's gateway, a grant token, a role in a database, a value of the
+    vault. The first one starts the TTL.
+    """
     GetGrant: _aio.UnaryUnaryMultiCallable[_access_pb2.GetGrantRequest, _access_pb2.GetGrantResponse]  # type: ignore[assignment]
     """One grant, by id."""
     ListGrants: _aio.UnaryUnaryMultiCallable[_access_pb2.ListGrantsRequest, _access_pb2.ListGrantsResponse]  # type: ignore[assignment]
@@ -119,7 +123,9 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.IssueCredentialRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.IssueCredentialResponse, _abc.Awaitable[_access_pb2.IssueCredentialResponse]]:
-        """Issues what the grant allows: an SSH certificate for the broker's gateway, or a grant token. The first one starts the TTL."""
+        """Issues what the grant allows: an SSH certificate for the broker's gateway, a grant token, a role in a database, a value of the
+        vault. The first one starts the TTL.
+        """
 
     @_abc_1.abstractmethod
     def GetGrant(

@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from grantd.v1 import options_pb2 as _options_pb2
 import builtins as _builtins
 import sys
@@ -20,6 +21,42 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _DatabaseThing:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DatabaseThingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DatabaseThing.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DATABASE_THING_UNSPECIFIED: _DatabaseThing.ValueType  # 0
+    """Not set."""
+    DATABASE_THING_SCHEMA: _DatabaseThing.ValueType  # 1
+    """A schema: USAGE, CREATE."""
+    DATABASE_THING_TABLE: _DatabaseThing.ValueType  # 2
+    """A table or view: SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER."""
+    DATABASE_THING_TABLES: _DatabaseThing.ValueType  # 3
+    """All of them in a schema, as they are when the role is made."""
+    DATABASE_THING_SEQUENCE: _DatabaseThing.ValueType  # 4
+    """A sequence: SELECT, USAGE, UPDATE."""
+    DATABASE_THING_SEQUENCES: _DatabaseThing.ValueType  # 5
+    """All of them in a schema, as they are when the role is made."""
+
+class DatabaseThing(_DatabaseThing, metaclass=_DatabaseThingEnumTypeWrapper):
+    """What privileges are on."""
+
+DATABASE_THING_UNSPECIFIED: DatabaseThing.ValueType  # 0
+"""Not set."""
+DATABASE_THING_SCHEMA: DatabaseThing.ValueType  # 1
+"""A schema: USAGE, CREATE."""
+DATABASE_THING_TABLE: DatabaseThing.ValueType  # 2
+"""A table or view: SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER."""
+DATABASE_THING_TABLES: DatabaseThing.ValueType  # 3
+"""All of them in a schema, as they are when the role is made."""
+DATABASE_THING_SEQUENCE: DatabaseThing.ValueType  # 4
+"""A sequence: SELECT, USAGE, UPDATE."""
+DATABASE_THING_SEQUENCES: DatabaseThing.ValueType  # 5
+"""All of them in a schema, as they are when the role is made."""
+Global___DatabaseThing: _TypeAlias = DatabaseThing  # noqa: Y015
 
 @_typing.final
 class Identity(_message.Message):
@@ -595,6 +632,152 @@ class TargetLogin(_message.Message):
 Global___TargetLogin: _TypeAlias = TargetLogin  # noqa: Y015
 
 @_typing.final
+class DatabasePrivilege(_message.Message):
+    """Privileges on one thing of a database, or on all of a kind in a schema."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ON_FIELD_NUMBER: _builtins.int
+    SCHEMA_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PRIVILEGES_FIELD_NUMBER: _builtins.int
+    on: Global___DatabaseThing.ValueType
+    """What on."""
+    schema: _builtins.str
+    """Schema."""
+    name: _builtins.str
+    """Table or sequence; empty for a schema and for all of them."""
+    @_builtins.property
+    def privileges(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """In upper case."""
+
+    def __init__(
+        self,
+        *,
+        on: Global___DatabaseThing.ValueType = ...,
+        schema: _builtins.str = ...,
+        name: _builtins.str = ...,
+        privileges: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "on", b"on", "privileges", b"privileges", "schema", b"schema"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DatabasePrivilege: _TypeAlias = DatabasePrivilege  # noqa: Y015
+
+@_typing.final
+class DatabaseProfile(_message.Message):
+    """What a role made under a grant may do in a database."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    PRIVILEGES_FIELD_NUMBER: _builtins.int
+    MEMBER_OF_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    STATEMENT_TIMEOUT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name: what a request gives as its login."""
+    level: _options_pb2.CommandClass.ValueType
+    """The least class that a request for it asks for."""
+    owner: _builtins.str
+    """One of these, who gets what the role made and left; empty: that is dropped."""
+    sessions: _builtins.int
+    """Sessions at a time, 1 to 20; 0 means 2."""
+    @_builtins.property
+    def privileges(self) -> _containers.RepeatedCompositeFieldContainer[Global___DatabasePrivilege]:
+        """Exactly these privileges."""
+
+    @_builtins.property
+    def member_of(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Roles of the database that it is a member of."""
+
+    @_builtins.property
+    def statement_timeout(self) -> _duration_pb2.Duration:
+        """What a session begins with; it may choose another. 0: the server's own."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        level: _options_pb2.CommandClass.ValueType = ...,
+        privileges: _abc.Iterable[Global___DatabasePrivilege] | None = ...,
+        member_of: _abc.Iterable[_builtins.str] | None = ...,
+        owner: _builtins.str = ...,
+        sessions: _builtins.int = ...,
+        statement_timeout: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["statement_timeout", b"statement_timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["level", b"level", "member_of", b"member_of", "name", b"name", "owner", b"owner", "privileges", b"privileges", "sessions", b"sessions", "statement_timeout", b"statement_timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DatabaseProfile: _TypeAlias = DatabaseProfile  # noqa: Y015
+
+@_typing.final
+class PostgresTarget(_message.Message):
+    """A PostgreSQL database."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATABASE_FIELD_NUMBER: _builtins.int
+    ADMIN_FIELD_NUMBER: _builtins.int
+    CA_FIELD_NUMBER: _builtins.int
+    PROFILES_FIELD_NUMBER: _builtins.int
+    database: _builtins.str
+    """Database."""
+    admin: _builtins.str
+    """The broker's own role there."""
+    ca: _builtins.str
+    """PEM: whose certificate the server must show."""
+    @_builtins.property
+    def profiles(self) -> _containers.RepeatedCompositeFieldContainer[Global___DatabaseProfile]:
+        """Profiles; the target's logins are their names."""
+
+    def __init__(
+        self,
+        *,
+        database: _builtins.str = ...,
+        admin: _builtins.str = ...,
+        ca: _builtins.str = ...,
+        profiles: _abc.Iterable[Global___DatabaseProfile] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admin", b"admin", "ca", b"ca", "database", b"database", "profiles", b"profiles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PostgresTarget: _TypeAlias = PostgresTarget  # noqa: Y015
+
+@_typing.final
+class SecretTarget(_message.Message):
+    """A value of the vault."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SECRET_FIELD_NUMBER: _builtins.int
+    secret: _builtins.str
+    """Its name there."""
+    def __init__(
+        self,
+        *,
+        secret: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["secret", b"secret"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SecretTarget: _TypeAlias = SecretTarget  # noqa: Y015
+
+@_typing.final
 class Target(_message.Message):
     """A target."""
 
@@ -631,6 +814,8 @@ class Target(_message.Message):
     LOGINS_FIELD_NUMBER: _builtins.int
     SEAL_READS_FIELD_NUMBER: _builtins.int
     SOURCE_ADDRESS_FIELD_NUMBER: _builtins.int
+    POSTGRES_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id; empty in a new one."""
     name: _builtins.str
@@ -659,6 +844,14 @@ class Target(_message.Message):
     def logins(self) -> _containers.RepeatedCompositeFieldContainer[Global___TargetLogin]:
         """Logins."""
 
+    @_builtins.property
+    def postgres(self) -> Global___PostgresTarget:
+        """A PostgreSQL database."""
+
+    @_builtins.property
+    def secret(self) -> Global___SecretTarget:
+        """A value of the vault."""
+
     def __init__(
         self,
         *,
@@ -673,12 +866,16 @@ class Target(_message.Message):
         logins: _abc.Iterable[Global___TargetLogin] | None = ...,
         seal_reads: _builtins.bool = ...,
         source_address: _builtins.str = ...,
+        postgres: Global___PostgresTarget | None = ...,
+        secret: Global___SecretTarget | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["postgres", b"postgres", "secret", b"secret", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "host_key", b"host_key", "id", b"id", "labels", b"labels", "logins", b"logins", "name", b"name", "port", b"port", "seal_reads", b"seal_reads", "source_address", b"source_address", "teams", b"teams", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "host_key", b"host_key", "id", b"id", "labels", b"labels", "logins", b"logins", "name", b"name", "port", b"port", "postgres", b"postgres", "seal_reads", b"seal_reads", "secret", b"secret", "settings", b"settings", "source_address", b"source_address", "teams", b"teams", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_settings: _TypeAlias = _typing.Literal["postgres", "secret"]  # noqa: Y015
+    _WhichOneofArgType_settings: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_settings) -> _WhichOneofReturnType_settings | None: ...
 
 Global___Target: _TypeAlias = Target  # noqa: Y015
 

@@ -6,15 +6,16 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, bindparam, func, insert, select, true
+from sqlalchemy import Row, bindparam, func, insert, select, true, update
 
 from broker.adapters.store.hot import Hot
 from broker.adapters.store.schema import access_grant, access_request, credential
-from broker.adapters.store.statements import TenantRows, hot_by_id, page, put
+from broker.adapters.store.statements import TenantRows, by_id, hot_by_id, page, put
 from broker.adapters.store.values import from_span, from_time, from_words, to_span, to_time, to_words
 from broker.core.clock import from_micros, micros
+from broker.core.credential import OUTSIDE, CredentialState
 from broker.core.grant import LIVE, EndReason, Grant, GrantState
-from broker.core.ids import GrantId, IdentityId
+from broker.core.ids import CredentialId, GrantId, IdentityId
 from broker.service.ports import Choice, Credential
 from policy.classes import CommandClass, Tier
 
@@ -56,6 +57,13 @@ _COUNT_OF_GRANT: Final = select(func.count()).where(
     credential.c.grant_id == bindparam("grant"),
     credential.c.kind.in_(bindparam("kinds", expanding=True)),
 )
+_OUTSIDE: Final = (
+    select(credential)
+    .where(credential.c.tenant == bindparam("tenant"))
+    .where(credential.c.state.in_(sorted(state.value for state in OUTSIDE)))
+    .order_by(credential.c.issued_at, credential.c.id)
+)
+_OUTSIDE_OF_GRANT: Final = _OUTSIDE.where(credential.c.grant_id == bindparam("grant"))
 
 
 class GrantRowsSql(TenantRows):
@@ -117,10 +125,29 @@ class CredentialRowsSql(TenantRows):
             "kind": value.kind,
             "serial": value.serial,
             "key": value.key,
+            "state": value.state.value,
             "issued_at": micros(value.issued_at),
             "not_after": micros(value.not_after),
+            "ended_at": from_time(value.ended_at),
         }
         self._conn.execute(insert(credential), row)
+
+    def put(self, value: Credential) -> None:
+        self._own(value.tenant)
+        row = {"state": value.state.value, "ended_at": from_time(value.ended_at)}
+        own = (credential.c.tenant == self._tenant) & (credential.c.id == value.id)
+        self._conn.execute(update(credential).where(own).values(row))
+
+    def get(self, credential_id: CredentialId) -> Credential | None:
+        row = self._conn.execute(by_id(credential), {"tenant": self._tenant, "id": credential_id}).one_or_none()
+        return None if row is None else _credential(row)
+
+    def outside(self, grant: GrantId | None) -> Sequence[Credential]:
+        if grant is None:
+            rows = self._conn.execute(_OUTSIDE, {"tenant": self._tenant}).all()
+        else:
+            rows = self._conn.execute(_OUTSIDE_OF_GRANT, {"tenant": self._tenant, "grant": grant}).all()
+        return [_credential(row) for row in rows]
 
     def count(self, grant: GrantId, kinds: Iterable[str]) -> int:
         among = {"tenant": self._tenant, "grant": grant, "kinds": list(kinds)}
@@ -192,6 +219,8 @@ def _credential(row: Row[Any]) -> Credential:
         kind=row.kind,
         serial=row.serial,
         key=row.key,
+        state=CredentialState(row.state),
         issued_at=from_micros(row.issued_at),
         not_after=from_micros(row.not_after),
+        ended_at=to_time(row.ended_at),
     )

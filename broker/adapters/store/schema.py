@@ -84,6 +84,8 @@ target = Table(
     p2("seal_reads", FLAG),
     p1("source_address", TEXT),
     p2("created_at", BIG),
+    p2("kind", TEXT),
+    p1("settings", TEXT),
     of_tenant(),
     unique("name"),
 )
@@ -173,8 +175,11 @@ credential = Table(
     p1("key", BYTES),
     p2("issued_at", BIG),
     p2("not_after", BIG),
+    p2("state", TEXT),
+    p2("ended_at", BIG, nullable=True),
     refers("grant_id", "access_grant"),
     unique("kind", "serial"),
+    Index(None, "tenant", "state", "grant_id"),
 )
 
 # ---- actions --------------------------------------------------------------------------------------------------------

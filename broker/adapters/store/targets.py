@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Row, Table, bindparam, delete, func, insert, select
 
 from broker.adapters.store.hot import Hot
+from broker.adapters.store.kinds import settings_of, settings_to_text
 from broker.adapters.store.schema import target, target_team, team
 from broker.adapters.store.statements import TenantRows, hot_by_id, put
 from broker.adapters.store.values import from_json, to_json
@@ -16,6 +17,7 @@ from broker.core.clock import from_micros, micros
 from broker.core.errors import conflict
 from broker.core.identity import Login, Target, Team
 from broker.core.ids import TargetId, TeamId
+from broker.core.kinds import TargetKind
 from policy.classes import Tier
 
 _TEAMS: Final = (
@@ -114,6 +116,8 @@ def _target_row(value: Target) -> dict[str, object]:
         "logins": to_json([[login.name, login.read_login] for login in value.logins]),
         "seal_reads": value.seal_reads,
         "source_address": value.source_address,
+        "kind": value.kind.value,
+        "settings": settings_to_text(value.settings),
         "created_at": micros(value.created_at),
     }
 
@@ -132,5 +136,6 @@ def _target(row: Row[Any]) -> Target:
         logins=tuple(Login(name=name, read_login=read_login) for name, read_login in from_json(row.logins)),
         seal_reads=row.seal_reads,
         source_address=row.source_address,
+        settings=settings_of(TargetKind(row.kind), row.settings),
         created_at=from_micros(row.created_at),
     )

@@ -13,12 +13,13 @@ from broker.core.identity import Identity, IdentityKind, Login, Target
 from broker.core.ids import IdentityId
 from broker.core.roles import Role
 from broker.core.sshwire import parse_line
+from broker.rpc.convert.kinds import settings_into, settings_of
 from broker.rpc.convert.scalars import moment, span, tier_of, tier_value
 from broker.service.freeze import Pulled
-from broker.service.inventory import TargetInput
 from broker.service.people import Newcomer
 from broker.service.ports import Finding, PolicyVersion
 from broker.service.stepup import Change, StepUp
+from broker.service.target_input import TargetInput
 from grantd.v1 import admin_pb2 as pb
 
 Signed: TypeAlias = (
@@ -105,12 +106,13 @@ def target_of(given: pb.Target) -> TargetInput:
         logins=tuple(Login(name=login.name, read_login=login.read_login) for login in given.logins),
         seal_reads=given.seal_reads,
         source_address=given.source_address,
+        settings=settings_of(given),
     )
 
 
 def target_out(row: Target, team_names: Sequence[str]) -> pb.Target:
     """A target as it stands."""
-    return pb.Target(
+    made = pb.Target(
         id=row.id,
         name=row.name,
         host=row.host,
@@ -123,6 +125,7 @@ def target_out(row: Target, team_names: Sequence[str]) -> pb.Target:
         seal_reads=row.seal_reads,
         source_address=row.source_address,
     )
+    return settings_into(made, row.settings)
 
 
 def finding_out(finding: Finding) -> pb.TargetFinding:

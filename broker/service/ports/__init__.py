@@ -13,6 +13,17 @@ from broker.service.ports.audit import (
     InclusionProof,
     SignedHead,
 )
+from broker.service.ports.issuers import (
+    Access,
+    CredentialIssuer,
+    CredentialWish,
+    DatabaseAccess,
+    DatabaseWish,
+    Lease,
+    Plan,
+    SecretWish,
+    WrappedSecret,
+)
 from broker.service.ports.machine import Entropy, FreezeSpool, Meter
 from broker.service.ports.recordings import Indexer, Recordings
 from broker.service.ports.rows import (
@@ -54,6 +65,7 @@ from broker.service.ports.vault import ROTATED, KeyStanding, Purpose, Resealed, 
 
 __all__ = [
     "ROTATED",
+    "Access",
     "ActionRows",
     "ApprovalRows",
     "AuditHealth",
@@ -65,7 +77,11 @@ __all__ = [
     "Chunk",
     "ConsistencyProof",
     "Credential",
+    "CredentialIssuer",
     "CredentialRows",
+    "CredentialWish",
+    "DatabaseAccess",
+    "DatabaseWish",
     "Effect",
     "Entropy",
     "ExecPlan",
@@ -82,8 +98,10 @@ __all__ = [
     "JoinToken",
     "KeyRows",
     "KeyStanding",
+    "Lease",
     "Meter",
     "OutboxRows",
+    "Plan",
     "PolicyRows",
     "PolicyVersion",
     "Proof",
@@ -93,6 +111,7 @@ __all__ = [
     "RequestRows",
     "Resealed",
     "Sealed",
+    "SecretWish",
     "SeenRows",
     "Session",
     "SessionRows",
@@ -109,4 +128,5 @@ __all__ = [
     "Tokens",
     "Tx",
     "VaultRows",
+    "WrappedSecret",
 ]

@@ -17,6 +17,7 @@ from broker.core.identity import Identity, IdentityKind, Target, Team
 from broker.core.ids import (
     ActionId,
     AuditId,
+    CredentialId,
     GrantId,
     IdentityId,
     RecordingId,
@@ -160,6 +161,15 @@ class SessionRows(Protocol):
 
 class CredentialRows(Protocol):
     def add(self, credential: Credential) -> None: ...
+    def put(self, credential: Credential) -> None:
+        """Replaces its state; everything else of it never changes."""
+        ...
+
+    def get(self, credential: CredentialId) -> Credential | None: ...
+    def outside(self, grant: GrantId | None) -> Sequence[Credential]:
+        """Those that something may be of on the other side, oldest first; of one grant, or of the tenant where None."""
+        ...
+
     def by_serial(self, kind: str, serial: str) -> Credential | None: ...
     def count(self, grant: GrantId, kinds: Iterable[str]) -> int:
         """How many of these kinds a grant has issued."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
+from broker.core.credential import TRANSITIONS, CredentialEvent, CredentialState
 from broker.core.ids import (
     ActionId,
     CredentialId,
@@ -19,6 +20,7 @@ from broker.core.ids import (
     TenantId,
 )
 from broker.core.secret import Secret
+from broker.core.table import step
 
 T = TypeVar("T")
 
@@ -61,19 +63,28 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """A certificate or token that a grant issued; the row without which its signature is worth nothing (I-08)."""
+    """What a grant issued. Without its row a signature is worth nothing (I-08), and nothing is made elsewhere."""
 
     tenant: TenantId
     id: CredentialId
     grant_id: GrantId
     kind: str
-    """`ssh` (ingress certificate), `token` (JWT), `egress`."""
+    """`ssh` (ingress certificate), `token` (JWT), `egress`; else the kind of target that it was made on."""
     serial: str
-    """Decimal certificate serial, or the token's jti."""
+    """Decimal certificate serial, the token's jti, or its name on the other side."""
     key: bytes
-    """SHA-256 of the bound public key: SSH public key blob for certificates, client SPKI for tokens."""
+    """SHA-256 of the bound public key: SSH public key blob for certificates, client SPKI for tokens; see Plan.key."""
+    state: CredentialState
     issued_at: datetime
+    """When it was planned, where something is made elsewhere."""
     not_after: datetime
+    ended_at: datetime | None
+    """When nothing of it was on the other side any more."""
+
+    def advanced(self, event: CredentialEvent, now: datetime) -> Credential:
+        """The same after `event`; the only way its state changes."""
+        after = step(TRANSITIONS, self.state, event)
+        return replace(self, state=after, ended_at=now if after is CredentialState.ENDED else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -112,7 +112,7 @@ def overfill(message: object, field: FieldDescriptor) -> None:
         (access_pb2.RequestAccessRequest(target="web1", login="deploy"), "ceiling"),
         (access_pb2.ListGrantsRequest(page_size=201), "page_size"),
         (session_pb2.ListSessionsRequest(page_token="gr_aaaaaaaaaaaaaaaaaaaaaaaaaa"), "page_token"),
-        (admin_pb2.PutTargetRequest(target=admin_pb2.Target(name="x", port=0, tier=1)), "port"),  # type: ignore[arg-type]
+        (admin_pb2.PutTargetRequest(target=admin_pb2.Target(name="x", port=65_536, tier=1)), "port"),  # type: ignore[arg-type]
         (admin_pb2.AddTeamRequest(name="a\0b"), "name"),
         (action_pb2.ExecuteRequest(stdin=b"x" * 65_537), "stdin"),
     ],

@@ -46,6 +46,7 @@ from broker.core.forward import destination_in
 from broker.core.generation import Generation, Step
 from broker.core.identity import Identity, IdentityKind, IdentityStatus, Login, Target, Team
 from broker.core.ids import SYSTEM_TENANT, GrantId, IdentityId, TargetId, TeamId, TenantId, render
+from broker.core.kinds import SshSettings
 from broker.core.roles import Role
 from broker.core.secret import Secret
 from broker.core.sshsig import MAGIC
@@ -429,7 +430,7 @@ async def _built(folder: Path, stack: AsyncExitStack) -> House:
     signer = CodeSigner(load_keys(folder / "signer", owner=os.geteuid()))
     targets = LocalTargets()
     world = World(
-        store=store, clock=clock, entropy=entropy, signer=signer, targets=targets,
+        store=store, clock=clock, entropy=entropy, signer=signer, targets=targets, issuers={},
         recordings=FileRecordingStore(recordings, recorder, floor_bytes=0),
         tokens=JwtTokens(Secret(os.urandom(32)), issuer="grantd.example/c1", kid="t1"), meter=meter,
         audit_health=health, freezes=FreezeFiles(folder / "freezes"),
@@ -463,5 +464,5 @@ def web1(team: TeamId) -> Target:
         tenant=TENANT, id=TargetId(render("target", secrets.token_bytes(16))), name="web1", host="127.0.0.1", port=22,
         host_key=parse_blob(ed25519_blob(bytes(range(32)))).line(), tier=Tier.APPROVAL, teams=frozenset({team}),
         labels={}, logins=(Login(name="deploy", read_login=""),), seal_reads=False, source_address="",
-        created_at=NOW,
+        settings=SshSettings(), created_at=NOW,
     )  # fmt: skip

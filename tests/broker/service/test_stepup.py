@@ -11,11 +11,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from broker.core.identity import IdentityKind, IdentityStatus, Login
 from broker.core.ids import IdentityId
+from broker.core.kinds import SshSettings
 from broker.core.roles import Role
 from broker.core.sshwire import ed25519_blob, parse_blob
-from broker.service.inventory import TargetInput
 from broker.service.people import Invitation, Newcomer
 from broker.service.stepup import Change, StepUp
+from broker.service.target_input import TargetInput
 from policy.classes import Tier
 from policy.engine import shipped_policy
 from tests.broker.adapters.store.fixtures import TENANT
@@ -33,7 +34,7 @@ def given(house: House, **changed: object) -> TargetInput:
     made = TargetInput(
         name="db1", host="192.0.2.9", port=22, host_key=house.web1.host_key, tier=Tier.APPROVAL,
         teams=frozenset({"ops"}), labels={"env": "prod"}, logins=(Login(name="deploy", read_login=""),),
-        seal_reads=False, source_address="",
+        seal_reads=False, source_address="", settings=SshSettings(),
     )  # fmt: skip
     return replace(made, **changed)  # type: ignore[arg-type]
 

@@ -49,6 +49,7 @@ from broker.core.generation import Generation, Step
 from broker.core.grant import Grant
 from broker.core.identity import Caller, Identity, IdentityKind, IdentityStatus, Login, Target, Team
 from broker.core.ids import AuditId, GrantId, IdentityId, TargetId, TeamId, TenantId, render
+from broker.core.kinds import SshSettings, TargetKind
 from broker.core.records import APPROVAL_NAMESPACE, CHANGE_NAMESPACE, change_record, denial_record
 from broker.core.request import AccessRequest
 from broker.core.roles import Role
@@ -83,6 +84,7 @@ from recorder.store.files import FileRecordingStore, Unfinished
 from recorder.track import Commitment, Outcome, RecordingMeta
 from recorder.writer import RecorderThread
 from tests.broker.adapters.store.fixtures import NOW, TENANT, open_sqlite
+from tests.broker.service.fake_issuers import FakeIssuer
 from tests.broker.service.fake_targets import FakeTargets
 from tests.pace import Since
 
@@ -380,7 +382,8 @@ class House:
         made = Target(
             tenant=TENANT, id=TargetId(render("target", hashlib.md5(name.encode()).digest())), name=name, host=host,  # noqa: S324
             port=22, host_key=host_key, tier=tier, teams=frozenset(map(team_id, teams)), labels={},
-            logins=(Login(name="deploy", read_login="reader"),), seal_reads=False, source_address="", created_at=NOW,
+            logins=(Login(name="deploy", read_login="reader"),), seal_reads=False, source_address="",
+            settings=SshSettings(), created_at=NOW,
         )  # fmt: skip
         await self.change_target(made)
         return made
@@ -619,6 +622,7 @@ def _house(
     signer = KeySigner(_ca_keys(), clock)
     world = World(
         store=store, clock=clock, entropy=entropy, signer=signer, targets=targets, recordings=recordings,
+        issuers={TargetKind.POSTGRES: FakeIssuer()},
         tokens=JwtTokens(Secret(hashlib.sha256(b"token").digest()), issuer="grantd.example/c1", kid="t1"), meter=meter,
         audit_health=health, freezes=FreezeFiles(folder / "freezes"),
         live=LiveRegistry(), leases=Leases(), ends=Ends(), policies=Policies(), bell=Bell(),

@@ -10,6 +10,7 @@ from typing import Final
 
 from broker.core.action import Action, ActionState, Outcome, StdinMode
 from broker.core.approval import Approval, Subject, Verdict
+from broker.core.credential import CredentialState
 from broker.core.grant import EndReason, Grant, GrantState
 from broker.core.identity import Identity, IdentityKind, IdentityStatus, Login, Target, Team
 from broker.core.ids import (
@@ -26,6 +27,7 @@ from broker.core.ids import (
     TenantId,
     render,
 )
+from broker.core.kinds import SshSettings
 from broker.core.records import Verification
 from broker.core.request import AccessRequest, RequestState
 from broker.core.roles import Role
@@ -97,6 +99,7 @@ def target(number: int = 1, *, tenant: TenantId = TENANT) -> Target:
         logins=(Login(name="deploy", read_login="reader"), Login(name="root", read_login="")),
         seal_reads=True,
         source_address="192.0.2.0/24",
+        settings=SshSettings(),
         created_at=NOW,
     )
 
@@ -271,8 +274,10 @@ def credential(number: int = 1, *, tenant: TenantId = TENANT) -> Credential:
         kind="ssh",
         serial=str(2**64 - number),
         key=hashlib.sha256(b"key").digest(),
+        state=CredentialState.SIGNED,
         issued_at=NOW,
         not_after=NOW + timedelta(minutes=5),
+        ended_at=None,
     )
 
 

@@ -25,6 +25,7 @@ from broker.core.clock import EPOCH
 from broker.core.generation import Generation, Stage, Step
 from broker.core.identity import Login, Target
 from broker.core.ids import ActionId, AuditId, GrantId, TargetId, TenantId, render
+from broker.core.kinds import SshSettings
 from broker.service.ports import Chunk, ExecPlan, Proof, Stream, TargetProcess
 from broker.signer.probes import must_be_a_check
 from broker.signer.sign import sign_ssh
@@ -178,6 +179,7 @@ def target_for(**changes: object) -> Target:
         logins=(),
         seal_reads=False,
         source_address="",
+        settings=SshSettings(),
         created_at=datetime.now(UTC),
     )
     return replace(target, **changes)  # type: ignore[arg-type]  # a test names fields of Target
