@@ -44,6 +44,7 @@ from broker.adapters.tokens import JwtTokens
 from broker.adapters.vault import Vault
 from broker.bus.crew import CrewTargets
 from broker.config import Settings
+from broker.core.cert import Ca
 from broker.core.clock import Instant
 from broker.core.ids import SYSTEM_TENANT, TenantId
 from broker.core.secret import Secret
@@ -114,15 +115,23 @@ class House:
         await self._remember_the_time()
         self.use_cases = UseCases.over(self.world, self._log_reader())
         self.gatehouse = Gatehouse(self.settings, self.world, self.use_cases, fast_path=self.fast_path)
+        self.use_cases.cas.told.append(self._ca_changed)
         self.certificate = ServerCertificate(signer=self.signer, entropy=self.entropy, hosts=_names(self.settings))
         await self.renew_certificate(self.clock.now())
 
     async def renew_certificate(self, now: datetime) -> None:
         """A new TLS certificate for both gRPC listeners, where the present one is due; handshakes see it at once."""
-        if self.certificate.is_due(now):
+        if await self.certificate.is_due(now):
             await self.certificate.renew(now)
             shown = self.certificate
             self.tls = ServerIdentity(key=shown.key, chain=shown.chain, client_ca=shown.ca)
+
+    async def _ca_changed(self, ca: Ca) -> None:
+        now = self.clock.now()
+        if ca is Ca.X509:
+            await self.renew_certificate(now)
+        await self.gatehouse.renew(now)
+        log.info("ca.changed", ca=ca.value)
 
     async def _open_signer(self) -> SignerClient:
         settings = self.settings
@@ -208,6 +217,7 @@ class House:
             bell=Bell(),
             limits=_limits(settings),
             keeps_input=settings.recordings.input,
+            operators=TenantId(settings.tenant),
             places=_places(settings),
             index=index_apart,
         )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from broker.adapters.gateway_identity import RENEW_BEFORE, GatewayIdentity, gateway_identity
+from broker.adapters.gateway_identity import RENEW_BEFORE, GatewayIdentity, believed, gateway_identity
 from broker.bus import messages as m
 from broker.bus.crew import Crew, CrewTargets
 from broker.bus.desk import Rooms
 from broker.config import Settings
+from broker.core.cert import Ca
 from broker.proxy.server import SshDoor
 from broker.service.use_cases import UseCases
 from broker.service.world import World
@@ -49,14 +50,25 @@ class Gatehouse:
         return [self._crew] if self._crew is not None else []
 
     async def renew(self, now: datetime) -> None:
-        """A new host certificate, where the present one is due; connections that come see it."""
-        if now < self._identity.not_after - RENEW_BEFORE:
+        """A new host certificate, where the present one is due, and the CAs that count; connections that come see it.
+
+        Raises:
+            SignerFault: what was shown goes on.
+        """
+        if not await self._is_due(now):
             return
         shown = self._identity = await self._fresh()
         if self._door is not None:
-            await self._door.show(shown.host_key, shown.host_certificate)
+            await self._door.show(shown.host_key, shown.host_certificate, shown.ingress_cas)
         if self._crew is not None:
-            self._crew.show(m.Shows(host_key=shown.host_key.reveal(), host_certificate=shown.host_certificate))
+            told = m.Shows(shown.host_key.reveal(), shown.host_certificate, shown.ingress_cas)
+            self._crew.show(told)
+
+    async def _is_due(self, now: datetime) -> bool:
+        shown, signer = self._identity, self._world.signer
+        if now >= shown.not_after - RENEW_BEFORE or shown.host_ca != await signer.ssh_ca("host"):
+            return True
+        return shown.ingress_cas != await believed(signer, Ca.INGRESS)
 
     async def _fresh(self) -> GatewayIdentity:
         world = self._world
@@ -69,7 +81,7 @@ class Gatehouse:
             sessions=self._cases.sessions,
             host_key=shown.host_key,
             host_certificate=shown.host_certificate,
-            ingress_ca=shown.ingress_ca,
+            ingress_cas=shown.ingress_cas,
             clock=self._world.clock,
             meter=self._world.meter,
             fast_path=self._fast_path,
@@ -94,7 +106,7 @@ class Gatehouse:
             share=settings.ssh.workers,
             host_key=shown.host_key.reveal(),
             host_certificate=shown.host_certificate,
-            ingress_ca=shown.ingress_ca,
+            ingress_cas=shown.ingress_cas,
             recordings=str(settings.recordings_directory),
             floor_bytes=settings.recordings.floor_mib << 20,
             max_output_bytes=limits.max_output_bytes,

@@ -130,6 +130,8 @@ _TABLE = (
     ("SY1002I", "system.stopped", _SUCCESS),
     ("SY1003I", "system.heartbeat", _SUCCESS),
     ("SY1004W", "system.clock_stepped", _FAILURE),
+    ("SY1005I", "ca.rotation_asked", _SUCCESS),
+    ("SY1006W", "ca.rotated", _SUCCESS),
     ("SY2001W", "system.frozen", _SUCCESS),
     ("SY2002I", "system.unfrozen", _SUCCESS),
     ("SY3001I", "audit.viewed", _SUCCESS),

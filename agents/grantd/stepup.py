@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from grantd import records
 from grantd.enrolment import Sign, micros
 from grantd.errors import Invalid
-from grantd.v1 import admin_pb2, options_pb2
+from grantd.v1 import admin_pb2, ca_pb2, options_pb2
 
 SECOND_PERSON: Final = "second_person_needed"
 """The broker's code for: another person has to sign this too."""
@@ -33,6 +33,7 @@ Change: TypeAlias = (
     | admin_pb2.SetTeamsRequest
     | admin_pb2.SuspendIdentityRequest
     | admin_pb2.UnfreezeRequest
+    | ca_pb2.RotateCaRequest
 )
 """A request that carries `step_ups`."""
 METHODS: Final[dict[str, type[Change]]] = {
@@ -42,6 +43,7 @@ METHODS: Final[dict[str, type[Change]]] = {
     "SetTeams": admin_pb2.SetTeamsRequest,
     "SuspendIdentity": admin_pb2.SuspendIdentityRequest,
     "Unfreeze": admin_pb2.UnfreezeRequest,
+    "RotateCa": ca_pb2.RotateCaRequest,
 }
 
 

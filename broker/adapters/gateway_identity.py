@@ -28,8 +28,10 @@ class GatewayIdentity:
     """Ed25519 private key, OpenSSH PEM."""
     host_certificate: bytes
     """Certificate blob, SSH wire form."""
-    ingress_ca: bytes
-    """Public key blob of the one CA whose user certificates are accepted."""
+    host_ca: bytes
+    """Public key blob that signed it."""
+    ingress_cas: tuple[bytes, ...]
+    """Public key blobs of the one CA whose user certificates are accepted: two while a key follows another."""
     not_after: datetime
 
 
@@ -55,6 +57,12 @@ async def gateway_identity(*, signer: Signer, entropy: Entropy, name: str, now: 
     return GatewayIdentity(
         host_key=Secret(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())),
         host_certificate=await signer.sign_ssh(spec, blob, Proof(record=b"", signatures=())),
-        ingress_ca=await signer.ssh_ca("ingress"),
+        host_ca=await signer.ssh_ca("host"),
+        ingress_cas=await believed(signer, Ca.INGRESS),
         not_after=spec.valid_before,
     )
+
+
+async def believed(signer: Signer, ca: Ca) -> tuple[bytes, ...]:
+    """The public halves that count now. Raises SignerFault."""
+    return tuple(each.public for each in await signer.generations(ca))

@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from broker.core.cert import SKEW, X509Spec
+from broker.core.cert import SKEW, Ca, X509Spec
+from broker.core.generation import Generation
 from broker.core.secret import Secret
 from broker.service.ports import Entropy, Signer
 
@@ -30,11 +31,15 @@ class ServerCertificate:
         """PEM."""
         self.ca = b""
         """PEM: whom client certificates must come from."""
+        self.authorities: tuple[Generation, ...] = ()
+        """The same, as the signer told them."""
         self.not_after: datetime | None = None
 
-    def is_due(self, now: datetime) -> bool:
-        """Whether it should be renewed."""
-        return self.not_after is None or now >= self.not_after - RENEW_BEFORE
+    async def is_due(self, now: datetime) -> bool:
+        """Whether it should be renewed: its end is near, or other keys are believed. Raises SignerFault."""
+        if self.not_after is None or now >= self.not_after - RENEW_BEFORE:
+            return True
+        return self.authorities != await self._signer.generations(Ca.X509)
 
     async def renew(self, now: datetime) -> None:
         """A new key and certificate. Raises SignerFault; the old one goes on."""
@@ -53,10 +58,11 @@ class ServerCertificate:
             serial=int.from_bytes(self._entropy.token(16), "big") >> 1 or 1,
         )
         signed = await self._signer.sign_x509(spec, request.public_bytes(Encoding.DER))
-        authority = await self._signer.x509_ca()
+        authorities = await self._signer.generations(Ca.X509)
         # all at once, after the last question: a key never stands beside another renewal's chain
         self.chain = x509.load_der_x509_certificate(signed).public_bytes(Encoding.PEM)
-        self.ca = x509.load_der_x509_certificate(authority).public_bytes(Encoding.PEM)
+        self.ca = b"".join(_pem(each.public) for each in authorities)
+        self.authorities = authorities
         self.key = Secret(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         self.not_after = spec.not_after
 
@@ -76,3 +82,7 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _pem(der: bytes) -> bytes:
+    return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)

@@ -245,7 +245,7 @@ class Begin:
     """How many workers there are: limits of the door are divided among them."""
     host_key: bytes
     host_certificate: bytes
-    ingress_ca: bytes
+    ingress_cas: tuple[bytes, ...]
     recordings: str
     floor_bytes: int
     max_output_bytes: int
@@ -256,10 +256,11 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Shows:
-    """The door's host key and certificate from now on."""
+    """The door's host key and certificate from now on, and whose user certificates are looked at."""
 
     host_key: bytes
     host_certificate: bytes
+    ingress_cas: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,8 @@ class Permission(StrEnum):
     POLICY_WRITE = "policy.write"
     FREEZE = "freeze.write"
     UNFREEZE = "unfreeze.write"
+    CA_READ = "ca.read"
+    CA_ROTATE = "ca.rotate"
 
 
 _OWN = frozenset(
@@ -65,8 +67,14 @@ _MANAGER = _VIEWER | {
     Permission.AGENT_WRITE,
     Permission.FREEZE,
 }
-_ADMIN = _MANAGER | {Permission.AUDIT_READ, Permission.TEAM_WRITE, Permission.TARGET_WRITE, Permission.UNFREEZE}
-_OWNER = _ADMIN | {Permission.PERSON_WRITE, Permission.POLICY_WRITE}
+_ADMIN = _MANAGER | {
+    Permission.AUDIT_READ,
+    Permission.TEAM_WRITE,
+    Permission.TARGET_WRITE,
+    Permission.UNFREEZE,
+    Permission.CA_READ,
+}
+_OWNER = _ADMIN | {Permission.PERSON_WRITE, Permission.POLICY_WRITE, Permission.CA_ROTATE}
 
 MATRIX: Mapping[Role, frozenset[Permission]] = MappingProxyType(
     {

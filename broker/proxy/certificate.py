@@ -6,6 +6,7 @@ InvalidSignature or Refusal, and whoever asks answers all of them alike.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Final
 
@@ -27,10 +28,10 @@ def is_ours(key: bytes) -> bool:
     return key.startswith(string(CERT_KIND))
 
 
-def certificate_of(key: bytes, *, ingress_ca: bytes) -> SshCertificate:
-    """The user certificate in an offered key, signed by exactly this CA."""
+def certificate_of(key: bytes, *, ingress_cas: Collection[bytes]) -> SshCertificate:
+    """The user certificate in an offered key, signed by exactly this CA: by one of its keys that count."""
     certificate = parse_certificate(key)
-    if certificate.kind != USER or certificate.ca_key != ingress_ca:
+    if certificate.kind != USER or certificate.ca_key not in ingress_cas:
         raise WireError("not a user certificate of the ingress CA")
     return certificate
 

@@ -218,7 +218,7 @@ class GatewayConnection(FastConnection, SSHServerConnection):
         if self._cut or not is_ours(key_data):
             return False
         try:
-            certificate = certificate_of(key_data, ingress_ca=self.door.ingress_ca)
+            certificate = certificate_of(key_data, ingress_cas=self.door.ingress_cas)
             if msg:
                 must_be_signed(
                     certificate, session=self._session_id, user=username, key=key_data, message=msg, signature=signature

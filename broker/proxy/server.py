@@ -54,7 +54,7 @@ class SshDoor:
     Args:
         host_key: Ed25519 private key, OpenSSH PEM.
         host_certificate: its certificate blob.
-        ingress_ca: blob of the one CA whose user certificates are looked at.
+        ingress_cas: blobs of the one CA whose user certificates are looked at: two while a key follows another.
         fast_path: whether packets go the quicker way; its owner has asked `fastpath.changed()`.
         share: how many doors in other processes listen at the same address, with this one; 0 where it is alone. What
             limits everybody together is divided among them, rounded up.
@@ -66,13 +66,13 @@ class SshDoor:
         sessions: Sessions,
         host_key: Secret[bytes],
         host_certificate: bytes,
-        ingress_ca: bytes,
+        ingress_cas: tuple[bytes, ...],
         clock: Clock,
         meter: Meter,
         fast_path: bool = True,
         share: int = 0,
     ) -> None:
-        self.sessions, self.ingress_ca, self.meter = sessions, ingress_ca, meter
+        self.sessions, self.ingress_cas, self.meter = sessions, ingress_cas, meter
         self.fast_path = fast_path
         self._host_key, self._host_certificate = host_key, host_certificate
         self._clock, self._share = clock, share
@@ -85,7 +85,7 @@ class SshDoor:
 
     async def start(self, host: str, port: int) -> int:
         """Listens; returns the port."""
-        await self.show(self._host_key, self._host_certificate)
+        await self.show(self._host_key, self._host_certificate, self.ingress_cas)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
             lambda: GatewayConnection(loop, self._shown, door=self), host, port,
@@ -96,8 +96,12 @@ class SshDoor:
         log.info("gateway.listening", port=bound)
         return bound
 
-    async def show(self, host_key: Secret[bytes], host_certificate: bytes) -> None:
-        """Connections that come from now on see this host key and certificate; those that are open keep theirs."""
+    async def show(self, host_key: Secret[bytes], host_certificate: bytes, ingress_cas: tuple[bytes, ...]) -> None:
+        """Connections that come from now on see this host key and certificate; those that are open keep theirs.
+
+        Whose user certificates count is so for every login from now on.
+        """
+        self.ingress_cas = ingress_cas
         self._host_key, self._host_certificate = host_key, host_certificate
         # a server's options read no file of this machine: neither configuration nor keys nor known hosts
         self._shown = await SSHServerConnectionOptions.construct(None, **self._options())

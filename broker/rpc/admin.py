@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from broker.core.cert import Ca
+from broker.core.generation import Step
 from broker.core.identity import IdentityKind
 from broker.core.ids import IdentityId
 from broker.core.sshwire import parse_line
@@ -19,9 +21,11 @@ from broker.rpc.convert.admin import (
     target_of,
     target_out,
 )
+from broker.rpc.convert.ca import ca_out
 from broker.rpc.convert.policy import explanation_out, simulation_out, validation_out
 from broker.rpc.convert.scalars import moment, span
 from broker.rpc.identity import pem
+from broker.service.cas import CaService
 from broker.service.enrol import EnrolService
 from broker.service.explain import ExplainService
 from broker.service.freeze import FreezeService
@@ -32,6 +36,7 @@ from broker.service.simulate import SimulateService
 from broker.service.validate import ValidateService
 from broker.service.world import Places
 from grantd.v1 import admin_pb2 as pb
+from grantd.v1 import ca_pb2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +53,10 @@ class AdminServicer:
 
     def __init__(
         self, people: PeopleService, inventory: InventoryService, rules: RulesService, freeze: FreezeService,
-        enrol: EnrolService, places: Places, policy: PolicyAdvice,
+        enrol: EnrolService, places: Places, policy: PolicyAdvice, cas: CaService,
     ) -> None:  # fmt: skip
         self._people, self._inventory, self._rules, self._freeze = people, inventory, rules, freeze
-        self._enrol, self._places, self._policy = enrol, places, policy
+        self._enrol, self._places, self._policy, self._cas = enrol, places, policy, cas
 
     async def AddAgent(self, request: pb.AddAgentRequest, call: Call) -> pb.AddAgentResponse:
         invited = await self._people.add_agent(call.caller, agent_of(request))
@@ -147,9 +152,18 @@ class AdminServicer:
         await self._freeze.unfreeze(call.caller, request.reason, change_of(request))
         return pb.UnfreezeResponse()
 
+    async def ListCas(self, request: ca_pb2.ListCasRequest, call: Call) -> ca_pb2.ListCasResponse:
+        told = await self._cas.all()
+        return ca_pb2.ListCasResponse(cas=[ca_out(ca, told[ca]) for ca in sorted(told)])
+
+    async def RotateCa(self, request: ca_pb2.RotateCaRequest, call: Call) -> ca_pb2.RotateCaResponse:
+        ca, step = Ca(request.name), Step(request.step)
+        after = await self._cas.rotate(call.caller, ca, step, change_of(request), force=request.force)
+        return ca_pb2.RotateCaResponse(ca=ca_out(ca, after))
+
     async def _join(self, invited: Invitation) -> pb.JoinInfo:
         return pb.JoinInfo(
             join_address=self._places.join,
-            ca_certificate=pem(await self._enrol.authority()),
+            ca_certificate=pem(*await self._enrol.authorities()),
             tenant=invited.identity.tenant,
         )

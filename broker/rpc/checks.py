@@ -261,6 +261,11 @@ RULES: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
         "ExplainPolicyRequest": {"subject": text(100)},
         "FreezeRequest": {"reason": _REASON},
         "UnfreezeRequest": {"reason": _REASON, "step_ups": _STEP_UPS},
+        "ListCasRequest": {},
+        "RotateCaRequest": {
+            "name": words("egress", "host", "ingress", "x509"), "step": words("start", "switch", "finish"),
+            "force": judged, "step_ups": _STEP_UPS,
+        },
         "StepUp": {
             "person_id": an_id("person"), "signed_at_us": number(1 << 52), "nonce": raw(16, least=16),
             "signature": raw(8_192, least=1),

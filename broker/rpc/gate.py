@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -43,11 +43,16 @@ class Gate:
     """Admits callers, one call at a time.
 
     Args:
+        authorities: identifiers of the CA keys whose certificates count now.
         per_identity: calls and streams that one identity may have open (I-60).
     """
 
-    def __init__(self, *, identify: Identify, tell: Tell, clock: Clock, per_identity: int) -> None:
+    def __init__(
+        self, *, identify: Identify, tell: Tell, clock: Clock, authorities: Callable[[], Collection[bytes]],
+        per_identity: int,
+    ) -> None:  # fmt: skip
         self._identify, self._tell, self._clock = identify, tell, clock
+        self._authorities = authorities
         self._per_identity = per_identity
         self._peers = Peers()
         self._open: Counter[IdentityId] = Counter()
@@ -59,7 +64,7 @@ class Gate:
             Refusal: `certificate_required`, `certificate_expired`, `unknown_identity`, `not_permitted` (audited).
         """
         peer = self._peers.of(auth_context)
-        must_be_valid(peer, self._clock.now())
+        must_be_valid(peer, self._clock.now(), self._authorities())
         caller = await self._identify.identify(peer.tenant, peer.identity, peer.key)
         if not holds(caller.role, rpc.permission):
             await self._tell.not_permitted(caller, permission=rpc.permission, method=rpc.method)
@@ -70,7 +75,7 @@ class Gate:
         """Never returns: raises Refusal as soon as a stream's caller would no longer be admitted."""
         while True:
             await asyncio.sleep(RECHECK_S)
-            must_be_valid(peer, self._clock.now())
+            must_be_valid(peer, self._clock.now(), self._authorities())
             caller = await self._identify.again(peer.tenant, peer.identity, peer.key, max_age=RECHECK_S)
             if not holds(caller.role, rpc.permission):
                 raise _not_permitted()

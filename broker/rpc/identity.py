@@ -27,7 +27,7 @@ class IdentityServicer:
         return pb.EnrollAgentResponse(
             identity_id=made.identity,
             certificate=pem(made.certificate),
-            ca_certificate=pem(made.ca_certificate),
+            ca_certificate=pem(*made.ca_certificates),
             not_after=moment(made.not_after),
             address=self._places.grpc,
             freeze_address=self._places.freeze,
@@ -37,7 +37,7 @@ class IdentityServicer:
         made = await self._enrol.renew(call.caller, request.csr)
         return pb.RenewCertificateResponse(
             certificate=pem(made.certificate),
-            ca_certificate=pem(made.ca_certificate),
+            ca_certificate=pem(*made.ca_certificates),
             not_after=moment(made.not_after),
             freeze_address=self._places.freeze,
         )
@@ -56,7 +56,7 @@ class IdentityServicer:
         return pb.RedeemSignInResponse(
             identity_id=made.identity,
             certificate=pem(made.certificate),
-            ca_certificate=pem(made.ca_certificate),
+            ca_certificate=pem(*made.ca_certificates),
             not_after=moment(made.not_after),
             address=self._places.grpc,
             freeze_address=self._places.freeze,
@@ -78,6 +78,6 @@ class IdentityServicer:
         )
 
 
-def pem(der: bytes) -> str:
-    """A certificate as text."""
-    return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM).decode()
+def pem(*ders: bytes) -> str:
+    """Certificates as text, one after the other."""
+    return "".join(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM).decode() for der in ders)

@@ -19,7 +19,7 @@ from broker.rpc.convert.admin import pulled_out
 from broker.rpc.peer import must_be_valid, peer_of
 from broker.rpc.server import CannotListen
 from broker.rpc.status import told_of
-from broker.rpc.tls import FetchIdentity, credentials
+from broker.rpc.tls import FetchIdentity, authorities_of, credentials
 from broker.service.ports import Meter
 from broker.service.switch import KillSwitch
 from grantd.v1 import admin_pb2 as pb
@@ -51,6 +51,7 @@ class FreezeLane:
         self, *, address: str, identity: FetchIdentity, switch: KillSwitch, clock: Clock, meter: Meter
     ) -> None:
         self._switch, self._clock, self._meter = switch, clock, meter
+        self._identity = identity
         threads = ThreadPoolExecutor(THREADS, thread_name_prefix="freeze-lane")
         self._server = grpc.server(threads, options=_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
         handler: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(
@@ -87,7 +88,7 @@ class FreezeLane:
     def _pulled(self, raw: bytes, context: grpc.ServicerContext) -> pb.FreezeResponse:
         shown: Any = context.auth_context()
         peer = peer_of(shown)
-        must_be_valid(peer, self._clock.now())
+        must_be_valid(peer, self._clock.now(), authorities_of(self._identity().client_ca))
         try:
             request = pb.FreezeRequest.FromString(raw)
         except DecodeError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -30,6 +30,8 @@ class Peer:
     key: bytes
     """SHA-256 of the SPKI, 32 bytes."""
     not_after: datetime
+    authority: bytes
+    """Identifier of the CA key that signed it."""
 
 
 class Peers:
@@ -70,11 +72,12 @@ def read_peer(pem: bytes) -> Peer:
     try:
         certificate = x509.load_pem_x509_certificate(pem)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        issuer = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
     except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.InvalidVersion) as error:
         raise _unknown() from error
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     tenant, slash, identity = (uris[0] if uris else "").removeprefix(_SCHEME).partition("/")
-    if len(names) != 1 or len(uris) != 1 or not uris[0].startswith(_SCHEME) or not slash:
+    if issuer is None or len(names) != 1 or len(uris) != 1 or not uris[0].startswith(_SCHEME) or not slash:
         raise _unknown()
     spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return Peer(
@@ -82,12 +85,13 @@ def read_peer(pem: bytes) -> Peer:
         identity=identity,
         key=hashlib.sha256(spki).digest(),
         not_after=certificate.not_valid_after_utc,
+        authority=issuer,
     )
 
 
-def must_be_valid(peer: Peer, now: datetime) -> None:
-    """A connection may outlive its certificate: every call looks again (I-01)."""
-    if now >= peer.not_after:
+def must_be_valid(peer: Peer, now: datetime, authorities: Collection[bytes]) -> None:
+    """A connection may outlive its certificate, and the key that signed it: every call looks again (I-01)."""
+    if now >= peer.not_after or peer.authority not in authorities:
         raise _refused("certificate_expired", "the client certificate has expired")
 
 

@@ -18,7 +18,7 @@ from broker.rpc.declared import SERVICES
 from broker.rpc.gate import Gate, Identify, Tell
 from broker.rpc.handlers import Doorway
 from broker.rpc.health import Health
-from broker.rpc.tls import FetchIdentity, credentials
+from broker.rpc.tls import FetchIdentity, authorities_of, credentials
 from broker.service.ports import Meter
 
 log = structlog.get_logger()
@@ -80,7 +80,10 @@ class RpcServers:
         tell: Tell, meter: Meter, clock: Clock, services: Iterable[ServiceDescriptor] = SERVICES,
         calls_per_identity: int = MAX_CALLS_PER_IDENTITY,
     ) -> None:  # fmt: skip
-        self._gate = Gate(identify=identify, tell=tell, clock=clock, per_identity=calls_per_identity)
+        self._gate = Gate(
+            identify=identify, tell=tell, clock=clock, authorities=lambda: authorities_of(identity().client_ca),
+            per_identity=calls_per_identity,
+        )  # fmt: skip
         doorway = Doorway(gate=self._gate, meter=meter, clock=clock)
         self._health = Health()
         contract = tuple(services)

@@ -33,5 +33,6 @@ def servicers(cases: UseCases, *, places: Places, clock: Clock, version: str) ->
             cases.enrol,
             places,
             PolicyAdvice(validate=cases.validate, simulate=cases.simulate, explain=cases.explain),
+            cases.cas,
         ),
     }

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import cast
 
 import grpc
 import structlog
+from cryptography import x509
 
 from broker.core.secret import Secret
 
@@ -22,6 +24,15 @@ class ServerIdentity:
     chain: bytes
     client_ca: bytes
     """Client certificates must come from here (the main listener)."""
+
+
+@lru_cache(maxsize=4)
+def authorities_of(client_ca: bytes) -> frozenset[bytes]:
+    """Which keys those certificates are of, as the certificates that they signed name them."""
+    return frozenset(
+        each.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+        for each in x509.load_pem_x509_certificates(client_ca)
+    )
 
 
 FetchIdentity = Callable[[], ServerIdentity]

@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from broker.core.cert import SKEW, X509_LIFE, X509Spec, client_uri
+from broker.core.cert import SKEW, X509_LIFE, Ca, X509Spec, client_uri
 from broker.core.clock import from_micros
 from broker.core.errors import Blame, Refusal, invalid
 from broker.core.events import AuditEvent
@@ -38,7 +38,7 @@ class ClientCertificate:
 
     identity: IdentityId
     certificate: bytes
-    ca_certificate: bytes
+    ca_certificates: tuple[bytes, ...]
     not_after: datetime
 
 
@@ -125,9 +125,9 @@ class EnrolService:
 
         return await self._certify(await self._world.store.run(TenantId(given.tenant), unit), given.csr, now)
 
-    async def authority(self) -> bytes:
-        """The CA certificate that newcomers believe, DER."""
-        return await self._world.signer.x509_ca()
+    async def authorities(self) -> tuple[bytes, ...]:
+        """The CA certificates that clients believe, DER: while a key follows another, both."""
+        return tuple(each.public for each in await self._world.signer.generations(Ca.X509))
 
     async def _certify(self, identity: Identity, csr: bytes, now: datetime) -> ClientCertificate:
         spec = X509Spec(
@@ -141,7 +141,7 @@ class EnrolService:
         return ClientCertificate(
             identity=identity.id,
             certificate=await self._world.signer.sign_x509(spec, csr),
-            ca_certificate=await self.authority(),
+            ca_certificates=await self.authorities(),
             not_after=spec.not_after,
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from broker.core.cert import gateway_user, ingress_spec
+from broker.core.cert import Ca, gateway_user, ingress_spec
 from broker.core.clock import Instant
 from broker.core.credential import CredentialState
 from broker.core.errors import forbidden, invalid, not_found
@@ -134,8 +134,8 @@ class IssueService:
         return await self._world.store.run(caller.tenant, unit)
 
     async def _known_hosts(self) -> str:
-        ca = parse_blob(await self._world.signer.ssh_ca("host"))
+        told = await self._world.signer.generations(Ca.HOST)
         host, _, port = self._world.places.gateway.rpartition(":")
         names = {host, *self._world.places.gateway_names}
         patterns = ",".join(sorted(f"[{name}]:{port}" if port != "22" else name for name in names))
-        return f"@cert-authority {patterns} {ca.line()}"
+        return "\n".join(f"@cert-authority {patterns} {parse_blob(each.public).line()}" for each in told)

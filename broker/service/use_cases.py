@@ -9,6 +9,7 @@ from broker.service.access import AccessService
 from broker.service.approval import ApprovalService
 from broker.service.aside import Aside
 from broker.service.audit import AuditService
+from broker.service.cas import CaService
 from broker.service.closing import Closing
 from broker.service.direct import DirectControl
 from broker.service.ending import Ending
@@ -80,6 +81,7 @@ class UseCases:
     recovery: Recovery
     leftovers: LeftoversService
     forgetting: Forgetting
+    cas: CaService
 
     @classmethod
     def over(cls, world: World, log: AuditLog) -> Self:
@@ -129,6 +131,7 @@ class UseCases:
             recovery=Recovery(world, ending, freeze, leftovers),
             leftovers=leftovers,
             forgetting=Forgetting(world),
+            cas=CaService(world),
         )
 
 

@@ -96,6 +96,8 @@ class World:
     """How filters of words are made."""
     keeps_input: InputPolicy = InputPolicy.OFF
     """What recordings keep of what is typed and piped in."""
+    operators: TenantId | None = None
+    """The tenant whose Owners decide over what all tenants share: the keys of the CAs. None: nobody does."""
 
     def reading(self) -> Instant:
         """One reading of both clocks, the wall put forward to where it must be: by it ends are looked for (I-05)."""

@@ -81,7 +81,7 @@ class House:
             sessions=Sessions.at(site),
             host_key=Secret(begin.host_key),
             host_certificate=begin.host_certificate,
-            ingress_ca=begin.ingress_ca,
+            ingress_cas=begin.ingress_cas,
             clock=self._clock,
             meter=self._meter,
             fast_path=begin.fast_path,
@@ -105,7 +105,7 @@ class House:
 
     def _show(self, shows: m.Shows) -> None:
         if self._door is not None:
-            self._door.spawn(self._door.show(Secret(shows.host_key), shows.host_certificate))
+            self._door.spawn(self._door.show(Secret(shows.host_key), shows.host_certificate, shows.ingress_cas))
 
     async def _grant_over(self, over: m.GrantOver) -> None:
         if self._targets is not None:

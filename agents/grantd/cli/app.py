@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "agentd": "agentd.command:agentd",
     "approve": "prompt.command:approve",
     "audit": "log:audit",
+    "ca": "ca:ca",
     "change": "change:change",
     "explain": "explain:explain",
     "freeze": "freezing:freeze",

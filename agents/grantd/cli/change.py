@@ -33,11 +33,19 @@ from grantd.v1.admin_pb2 import (
     SuspendIdentityRequest,
     UnfreezeRequest,
 )
+from grantd.v1.ca_pb2 import RotateCaRequest
 
 A = TypeVar("A")
 # one kind of change in, the same kind out
 C = TypeVar(
-    "C", AddPersonRequest, PutTargetRequest, PutPolicyRequest, SetTeamsRequest, SuspendIdentityRequest, UnfreezeRequest
+    "C",
+    AddPersonRequest,
+    PutTargetRequest,
+    PutPolicyRequest,
+    SetTeamsRequest,
+    SuspendIdentityRequest,
+    UnfreezeRequest,
+    RotateCaRequest,
 )
 _MAX_FILE_BYTES: Final = 1 << 20
 
@@ -149,7 +157,7 @@ def _content(change: Change) -> bytes:
     """What two people must agree on: everything but keys of one try and signatures."""
     bare = copy.deepcopy(change)
     del bare.step_ups[:]
-    if not isinstance(bare, (SetTeamsRequest, SuspendIdentityRequest, UnfreezeRequest)):
+    if not isinstance(bare, (RotateCaRequest, SetTeamsRequest, SuspendIdentityRequest, UnfreezeRequest)):
         bare.idempotency_key = ""
     return bare.SerializeToString(deterministic=True)
 

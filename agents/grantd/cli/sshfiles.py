@@ -71,7 +71,7 @@ def write(directory: Path, issue: Issue) -> SshFiles:
     host, port = _gateway(told.gateway_address)
     files = files_in(directory, user=_exactly(_USER, told.gateway_user, "user name").group(), host=host, port=port)
     certificate = _exactly(_CERTIFICATE, told.ssh_certificate.strip(), "certificate").group()
-    hosts = _exactly(_KNOWN_HOSTS, told.gateway_known_hosts.strip(), "host key line").group()
+    hosts = "\n".join(line.group() for line in _known_hosts(told.gateway_known_hosts))
     replace_file(files.certificate, certificate.encode() + b"\n")
     replace_file(files.known_hosts, hosts.encode() + b"\n")
     return files
@@ -89,9 +89,13 @@ def files_in(directory: Path, *, user: str, host: str, port: int) -> SshFiles:
     )
 
 
-def host_ca(known_hosts: str) -> str:
-    """The CA's key out of the broker's known_hosts line. Raises Invalid."""
-    return _exactly(_KNOWN_HOSTS, known_hosts.strip(), "host key line").group(2)
+def host_cas(known_hosts: str) -> list[str]:
+    """The CA's keys out of the broker's known_hosts lines: two while a key follows another. Raises Invalid."""
+    return [line.group(2) for line in _known_hosts(known_hosts)]
+
+
+def _known_hosts(text: str) -> list[re.Match[str]]:
+    return [_exactly(_KNOWN_HOSTS, line, "host key line") for line in text.strip().split("\n")]
 
 
 def _gateway(address: str) -> tuple[str, int]:

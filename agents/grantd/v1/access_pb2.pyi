@@ -718,7 +718,7 @@ class IssueCredentialResponse(_message.Message):
     gateway_address: _builtins.str
     """For SSH: `host:port` of the gateway."""
     gateway_known_hosts: _builtins.str
-    """For SSH: known_hosts line (`@cert-authority ...`) for the gateway."""
+    """For SSH: known_hosts lines (`@cert-authority ...`) for the gateway; two while a CA key follows another."""
     token: _builtins.str
     """For TOKEN: the compact JWT."""
     @_builtins.property

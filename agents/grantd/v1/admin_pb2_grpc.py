@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from grantd.v1 import admin_pb2 as grantd_dot_v1_dot_admin__pb2
+from grantd.v1 import ca_pb2 as grantd_dot_v1_dot_ca__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
@@ -125,6 +126,16 @@ class AdminServiceStub(object):
                 '/grantd.v1.AdminService/Unfreeze',
                 request_serializer=grantd_dot_v1_dot_admin__pb2.UnfreezeRequest.SerializeToString,
                 response_deserializer=grantd_dot_v1_dot_admin__pb2.UnfreezeResponse.FromString,
+                _registered_method=True)
+        self.ListCas = channel.unary_unary(
+                '/grantd.v1.AdminService/ListCas',
+                request_serializer=grantd_dot_v1_dot_ca__pb2.ListCasRequest.SerializeToString,
+                response_deserializer=grantd_dot_v1_dot_ca__pb2.ListCasResponse.FromString,
+                _registered_method=True)
+        self.RotateCa = channel.unary_unary(
+                '/grantd.v1.AdminService/RotateCa',
+                request_serializer=grantd_dot_v1_dot_ca__pb2.RotateCaRequest.SerializeToString,
+                response_deserializer=grantd_dot_v1_dot_ca__pb2.RotateCaResponse.FromString,
                 _registered_method=True)
 
 
@@ -261,6 +272,20 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListCas(self, request, context):
+        """The keys of the broker's own CAs: which are believed, and which one signs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateCa(self, request, context):
+        """Takes one step of the rotation of a CA's key; in force at every door when it answers. Needs a StepUp.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -353,6 +378,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.Unfreeze,
                     request_deserializer=grantd_dot_v1_dot_admin__pb2.UnfreezeRequest.FromString,
                     response_serializer=grantd_dot_v1_dot_admin__pb2.UnfreezeResponse.SerializeToString,
+            ),
+            'ListCas': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCas,
+                    request_deserializer=grantd_dot_v1_dot_ca__pb2.ListCasRequest.FromString,
+                    response_serializer=grantd_dot_v1_dot_ca__pb2.ListCasResponse.SerializeToString,
+            ),
+            'RotateCa': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateCa,
+                    request_deserializer=grantd_dot_v1_dot_ca__pb2.RotateCaRequest.FromString,
+                    response_serializer=grantd_dot_v1_dot_ca__pb2.RotateCaResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -843,6 +878,60 @@ class AdminService(object):
             '/grantd.v1.AdminService/Unfreeze',
             grantd_dot_v1_dot_admin__pb2.UnfreezeRequest.SerializeToString,
             grantd_dot_v1_dot_admin__pb2.UnfreezeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCas(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/grantd.v1.AdminService/ListCas',
+            grantd_dot_v1_dot_ca__pb2.ListCasRequest.SerializeToString,
+            grantd_dot_v1_dot_ca__pb2.ListCasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateCa(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/grantd.v1.AdminService/RotateCa',
+            grantd_dot_v1_dot_ca__pb2.RotateCaRequest.SerializeToString,
+            grantd_dot_v1_dot_ca__pb2.RotateCaResponse.FromString,
             options,
             channel_credentials,
             insecure,

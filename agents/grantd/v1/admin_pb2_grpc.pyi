@@ -5,6 +5,7 @@ Administration: people, agents, teams, targets, policies, the kill switch."""
 
 from collections import abc as _abc
 from grantd.v1 import admin_pb2 as _admin_pb2
+from grantd.v1 import ca_pb2 as _ca_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -75,6 +76,10 @@ class AdminServiceStub:
     """The kill switch: ends every session and grant of the tenant, issues nothing more."""
     Unfreeze: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UnfreezeRequest, _admin_pb2.UnfreezeResponse]
     """Lifts it. Needs a StepUp, and a second person's where the tenant has two who could."""
+    ListCas: _grpc.UnaryUnaryMultiCallable[_ca_pb2.ListCasRequest, _ca_pb2.ListCasResponse]
+    """The keys of the broker's own CAs: which are believed, and which one signs."""
+    RotateCa: _grpc.UnaryUnaryMultiCallable[_ca_pb2.RotateCaRequest, _ca_pb2.RotateCaResponse]
+    """Takes one step of the rotation of a CA's key; in force at every door when it answers. Needs a StepUp."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -123,6 +128,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """The kill switch: ends every session and grant of the tenant, issues nothing more."""
     Unfreeze: _aio.UnaryUnaryMultiCallable[_admin_pb2.UnfreezeRequest, _admin_pb2.UnfreezeResponse]  # type: ignore[assignment]
     """Lifts it. Needs a StepUp, and a second person's where the tenant has two who could."""
+    ListCas: _aio.UnaryUnaryMultiCallable[_ca_pb2.ListCasRequest, _ca_pb2.ListCasResponse]  # type: ignore[assignment]
+    """The keys of the broker's own CAs: which are believed, and which one signs."""
+    RotateCa: _aio.UnaryUnaryMultiCallable[_ca_pb2.RotateCaRequest, _ca_pb2.RotateCaResponse]  # type: ignore[assignment]
+    """Takes one step of the rotation of a CA's key; in force at every door when it answers. Needs a StepUp."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Every mutation is idempotent by its key and audited. Those that raise somebody's power carry a StepUp: a fresh signature by
@@ -276,5 +285,21 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.UnfreezeResponse, _abc.Awaitable[_admin_pb2.UnfreezeResponse]]:
         """Lifts it. Needs a StepUp, and a second person's where the tenant has two who could."""
+
+    @_abc_1.abstractmethod
+    def ListCas(
+        self,
+        request: _ca_pb2.ListCasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ca_pb2.ListCasResponse, _abc.Awaitable[_ca_pb2.ListCasResponse]]:
+        """The keys of the broker's own CAs: which are believed, and which one signs."""
+
+    @_abc_1.abstractmethod
+    def RotateCa(
+        self,
+        request: _ca_pb2.RotateCaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ca_pb2.RotateCaResponse, _abc.Awaitable[_ca_pb2.RotateCaResponse]]:
+        """Takes one step of the rotation of a CA's key; in force at every door when it answers. Needs a StepUp."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -66,7 +66,7 @@ class EnrollAgentResponse(_message.Message):
     certificate: _builtins.str
     """Certificate, PEM."""
     ca_certificate: _builtins.str
-    """The broker's CA certificate, PEM."""
+    """The broker's CA certificates, PEM; two while a CA key follows another."""
     address: _builtins.str
     """`host:port` for everything else."""
     freeze_address: _builtins.str
@@ -128,7 +128,7 @@ class RenewCertificateResponse(_message.Message):
     certificate: _builtins.str
     """Certificate, PEM."""
     ca_certificate: _builtins.str
-    """The broker's CA certificate, PEM."""
+    """The broker's CA certificates, PEM; two while a CA key follows another."""
     freeze_address: _builtins.str
     """`host:port` of the kill switch's own listener; empty where there is none."""
     @_builtins.property
@@ -212,7 +212,7 @@ class RedeemSignInResponse(_message.Message):
     certificate: _builtins.str
     """Certificate, PEM."""
     ca_certificate: _builtins.str
-    """The broker's CA certificate, PEM."""
+    """The broker's CA certificates, PEM; two while a CA key follows another."""
     address: _builtins.str
     """`host:port` for everything else."""
     freeze_address: _builtins.str

@@ -21,6 +21,7 @@ from broker.service.ports import Finding, PolicyVersion
 from broker.service.stepup import Change, StepUp
 from broker.service.target_input import TargetInput
 from grantd.v1 import admin_pb2 as pb
+from grantd.v1 import ca_pb2
 
 Signed: TypeAlias = (
     pb.AddPersonRequest
@@ -29,6 +30,7 @@ Signed: TypeAlias = (
     | pb.SetTeamsRequest
     | pb.SuspendIdentityRequest
     | pb.UnfreezeRequest
+    | ca_pb2.RotateCaRequest
 )
 """Requests that carry `step_ups`."""
 

@@ -54,7 +54,7 @@ async def test_the_key_belongs_to_the_certificate(house: House, tmp_path: Path) 
     cert.write_text(f"ssh-ed25519-cert-v01@openssh.com {base64.b64encode(made.host_certificate).decode()}\n")
     fingerprint = _keygen("-l", "-f", str(key)).split()[1]
     assert fingerprint in _keygen("-L", "-f", str(cert))
-    assert fingerprint not in (fingerprint_of(made.ingress_ca), fingerprint_of(await house.signer.ssh_ca("host")))
+    assert fingerprint not in (fingerprint_of(made.ingress_cas[0]), fingerprint_of(await house.signer.ssh_ca("host")))
 
 
 async def test_each_start_has_a_key_of_its_own(house: House) -> None:
@@ -70,8 +70,8 @@ async def test_each_start_has_a_key_of_its_own(house: House) -> None:
 async def test_the_door_believes_the_ingress_ca_alone(house: House) -> None:
     """I-06: neither the egress CA nor the host CA logs anybody in here."""
     made = await identity(house)
-    assert made.ingress_ca == await house.signer.ssh_ca("ingress")
-    assert made.ingress_ca not in (await house.signer.ssh_ca("egress"), await house.signer.ssh_ca("host"))
+    assert made.ingress_cas == (await house.signer.ssh_ca("ingress"),)
+    assert made.ingress_cas[0] not in (await house.signer.ssh_ca("egress"), await house.signer.ssh_ca("host"))
 
 
 async def test_without_a_signer_there_is_no_door() -> None:

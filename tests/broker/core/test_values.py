@@ -227,8 +227,14 @@ def test_an_event_starts_empty_and_shares_nothing() -> None:
 
 # ---- roles
 
-OWNERS_ALONE = {Permission.PERSON_WRITE, Permission.POLICY_WRITE}
-FROM_ADMIN = {Permission.AUDIT_READ, Permission.TEAM_WRITE, Permission.TARGET_WRITE, Permission.UNFREEZE}
+OWNERS_ALONE = {Permission.PERSON_WRITE, Permission.POLICY_WRITE, Permission.CA_ROTATE}
+FROM_ADMIN = {
+    Permission.AUDIT_READ,
+    Permission.TEAM_WRITE,
+    Permission.TARGET_WRITE,
+    Permission.UNFREEZE,
+    Permission.CA_READ,
+}
 FROM_MANAGER = {
     Permission.APPROVAL_DECIDE,
     Permission.SESSION_WATCH,

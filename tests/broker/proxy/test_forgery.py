@@ -51,7 +51,7 @@ def _stranger(good: Forged, gate: Gate, _: Pass) -> bytes:
 
 def _claimed(good: Forged, gate: Gate, _: Pass) -> bytes:
     """Signed by a stranger under the ingress CA's name."""
-    return replace(good, ca_blob=gate.door.ingress_ca).signed(Ed25519PrivateKey.generate())
+    return replace(good, ca_blob=gate.door.ingress_cas[0]).signed(Ed25519PrivateKey.generate())
 
 
 def _nested(good: Forged, gate: Gate, mine: Pass) -> bytes:
@@ -179,7 +179,7 @@ async def _rule(front: Gate, mine: Pass, blob: bytes) -> str:
     except Refusal:
         return "bytes"
     try:
-        certificate = certificate_of(blob, ingress_ca=front.door.ingress_ca)
+        certificate = certificate_of(blob, ingress_cas=front.door.ingress_cas)
     except WireError:
         return "ca"
     with pytest.raises(Refusal, match="access denied"):

@@ -108,7 +108,7 @@ async def test_a_renewed_host_certificate_is_what_the_next_client_sees(front: Ga
     world = front.house.world
     fresh = await gateway_identity(signer=world.signer, entropy=world.entropy, name="127.0.0.1", now=world.clock.now())
     before = await asyncssh.get_server_host_key("127.0.0.1", front.port)
-    await front.door.show(fresh.host_key, fresh.host_certificate)
+    await front.door.show(fresh.host_key, fresh.host_certificate, fresh.ingress_cas)
     after = await asyncssh.get_server_host_key("127.0.0.1", front.port)
     assert before is not None
     assert after is not None

@@ -171,7 +171,7 @@ async def gate(folder: Path, *, fast_path: bool = True) -> AsyncIterator[Gate]:
         )
         door = SshDoor(
             sessions=house.cases.sessions, host_key=identity.host_key, host_certificate=identity.host_certificate,
-            ingress_ca=identity.ingress_ca, clock=world.clock, meter=world.meter,
+            ingress_cas=identity.ingress_cas, clock=world.clock, meter=world.meter,
             fast_path=fast_path,
         )  # fmt: skip
         port = await door.start("0.0.0.0", 0)  # noqa: S104  sources of 127.0.0.0/8, in the tests' own network

@@ -436,6 +436,7 @@ async def _built(folder: Path, stack: AsyncExitStack) -> House:
         audit_health=health, freezes=FreezeFiles(folder / "freezes"),
         live=LiveRegistry(), leases=Leases(), ends=Ends(), policies=Policies(), bell=Bell(),
         limits=Limits(),
+        operators=TENANT,
         places=Places(
             grpc="broker.example:7443", join="broker.example:7444", freeze="broker.example:7445",
             gateway="broker.example:2222",

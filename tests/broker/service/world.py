@@ -626,7 +626,7 @@ def _house(
         tokens=JwtTokens(Secret(hashlib.sha256(b"token").digest()), issuer="grantd.example/c1", kid="t1"), meter=meter,
         audit_health=health, freezes=FreezeFiles(folder / "freezes"),
         live=LiveRegistry(), leases=Leases(), ends=Ends(), policies=Policies(), bell=Bell(),
-        limits=limits, places=PLACES,
+        limits=limits, places=PLACES, operators=TENANT,
     )  # fmt: skip
     log = SqlAuditLog(store=inner, openers=keys, keyring=Keyring(), recordings=files)
     return House(

@@ -118,7 +118,7 @@ class Obtaining:
             return told[-1]
 
         files = sshfiles.write(self._directory, issue)
-        self._keep_gateway(files, sshfiles.host_ca(told[-1].gateway_known_hosts))
+        self._keep_gateway(files, sshfiles.host_cas(told[-1].gateway_known_hosts))
         now = kept.now()
         state = {
             "grant": grant.id,
@@ -129,12 +129,12 @@ class Obtaining:
         replace_file(self._directory / "state.json", json.dumps(state).encode())
         return files
 
-    def _keep_gateway(self, files: SshFiles, host_ca: str) -> None:
+    def _keep_gateway(self, files: SshFiles, host_cas: list[str]) -> None:
         root = kept.root_of(self._profile)
         for name, content in (
             ("gateway.json", json.dumps({"host": files.host, "port": files.port})),
             ("gateway.conf", f"# made by grantctl ssh-cert\nHostKeyAlias {files.host}\n"),
-            ("known_hosts", f"@cert-authority {files.host} {host_ca}\n"),
+            ("known_hosts", "".join(f"@cert-authority {files.host} {ca}\n" for ca in host_cas)),
         ):
             replace_file(root / name, content.encode())
 

@@ -1,0 +1,163 @@
+"""The keys of the CAs, and the three steps in which one follows another while everything goes on.
+
+A step is taken only when nobody is left behind by it: who has to believe the next key knows it, and what the old one
+signed is over. `force` takes it all the same, for a key that is known to others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from broker.core import generation as g
+from broker.core.cert import EGRESS_LIFE, INGRESS_MAX_LIFE, SKEW, X509_LIFE, Ca
+from broker.core.errors import Refusal, conflict, forbidden
+from broker.core.events import AuditEvent
+from broker.core.generation import Generation, Stage, Step, WrongStep
+from broker.core.identity import Caller, Target
+from broker.core.roles import Permission
+from broker.service.ports import Tx
+from broker.service.stepup import Change, signed_by
+from broker.service.world import World
+
+KNOWN_AFTER: Final[Mapping[Ca, timedelta]] = {Ca.HOST: INGRESS_MAX_LIFE, Ca.X509: X509_LIFE}
+"""How long the next key is told to clients before it signs: by then each has renewed what it holds."""
+OVER_AFTER: Final[Mapping[Ca, timedelta]] = {
+    Ca.INGRESS: INGRESS_MAX_LIFE,
+    Ca.EGRESS: EGRESS_LIFE + SKEW,
+    Ca.HOST: timedelta(0),  # the gateway's own certificate is made anew at the switch
+    Ca.X509: X509_LIFE,
+}
+"""How long what the old key signed may live."""
+_AT_ONCE: Final = 8
+"""Targets that are asked at the same time."""
+_NAMED: Final = 5
+"""Targets that a refusal names."""
+Told = Callable[[Ca], Awaitable[None]]
+
+
+class CaService:
+    """ListCas, RotateCa. `told` are awaited after each step: when it returns, every door goes by it."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.told: list[Told] = []
+        self._turn = asyncio.Lock()
+
+    async def all(self) -> Mapping[Ca, Sequence[Generation]]:
+        """The believed keys of all CAs."""
+        return {ca: await self._world.signer.generations(ca) for ca in Ca}
+
+    async def rotate(self, caller: Caller, ca: Ca, step: Step, change: Change, *, force: bool) -> Sequence[Generation]:
+        """Takes one step.
+
+        Raises:
+            Refusal: `not_operator`, `ca_wrong_step`, `ca_too_early`, `ca_not_everywhere`, and those of a step-up.
+        """
+        async with self._turn:
+            await self._write(caller, ca, step, change, force=force)
+            before = await self._world.signer.generations(ca)
+            _must_be_next(before, step)
+            if not force:
+                await self._must_leave_nobody(caller, ca, step, before)
+            after = await self._world.signer.rotate(ca, step)
+            await self._tell(ca)
+            await self._audit(caller, ca, step, after)
+            return after
+
+    async def _tell(self, ca: Ca) -> None:
+        for told in self.told:
+            await told(ca)
+
+    async def _write(self, caller: Caller, ca: Ca, step: Step, change: Change, *, force: bool) -> None:
+        now = self._world.instant().wall
+        if caller.tenant != self._world.operators:
+            raise forbidden("not_operator", "the keys are every tenant's: only the broker's own tenant rotates them")
+        event = AuditEvent(
+            tenant=caller.tenant, name="ca.rotation_asked", actor=caller.identity,
+            facts={"ca": ca.value, "step": step.value, "waits": "none" if force else "all"},
+        )  # fmt: skip
+
+        def unit(tx: Tx) -> None:
+            signed_by(tx, caller, change, permission=Permission.CA_ROTATE, second=False, now=now)
+            tx.audit.append(event, now)
+
+        await self._world.store.run(caller.tenant, unit)
+
+    async def _audit(self, caller: Caller, ca: Ca, step: Step, after: Sequence[Generation]) -> None:
+        now = self._world.clock.now()
+        facts = {f"{each.stage.value}_{each.number}": hashlib.sha256(each.public).hexdigest() for each in after}
+        event = AuditEvent(
+            tenant=caller.tenant, name="ca.rotated", actor=caller.identity,
+            facts={"ca": ca.value, "step": step.value, **facts},
+        )  # fmt: skip
+        await self._world.store.run(caller.tenant, lambda tx: tx.audit.append(event, now))
+
+    async def _must_leave_nobody(self, caller: Caller, ca: Ca, step: Step, before: Sequence[Generation]) -> None:
+        now = self._world.instant().wall
+        match step:
+            case Step.START:
+                return
+            case Step.SWITCH:
+                _must_be_since(before, Stage.NEXT, KNOWN_AFTER.get(ca, timedelta(0)), now)
+                if ca is Ca.EGRESS:
+                    await self._must_be_everywhere(caller, before[-1].number)
+            case Step.FINISH:
+                _must_be_since(before, Stage.OLD, OVER_AFTER[ca], now)
+
+    async def _must_be_everywhere(self, caller: Caller, generation: int) -> None:
+        targets = await self._world.store.read(caller.tenant, lambda tx: list(tx.targets.all()))
+        room = asyncio.Semaphore(_AT_ONCE)
+
+        async def asked(target: Target) -> bool:
+            async with room:
+                return await self._world.targets.believes(
+                    target, target.logins[0].name, self._announcing(caller, target), generation
+                )
+
+        async with asyncio.TaskGroup() as group:
+            answers = {target.name: group.create_task(asked(target)) for target in targets}
+        without = sorted(name for name, knows in answers.items() if not knows.result())
+        if without:
+            names = ", ".join(without[:_NAMED]) + (" ..." if len(without) > _NAMED else "")
+            raise conflict(
+                "ca_not_everywhere", f"{len(without)} targets do not let the next key in, or do not answer: {names}",
+                "put both lines of `grantctl ca list` into their TrustedUserCAKeys file, then look with target doctor",
+            )  # fmt: skip
+
+    def _announcing(self, caller: Caller, target: Target) -> Callable[[int], Awaitable[None]]:
+        async def announce(serial: int) -> None:
+            event = AuditEvent(
+                tenant=caller.tenant, name="credential.issued", actor=caller.identity,
+                facts={"target": target.id, "kind": "egress", "serial": str(serial), "purpose": "check"},
+            )  # fmt: skip
+            now = self._world.clock.now()
+            await self._world.store.run(caller.tenant, lambda tx: tx.audit.append(event, now))
+
+        return announce
+
+
+def _must_be_next(before: Sequence[Generation], step: Step) -> None:
+    try:
+        g.after([each.stage for each in before], step)
+    except WrongStep as error:
+        words = ", ".join(f"{each.number} {each.stage.value}" for each in before)
+        raise conflict(
+            "ca_wrong_step", f"its keys are: {words}; {step.value} is not the next step", "start, switch, finish"
+        ) from error
+
+
+def _must_be_since(before: Sequence[Generation], stage: Stage, wait: timedelta, now: datetime) -> None:
+    (since,) = [each.since for each in before if each.stage is stage]
+    if now < since + wait:
+        raise _too_early(since + wait)
+
+
+def _too_early(until: datetime) -> Refusal:
+    return conflict(
+        "ca_too_early", f"somebody may hold what this step ends until {until.isoformat(timespec='seconds')}",
+        "wait until then; where the key is known to others, take the step with --force",
+    )  # fmt: skip
