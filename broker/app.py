@@ -12,7 +12,7 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,7 +31,7 @@ from broker.adapters.audit_log.times import newest_moment
 from broker.adapters.freeze_spool import FreezeFiles
 from broker.adapters.indexer import index_apart
 from broker.adapters.metrics import PrometheusMeter, serve_metrics
-from broker.adapters.root_key import load_root_key
+from broker.adapters.root_key import RootKeys
 from broker.adapters.server_identity import ServerCertificate, hosts_of
 from broker.adapters.signer_client import SignerClient, start_signer
 from broker.adapters.store.audit import AuditRowsSql
@@ -56,6 +56,7 @@ from broker.jobs.freezing import Freezing
 from broker.jobs.gauges import Gauges
 from broker.jobs.indexing import Indexing
 from broker.jobs.leftovers import Leftovers
+from broker.jobs.rekeying import Rekeying
 from broker.jobs.renewal import Renewal
 from broker.jobs.reviving import Reviving
 from broker.jobs.sequencer import Sequencer
@@ -65,11 +66,12 @@ from broker.rpc.lane import FreezeLane
 from broker.rpc.server import Listen, RpcServers
 from broker.rpc.services import servicers
 from broker.rpc.tls import ServerIdentity
+from broker.service import story
 from broker.service.ends import Ends
 from broker.service.leases import Leases
 from broker.service.live import LiveRegistry, Scope
 from broker.service.policies import Policies
-from broker.service.ports import Meter, Tx
+from broker.service.ports import Entropy, Meter, Tx
 from broker.service.switch import KillSwitch
 from broker.service.use_cases import UseCases
 from broker.service.wake import Bell
@@ -102,9 +104,10 @@ class House:
 
     async def build_foundation(self) -> None:
         """Signer, vault and store: all that `grantd init` needs."""
+        self.vault = open_vault(self.settings)  # first: a root key that is not to be trusted starts nothing at all
         self.signer = await self._open_signer()
-        self.vault = Vault(load_root_key(_root_key(self.settings), os.environ, owner=os.geteuid()))
-        self.store = await SqlStore.open(self.settings.store_url, source=self._rows())
+        rows = rows_over(self.vault, broker=self.settings.broker, entropy=self.entropy, noted=self.health.noted)
+        self.store = await SqlStore.open(self.settings.store_url, source=rows)
         self._stack.push_async_callback(self.store.close)
 
     async def build(self) -> None:
@@ -149,22 +152,6 @@ class House:
         client = SignerClient(settings.signer_socket, signer_uid=uid)
         self._stack.push_async_callback(client.close)
         return client
-
-    def _rows(self) -> RowSource:
-        def keys(conn: Connection, tenant: TenantId) -> KeyRowsSql:
-            return KeyRowsSql(conn, tenant, self.vault)
-
-        def audit(conn: Connection, tenant: TenantId) -> AuditRowsSql:
-            return AuditRowsSql(
-                connection=conn,
-                tenant=tenant,
-                broker=self.settings.broker,
-                entropy=self.entropy,
-                sealer=keys(conn, tenant),
-                noted=self.health.noted,
-            )
-
-        return RowSource(keys=keys, audit=audit)
 
     async def _open_log(self) -> Sequencer:
         keeper = SqlAuditKeeper(
@@ -236,7 +223,8 @@ class House:
             seed = tx.keys.secret(_TOKEN_KEY)
             if seed is None:
                 seed = Secret(self.entropy.token(32))
-                tx.keys.put_secret(_TOKEN_KEY, seed)
+                sealed = tx.keys.put_secret(_TOKEN_KEY, seed)
+                tx.audit.append(story.of_secret(SYSTEM_TENANT, sealed, actor=""), self.clock.now())
             return seed
 
         return await self.store.run(SYSTEM_TENANT, unit)
@@ -306,6 +294,7 @@ class House:
             Tidying(store=self.store, forgetting=self.use_cases.forgetting),
             Leftovers(store=self.store, leftovers=self.use_cases.leftovers, clock=self.clock),
             Indexing(closing=self.use_cases.closing, search=self.use_cases.search),
+            Rekeying(look_again=self.vault.look_again, store=self.store, vault=self.use_cases.vault, meter=self.meter),
             Renewal(renew_if_due=self.renew_certificate, clock=self.clock),
             Renewal(renew_if_due=self.gatehouse.renew, clock=self.clock),
             *self.gatehouse.jobs(),
@@ -390,6 +379,26 @@ def _names(settings: Settings) -> tuple[str, ...]:
     told = (settings.grpc.told_host(), settings.join.told_host(), settings.freeze.told_host())
     bound = (settings.grpc.host, settings.join.host, settings.freeze.host)
     return hosts_of(*told, *bound, *settings.server_names)
+
+
+def rows_over(vault: Vault, *, broker: str, entropy: Entropy, noted: Callable[[TenantId], None]) -> RowSource:
+    """Keys under this vault, and entries of the log whose values they seal. `noted`: as AuditRowsSql takes it."""
+
+    def keys(conn: Connection, tenant: TenantId) -> KeyRowsSql:
+        return KeyRowsSql(conn, tenant, vault)
+
+    def audit(conn: Connection, tenant: TenantId) -> AuditRowsSql:
+        return AuditRowsSql(
+            connection=conn, tenant=tenant, broker=broker, entropy=entropy, sealer=keys(conn, tenant), noted=noted
+        )
+
+    return RowSource(keys=keys, audit=audit)
+
+
+def open_vault(settings: Settings) -> Vault:
+    """The vault under the configured root keys. Raises RootKeyFault, WeakKey."""
+    keys = RootKeys(_root_key(settings), os.environ, owner=os.geteuid())
+    return Vault(keys.read(), read=keys.read)
 
 
 def _root_key(settings: Settings) -> Path | None:

@@ -24,7 +24,14 @@ from recorder.typed import InputPolicy
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 _PREFIX = "GRANTD_"
 _OTHERS = frozenset(
-    {"GRANTD_ROOT_KEY", "GRANTD_CONFIG", "GRANTD_OWNER_URL", "GRANTD_REQUIRE", "GRANTD_DEMO_WITHOUT_SSHD"}
+    {
+        "GRANTD_ROOT_KEY",
+        "GRANTD_ROOT_KEY_PREVIOUS",
+        "GRANTD_CONFIG",
+        "GRANTD_OWNER_URL",
+        "GRANTD_REQUIRE",
+        "GRANTD_DEMO_WITHOUT_SSHD",
+    }
 )
 """Variables of this prefix that are not settings."""
 _TOLD = re.compile(r"(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")

@@ -94,6 +94,9 @@ _TABLE = (
     ("SC1103W", "credential.leftover_ended", _FAILURE),  # it was there, and nothing said that it should be
     ("SC2001I", "secret.updated", _SUCCESS),
     ("SC2002I", "secret.read", _SUCCESS),
+    ("SC2003I", "secret.deleted", _SUCCESS),
+    ("SC2004W", "secret.refused", _REFUSED),  # a value that was to be checked out once more
+    ("SC2005W", "secret.due", _EXPIRED),  # a lease on a value ended: whoever had it still knows it, until it is changed
     ("SC3001I", "key.created", _SUCCESS),
     # the signer's own journal: what it signed, and what it keeps; `kind` says which
     ("SC4001I", "certificate.signed", _SUCCESS),
@@ -103,6 +106,11 @@ _TABLE = (
     # what the broker holds against that journal
     ("SC4005I", "signer.head_recorded", _SUCCESS),
     ("SC4006E", "signer.head_mismatched", _FAILURE),  # it lost or changed rows that it had signed for
+    ("SC3002I", "key.rotated", _SUCCESS),  # `purpose`, `version`: what seals from now on
+    ("SC3003I", "key.rewrapped", _SUCCESS),  # a tenant's keys lie under another root key
+    ("SC3004I", "key.destroyed", _SUCCESS),  # a version that nothing needed any more
+    ("SC3005W", "key.ended", _SUCCESS),  # `root`: no key is made under this root key again
+    ("SC3006W", "key.shredded", _SUCCESS),  # every key of the tenant
     # policy and inventory
     ("PO1001I", "policy.changed", _SUCCESS),
     ("PO2001I", "target.added", _SUCCESS),

@@ -24,6 +24,7 @@ from grantd.v1.approval_pb2_grpc import ApprovalServiceStub
 from grantd.v1.audit_pb2_grpc import AuditServiceStub
 from grantd.v1.identity_pb2_grpc import IdentityServiceStub
 from grantd.v1.session_pb2_grpc import SessionServiceStub
+from grantd.v1.vault_pb2_grpc import VaultServiceStub
 
 CALL_SECONDS: Final = 30.0
 
@@ -53,6 +54,7 @@ class _Stubs:
         self.audit = AuditServiceStub(channel)
         self.identity = IdentityServiceStub(channel)
         self.sessions = SessionServiceStub(channel)
+        self.vault = VaultServiceStub(channel)
 
 
 def utc_now() -> datetime:
@@ -119,6 +121,10 @@ class Connected:
     @property
     def sessions(self) -> SessionServiceStub:
         return self._current().sessions
+
+    @property
+    def vault(self) -> VaultServiceStub:
+        return self._current().vault
 
     def call(self, method: grpc.UnaryUnaryMultiCallable[Q, A], request: Q, *, timeout: float = CALL_SECONDS) -> A:
         """One call, `timeout` in seconds. Raises GrantdError and nothing else."""

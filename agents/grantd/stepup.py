@@ -19,11 +19,10 @@ from google.protobuf.message import DecodeError
 from grantd import records
 from grantd.enrolment import Sign, micros
 from grantd.errors import Invalid
-from grantd.v1 import admin_pb2, ca_pb2, options_pb2
+from grantd.v1 import admin_pb2, ca_pb2, options_pb2, vault_pb2
 
 SECOND_PERSON: Final = "second_person_needed"
 """The broker's code for: another person has to sign this too."""
-_SERVICE: Final = "grantd.v1.AdminService"
 _NONCE_BYTES: Final = 16
 
 Change: TypeAlias = (
@@ -34,23 +33,24 @@ Change: TypeAlias = (
     | admin_pb2.SuspendIdentityRequest
     | admin_pb2.UnfreezeRequest
     | ca_pb2.RotateCaRequest
+    | vault_pb2.RotateKeyRequest
 )
 """A request that carries `step_ups`."""
 METHODS: Final[dict[str, type[Change]]] = {
-    "AddPerson": admin_pb2.AddPersonRequest,
-    "PutTarget": admin_pb2.PutTargetRequest,
-    "PutPolicy": admin_pb2.PutPolicyRequest,
-    "SetTeams": admin_pb2.SetTeamsRequest,
-    "SuspendIdentity": admin_pb2.SuspendIdentityRequest,
-    "Unfreeze": admin_pb2.UnfreezeRequest,
-    "RotateCa": ca_pb2.RotateCaRequest,
+    "grantd.v1.AdminService/AddPerson": admin_pb2.AddPersonRequest,
+    "grantd.v1.AdminService/PutTarget": admin_pb2.PutTargetRequest,
+    "grantd.v1.AdminService/PutPolicy": admin_pb2.PutPolicyRequest,
+    "grantd.v1.AdminService/SetTeams": admin_pb2.SetTeamsRequest,
+    "grantd.v1.AdminService/SuspendIdentity": admin_pb2.SuspendIdentityRequest,
+    "grantd.v1.AdminService/Unfreeze": admin_pb2.UnfreezeRequest,
+    "grantd.v1.AdminService/RotateCa": ca_pb2.RotateCaRequest,
+    "grantd.v1.VaultService/RotateKey": vault_pb2.RotateKeyRequest,
 }
 
 
 def method_of(change: Change) -> str:
     """Full name of the RPC that takes this request, such as `grantd.v1.AdminService/PutTarget`."""
-    name = type(change).__name__.removesuffix("Request")
-    return f"{_SERVICE}/{name}"
+    return next(method for method, kind in METHODS.items() if isinstance(change, kind))
 
 
 def step_up(change: Change, sign: Sign, *, tenant: str, person_id: str, now: datetime) -> options_pb2.StepUp:
@@ -85,8 +85,8 @@ class ChangeFile:
             table = json.loads(raw)
             if not isinstance(table, dict) or table.get("grantd_change") != 1:
                 raise Invalid("bad_change_file", "this is not a change file")
-            service, _, method = str(table["method"]).partition("/")
-            if service != _SERVICE or method not in METHODS:
+            method = str(table["method"])
+            if method not in METHODS:
                 raise Invalid("bad_change_file", "the change file names an unknown method")
             request = METHODS[method].FromString(base64.b64decode(str(table["request"]), validate=True))
             return cls(tenant=str(table["tenant"]), change=request)

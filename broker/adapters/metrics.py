@@ -43,6 +43,7 @@ COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
         "audit_failures": ("Steps of the audit log that failed and are tried again.", ("step",)),
         "audit_batches": ("Batches of entries that were given their places.", ()),
         "rpc_requests": ("gRPC calls.", ("method", "code")),
+        "vault_rows_moved": ("Sealed rows that were moved to a newer tenant key.", ("purpose",)),
     }
 )
 HISTOGRAMS: Mapping[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = MappingProxyType(
@@ -67,6 +68,7 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
         "audit_unsigned_seconds": ("Age of the oldest entry that no signed head covers yet.", ()),
         "audit_broken_logs": ("Logs that do not continue their last signed head: they refuse grants.", ()),
         "recorder_lag_seconds": ("Age of the oldest recorded event that is not durable yet.", ()),
+        "vault_keys_behind": ("Purposes of tenants whose older keys still seal something.", ()),
         "build_info": ("Version of the broker.", ("version",)),
         "ssh_fast_path": ("1 where SSH packets go the quick way, 0 where asyncssh's own.", ()),
     }

@@ -1,84 +1,91 @@
-"""The root key: made once, read from exactly one place, refused when it is weak or others can see it (I-54).
+"""The root keys: read from exactly one kind of place, refused where they are weak or others can see them (I-54).
 
-Never falls back from one place to another, never prints it, never leaves it in the environment.
+One is primary; beside it may stand the one that it replaced and the one that will replace it. Never falls back from one
+place to another, never prints a key, never leaves one in the environment.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from broker.adapters.vault import SealingKey
+from broker.adapters.key_file import RootKeyFault, make_key_file, read_key_file
+from broker.adapters.vault import Roots, SealingKey
 from broker.adapters.xaes import Key, zero
 from broker.core.errors import Fault
-from broker.core.keymaterial import KEY_BYTES, must_be_strong
+from broker.core.keymaterial import must_be_strong
+
+__all__ = ["CREDENTIAL", "ENVIRONMENT", "NEXT", "PREVIOUS", "RootKeyFault", "RootKeys", "make_root_key", "root_id"]
 
 ENVIRONMENT: Final = "GRANTD_ROOT_KEY"
 """64 hex digits. For development: the environment of a process is no place for a key."""
+ENVIRONMENT_PREVIOUS: Final = "GRANTD_ROOT_KEY_PREVIOUS"
 CREDENTIAL: Final = "grantd-root"
+NEXT: Final = "next"
+PREVIOUS: Final = "previous"
+"""Names of the two others: files `root.key.next` and `root.key.previous`, credentials `grantd-root-next` and so on."""
 _ROOT = 0
+_OWN_ALONE, _NOT_THE_WORLD = 0o077, 0o007
 
 log = structlog.get_logger()
+make_root_key = make_key_file
 
 
-class RootKeyFault(Fault):
-    """There is no root key to start with, or not one to trust. The message names the place, never the key."""
+class RootKeys:
+    """Where this process's root keys are. Read at the start, and again while it runs: files may be replaced."""
 
+    def __init__(self, path: Path | None, environ: MutableMapping[str, str], *, owner: int) -> None:
+        """Finds the one kind of place that has them: `path`, systemd credentials, or the environment.
 
-def make_root_key(path: Path) -> None:
-    """Writes 32 random bytes to `path`, mode 0400, in its own private directory. Never overwrites.
+        Args:
+            path: the configured file, belonging to `owner`; None where none is configured.
+            environ: os.environ; the keys are removed from it whatever happens.
+            owner: this process's uid.
 
-    Raises:
-        RootKeyFault: something is already there.
-    """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o400)
-    except FileExistsError as error:
-        raise RootKeyFault(f"{path}: is already there, a root key is never overwritten") from error
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(os.urandom(KEY_BYTES))
-        file.flush()
-        os.fsync(descriptor)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+        Raises:
+            RootKeyFault: no place, or more than one.
+            WeakKey: one in the environment is not 32 bytes, or constant, counted, sampled or published ones.
+        """
+        given = {name: environ.pop(name, None) for name in (ENVIRONMENT, ENVIRONMENT_PREVIOUS)}
+        credential = _credential(environ)
+        if sum(place is not None for place in (path, credential, given[ENVIRONMENT])) > 1:
+            raise RootKeyFault("more than one root key is configured (file, credential, environment): keep one")
+        self._path, self._credential, self._owner = path, credential, owner
+        self._held = None if given[ENVIRONMENT] is None else _from_environment(given)
 
+    def read(self) -> Roots:
+        """The root keys as they lie there now.
 
-def load_root_key(path: Path | None, environ: MutableMapping[str, str], *, owner: int) -> SealingKey:
-    """The root key from the one place that has it: `path`, a systemd credential, or the environment.
+        Raises:
+            RootKeyFault: there is none, or a file that others can read, write or replace.
+            WeakKey: not 32 bytes, or constant, counted, sampled or published ones.
+        """
+        if self._held is not None:
+            return self._held
+        if self._path is not None:
+            return self._beside(self._path, ".", owners={self._owner}, others=_OWN_ALONE)
+        if self._credential is not None:
+            # systemd hands credentials over read-only, from root, to one uid by an access list that shows as group bits
+            return self._beside(self._credential, "-", owners={self._owner, _ROOT}, others=_NOT_THE_WORLD)
+        raise RootKeyFault("there is no root key: run `grantd init`, or configure where it is")
 
-    Args:
-        path: the configured file, belonging to `owner`; None where none is configured.
-        environ: os.environ; GRANTD_ROOT_KEY is removed from it whatever happens.
-        owner: this process's uid.
+    def _beside(self, path: Path, joint: str, *, owners: set[int], others: int) -> Roots:
+        def one(place: Path) -> SealingKey:
+            return _sealing(read_key_file(place, owners=owners, others=others), place)
 
-    Raises:
-        RootKeyFault: no place, more than one, or a file that others can read.
-        WeakKey: not 32 bytes, or constant, counted or published ones.
-    """
-    from_environment = environ.pop(ENVIRONMENT, None)
-    credential = _credential(environ)
-    places = [place for place in (path, credential, from_environment) if place is not None]
-    if len(places) > 1:
-        raise RootKeyFault("more than one root key is configured (file, credential, environment): keep one")
-    if path is not None:
-        return _sealing(_read(path, owners={owner}, others=0o077))
-    if credential is not None:
-        # systemd hands credentials over read-only, from root, to one uid by an access list that shows as group bits
-        return _sealing(_read(credential, owners={owner, _ROOT}, others=0o007))
-    if from_environment is not None:
-        log.warning("vault.root_key_in_environment", advice="for development only: use a file or a systemd credential")
-        return _sealing(_from_hex(from_environment))
-    raise RootKeyFault("there is no root key: run `grantd init`, or configure where it is")
+        def side(name: str) -> tuple[SealingKey, ...]:
+            place = path.with_name(f"{path.name}{joint}{name}")
+            return (one(place),) if os.path.lexists(place) else ()
+
+        # in this order a change of files between the looks shows a key twice, and never not at all: the new one is
+        # moved from `next` to the first place, the old one has its name `previous` before it loses the first place
+        coming, primary, previous = side(NEXT), one(path), side(PREVIOUS)
+        return _apart(primary, previous, coming)
 
 
 def root_id(key: bytes | bytearray) -> str:
@@ -88,12 +95,21 @@ def root_id(key: bytes | bytearray) -> str:
     return f"rk_{digest.hexdigest()[:16]}"
 
 
-def _sealing(material: bytearray) -> SealingKey:
+def _apart(primary: SealingKey, previous: tuple[SealingKey, ...], coming: tuple[SealingKey, ...]) -> Roots:
+    """A key that stands in two places, in the middle of a change, is what the first of them says."""
+    return Roots(
+        primary=primary,
+        previous=tuple(key for key in previous if key.id != primary.id),
+        coming=tuple(key for key in coming if key.id != primary.id),
+    )
+
+
+def _sealing(material: bytearray, place: object) -> SealingKey:
     try:
         must_be_strong(material)
-    except Fault:
+    except Fault as fault:
         zero(material)
-        raise
+        raise type(fault)(f"{place}: {fault.what}") from None
     return SealingKey(root_id(material), Key(material))
 
 
@@ -103,29 +119,15 @@ def _credential(environ: MutableMapping[str, str]) -> Path | None:
     return found if found is not None and found.exists() else None
 
 
-def _from_hex(text: str) -> bytearray:
+def _from_environment(given: MutableMapping[str, str | None]) -> Roots:
+    log.warning("vault.root_key_in_environment", advice="for development only: use a file or a systemd credential")
+    made = {name: _sealing(_from_hex(name, text), name) for name, text in given.items() if text is not None}
+    previous = made.get(ENVIRONMENT_PREVIOUS)
+    return _apart(made[ENVIRONMENT], (previous,) if previous is not None else (), ())
+
+
+def _from_hex(name: str, text: str) -> bytearray:
     try:
         return bytearray.fromhex(text)
     except ValueError as error:
-        raise RootKeyFault(f"{ENVIRONMENT} must be 64 hex digits") from error
-
-
-def _read(path: Path, *, owners: set[int], others: int) -> bytearray:
-    try:
-        # not blocking: a pipe in the place of a key must not hold up the start
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise RootKeyFault(f"{path}: the root key cannot be opened") from error
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid not in owners:
-            raise RootKeyFault(f"{path}: the root key must be a file of this process's own user")
-        if stat.S_IMODE(found.st_mode) & others:
-            raise RootKeyFault(f"{path}: others may read the root key, chmod 0400 it")
-        if found.st_size != KEY_BYTES:
-            raise RootKeyFault(f"{path}: the root key must have exactly {KEY_BYTES} bytes")
-        material = bytearray(KEY_BYTES)
-        os.readv(descriptor, [material])
-        return material
-    finally:
-        os.close(descriptor)
+        raise RootKeyFault(f"{name} must be 64 hex digits") from error

@@ -42,6 +42,9 @@ class Permission(StrEnum):
     PERSON_WRITE = "person.write"
     POLICY_READ = "policy.read"
     POLICY_WRITE = "policy.write"
+    SECRET_WRITE = "secret.write"  # noqa: S105  the name of a permission
+    VAULT_READ = "vault.read"
+    VAULT_WRITE = "vault.write"
     FREEZE = "freeze.write"
     UNFREEZE = "unfreeze.write"
     CA_READ = "ca.read"
@@ -69,12 +72,14 @@ _MANAGER = _VIEWER | {
 }
 _ADMIN = _MANAGER | {
     Permission.AUDIT_READ,
+    Permission.SECRET_WRITE,
     Permission.TEAM_WRITE,
     Permission.TARGET_WRITE,
     Permission.UNFREEZE,
+    Permission.VAULT_READ,
     Permission.CA_READ,
 }
-_OWNER = _ADMIN | {Permission.PERSON_WRITE, Permission.POLICY_WRITE, Permission.CA_ROTATE}
+_OWNER = _ADMIN | {Permission.PERSON_WRITE, Permission.POLICY_WRITE, Permission.VAULT_WRITE, Permission.CA_ROTATE}
 
 MATRIX: Mapping[Role, frozenset[Permission]] = MappingProxyType(
     {

@@ -266,6 +266,11 @@ RULES: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
             "name": words("egress", "host", "ingress", "x509"), "step": words("start", "switch", "finish"),
             "force": judged, "step_ups": _STEP_UPS,
         },
+        # vault
+        "GetVaultStatusRequest": {},
+        "RotateKeyRequest": {
+            "purpose": words("vault", "recordings", "subjects", "search", "hmac"), "step_ups": _STEP_UPS,
+        },
         "StepUp": {
             "person_id": an_id("person"), "signed_at_us": number(1 << 52), "nonce": raw(16, least=16),
             "signature": raw(8_192, least=1),

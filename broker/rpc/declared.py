@@ -11,12 +11,22 @@ from google.protobuf.message_factory import GetMessageClass
 
 from broker.core.errors import Fault
 from broker.core.roles import Permission
-from grantd.v1 import access_pb2, action_pb2, admin_pb2, approval_pb2, audit_pb2, identity_pb2, options_pb2, session_pb2
+from grantd.v1 import (
+    access_pb2,
+    action_pb2,
+    admin_pb2,
+    approval_pb2,
+    audit_pb2,
+    identity_pb2,
+    options_pb2,
+    session_pb2,
+    vault_pb2,
+)
 
 SERVICES: Sequence[ServiceDescriptor] = tuple(
     file.services_by_name[name]
     for file in (access_pb2.DESCRIPTOR, approval_pb2.DESCRIPTOR, action_pb2.DESCRIPTOR, session_pb2.DESCRIPTOR,
-                 audit_pb2.DESCRIPTOR, identity_pb2.DESCRIPTOR, admin_pb2.DESCRIPTOR)
+                 audit_pb2.DESCRIPTOR, identity_pb2.DESCRIPTOR, admin_pb2.DESCRIPTOR, vault_pb2.DESCRIPTOR)
     for name in file.services_by_name
 )  # fmt: skip
 """All services of the contract."""

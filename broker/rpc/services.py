@@ -12,6 +12,7 @@ from broker.rpc.approval import ApprovalServicer
 from broker.rpc.audit import AuditServicer
 from broker.rpc.identity import IdentityServicer
 from broker.rpc.session import SessionServicer
+from broker.rpc.vault import VaultServicer
 from broker.service.use_cases import UseCases
 from broker.service.world import Places
 
@@ -35,4 +36,5 @@ def servicers(cases: UseCases, *, places: Places, clock: Clock, version: str) ->
             PolicyAdvice(validate=cases.validate, simulate=cases.simulate, explain=cases.explain),
             cases.cas,
         ),
+        "grantd.v1.VaultService": VaultServicer(cases.vault),
     }

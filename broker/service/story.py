@@ -5,6 +5,7 @@ Opaque ids and enumerations are facts; what names a person, a host or a command 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -13,8 +14,9 @@ from broker.core.clock import micros
 from broker.core.credential import CredentialState
 from broker.core.events import AuditEvent, Personal
 from broker.core.grant import Grant
+from broker.core.ids import TenantId
 from broker.core.request import AccessRequest
-from broker.service.ports import Credential, Session
+from broker.service.ports import Credential, Sealed, Session
 from recorder.typed import InputPolicy
 
 _PROPOSAL, _OPENING = "action.proposed", "session.opened"
@@ -154,6 +156,22 @@ def of_credential(credential: Credential, *, actor: str, action: str, name: str 
 def with_facts(event: AuditEvent, facts: Mapping[str, str | int]) -> AuditEvent:
     """The same event, and more of what is opaque; what it said already stays."""
     return replace(event, facts={**facts, **event.facts})
+
+
+def of_key(name: str, tenant: TenantId, *, actor: str, facts: Mapping[str, str | int]) -> AuditEvent:
+    """An event about the keys of a tenant: ids, purposes and numbers; never a key."""
+    return AuditEvent(tenant=tenant, name=name, actor=actor, facts=facts)
+
+
+def of_secret(tenant: TenantId, sealed: Sealed, *, actor: str) -> AuditEvent:
+    """A secret's row as it lies in the database from now on: whoever puts an older one back does not match it."""
+    facts: dict[str, str | int] = {"secret": named(sealed.name), "version": sealed.version, "blob": sealed.sha256.hex()}
+    return AuditEvent(tenant=tenant, name="secret.updated", actor=actor, facts=facts)
+
+
+def named(secret: str) -> str:
+    """The name of a secret's row, as entries that stand for ever tell it."""
+    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def shown(command: bytes) -> str:

@@ -40,6 +40,7 @@ from broker.service.site import Site
 from broker.service.start import Start
 from broker.service.starting import StartingService
 from broker.service.validate import ValidateService
+from broker.service.vault import VaultService
 from broker.service.waiting import WaitingService
 from broker.service.watch import WatchService
 from broker.service.world import World
@@ -70,6 +71,7 @@ class UseCases:
     simulate: SimulateService
     explain: ExplainService
     freeze: FreezeService
+    vault: VaultService
     gateway: GatewayService
     refused: RefusedService
     names: NamesService
@@ -120,6 +122,7 @@ class UseCases:
             simulate=SimulateService(world, aside),
             explain=ExplainService(world),
             freeze=freeze,
+            vault=VaultService(world),
             gateway=gateway,
             refused=RefusedService(world),
             names=NamesService(world),

@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "target": "target:target",
     "team": "directory:team",
     "unfreeze": "freezing:unfreeze",
+    "vault": "vault:vault",
     "whoami": "login:whoami",
 }
 

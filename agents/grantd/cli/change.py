@@ -34,6 +34,7 @@ from grantd.v1.admin_pb2 import (
     UnfreezeRequest,
 )
 from grantd.v1.ca_pb2 import RotateCaRequest
+from grantd.v1.vault_pb2 import RotateKeyRequest
 
 A = TypeVar("A")
 # one kind of change in, the same kind out
@@ -46,6 +47,7 @@ C = TypeVar(
     SuspendIdentityRequest,
     UnfreezeRequest,
     RotateCaRequest,
+    RotateKeyRequest,
 )
 _MAX_FILE_BYTES: Final = 1 << 20
 
@@ -157,7 +159,9 @@ def _content(change: Change) -> bytes:
     """What two people must agree on: everything but keys of one try and signatures."""
     bare = copy.deepcopy(change)
     del bare.step_ups[:]
-    if not isinstance(bare, (RotateCaRequest, SetTeamsRequest, SuspendIdentityRequest, UnfreezeRequest)):
+    if not isinstance(
+        bare, (RotateCaRequest, RotateKeyRequest, SetTeamsRequest, SuspendIdentityRequest, UnfreezeRequest)
+    ):
         bare.idempotency_key = ""
     return bare.SerializeToString(deterministic=True)
 

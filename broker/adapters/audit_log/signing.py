@@ -6,6 +6,7 @@ that same origin, so a head of one log is no head of another.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -92,7 +93,13 @@ def _make(tx: Tx, entropy: Entropy, now: datetime) -> Secret[bytes]:
     if found is not None:
         return found
     seed = Secret(entropy.token(KEY_BYTES))
-    tx.keys.put_secret(SECRET_NAME, seed)
+    sealed = tx.keys.put_secret(SECRET_NAME, seed)
+    facts: dict[str, str | int] = {
+        "secret": hashlib.sha256(SECRET_NAME.encode()).hexdigest(),
+        "version": sealed.version,
+        "blob": sealed.sha256.hex(),
+    }
+    tx.audit.append(AuditEvent(tenant=SYSTEM_TENANT, name="secret.updated", facts=facts), now)
     tx.audit.append(AuditEvent(tenant=SYSTEM_TENANT, name="key.created", facts={"purpose": "audit_heads"}), now)
     return seed
 

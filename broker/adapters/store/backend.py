@@ -26,6 +26,10 @@ class Backend(Protocol):
         """One consistent view; a write in it fails."""
         ...
 
+    async def scrub(self) -> None:
+        """Takes what was deleted out of the files, where the database leaves it there."""
+        ...
+
     async def close(self) -> None:
         """Finishes what was accepted, then refuses. Idempotent."""
         ...

@@ -30,6 +30,8 @@ BATCH_SECONDS: Final = 0.02
 """A batch takes in what waits until one of these is reached: nobody waits long for strangers."""
 IDLE_SECONDS: Final = 1.0
 """After this much quiet the write-ahead log is emptied: what was deleted then leaves it too (threats.md M12)."""
+_EMPTY_TRIES, _EMPTY_PAUSE = 50, 0.1
+"""Tries and seconds between them: a reader is done in milliseconds."""
 _DATABASE_ERRORS: Final = (sqlite3.Error, SQLAlchemyError)
 
 
@@ -39,6 +41,8 @@ class _Job:
 
     unit: Callable[[Connection], Any]
     future: asyncio.Future[Any]
+    alone: bool
+    """No unit: empties the write-ahead log, outside every transaction."""
     result: Any = None
     error: BaseException | None = None
 
@@ -58,6 +62,8 @@ class GroupCommit:
         self._refusal = ""
         self._log_is_used = True
         self._ended = False
+        self._held: _Job | None = None
+        """Taken out of the queue, and its turn is after this batch."""
         self._thread = threading.Thread(target=self._live, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -66,15 +72,29 @@ class GroupCommit:
 
         A caller that is cancelled while it waits hears nothing; its unit may still be written.
         """
-        job = _Job(unit=unit, future=asyncio.get_running_loop().create_future())
+        result: T = await self._given(self._job(unit, alone=False))
+        return result
+
+    def _job(self, unit: Callable[[Connection], Any], *, alone: bool) -> _Job:
+        return _Job(unit=unit, future=asyncio.get_running_loop().create_future(), alone=alone)
+
+    async def _given(self, job: _Job) -> Any:  # noqa: ANN401  whatever the unit gives
+        """Hands the job to the thread and waits for its result."""
         with self._gate:
             if self._refusal:
                 raise StoreFault(self._refusal)
             if self._waiting.qsize() >= MAX_WAITING:
                 raise StoreFault(BUSY)
             self._waiting.put_nowait(job)
-        result: T = await job.future
-        return result
+        return await job.future
+
+    async def empty_log(self) -> None:
+        """The write-ahead log copied into the database and cut to nothing, now. Raises StoreFault: it is being read."""
+        for _ in range(_EMPTY_TRIES):
+            if await self._given(self._job(_nothing, alone=True)):
+                return
+            await asyncio.sleep(_EMPTY_PAUSE)
+        raise StoreFault(BUSY)
 
     def close(self) -> None:
         """Finishes every accepted unit, then ends the thread and its connection. Blocks."""
@@ -87,7 +107,12 @@ class GroupCommit:
     def _live(self) -> None:
         try:
             while (job := self._next()) is not None:
-                self._run_batch(job)
+                if job.alone:
+                    self._empty_log()
+                    job.result = not self._log_is_used
+                    _hand_back([job])
+                else:
+                    self._run_batch(job)
             self._empty_log()
         finally:
             self._refuse_the_rest()
@@ -96,6 +121,9 @@ class GroupCommit:
 
     def _next(self) -> _Job | None:
         """The next job, or None at the end. In the first quiet second after writes it empties the log."""
+        if self._held is not None:
+            held, self._held = self._held, None
+            return held
         while self._log_is_used and not self._ended:
             try:
                 return self._waiting.get(timeout=IDLE_SECONDS)
@@ -127,6 +155,9 @@ class GroupCommit:
         until = time.monotonic() + BATCH_SECONDS
         self._run_one(jobs[0])
         while len(jobs) < BATCH_UNITS and time.monotonic() < until and (job := self._at_once()) is not None:
+            if job.alone:
+                self._held = job
+                break
             jobs.append(job)
             self._run_one(job)
         self._conn.commit()
@@ -173,11 +204,15 @@ class GroupCommit:
     def _refuse_the_rest(self) -> None:
         with self._gate:
             self._refusal = self._refusal or FAILED
-        rest = []
+        rest = [self._held] if self._held is not None else []
         while (job := self._at_once()) is not None:
-            job.error = StoreFault(self._refusal)
             rest.append(job)
+        for job in rest:
+            job.error = StoreFault(self._refusal)
         _hand_back(rest)
+
+
+def _nothing(_conn: Connection) -> None: ...
 
 
 def _hand_back(jobs: Sequence[_Job]) -> None:

@@ -15,7 +15,15 @@ from typing import Any, Final
 from sqlalchemy import Column, Connection, Row, Table, and_, bindparam, delete, func, select, update
 
 from broker.adapters.store.places import Places
-from broker.adapters.store.schema import ended_key, recording_key, secret, subject_key, tenant_key
+from broker.adapters.store.schema import (
+    audit_head,
+    audit_pending,
+    ended_key,
+    recording_key,
+    secret,
+    subject_key,
+    tenant_key,
+)
 from broker.adapters.store.statements import TenantRows, add
 from broker.adapters.store.tenant_keys import ALL_KEYS, TenantKeys
 from broker.adapters.vault import Place, SealingKey, Vault, head_naming
@@ -23,7 +31,7 @@ from broker.adapters.xaes import zero
 from broker.core.clock import micros
 from broker.core.errors import StoreFault
 from broker.core.ids import TenantId
-from broker.service.ports import KeyStanding, Purpose, Resealed, Sealed
+from broker.service.ports import KeyStanding, Purpose, Resealed, Sealed, Shredded
 
 _OWN: Final = tenant_key.c.tenant == bindparam("tenant")
 
@@ -145,11 +153,11 @@ class VaultRowsSql(TenantRows):
                 raise StoreFault("nothing is sealed under this key")
 
     # ---- the root key
+    def is_stale(self) -> bool:
+        return bool(self._vault.roots.previous) and bool(self._stale())
+
     def rewrap(self) -> int:
-        former = [root.id for root in self._vault.roots.previous]
-        rows = self._conn.execute(
-            select(tenant_key).where(tenant_key.c.tenant == self._tenant, tenant_key.c.root_id.in_(former))
-        ).all()
+        rows = self._stale()
         root = self._vault.root
         for row in rows:
             place = self._places.tenant_key(Purpose(row.purpose), row.version)
@@ -166,14 +174,26 @@ class VaultRowsSql(TenantRows):
             raise StoreFault(f"the root key {root_id} still wraps keys of a tenant")
         add(self._conn, ended_key, {"tenant": self._tenant, "key_id": root_id, "at": micros(now)})
 
-    def shred(self, now: datetime) -> int:
+    def shred(self, now: datetime) -> Shredded:
         gone = 0
         for table in (tenant_key, subject_key):
             gone += self._conn.execute(delete(table).where(table.c.tenant == self._tenant)).rowcount
         add(self._conn, ended_key, {"tenant": self._tenant, "key_id": ALL_KEYS, "at": micros(now)})
-        return gone
+        return Shredded(keys=gone, entries=self._audited())
+
+    def _audited(self) -> int:
+        """Entries that have their place, and those that wait for one."""
+        placed = select(audit_head.c.size).where(audit_head.c.tenant == self._tenant)
+        waiting = select(func.count()).select_from(audit_pending).where(audit_pending.c.tenant == self._tenant)
+        return (self._conn.execute(placed).scalar_one_or_none() or 0) + self._conn.execute(waiting).scalar_one()
 
     # ---- parts
+    def _stale(self) -> Sequence[Row[Any]]:
+        """Tenant keys under former root keys."""
+        former = [root.id for root in self._vault.roots.previous]
+        found = select(tenant_key).where(tenant_key.c.tenant == self._tenant, tenant_key.c.root_id.in_(former))
+        return self._conn.execute(found).all()
+
     def _swap(self, table: Table, row: Row[Any], blob: bytes, **more: str) -> None:
         """Compare and swap: in one transaction nobody can be between, so a miss is a fault of the database."""
         same = and_(*(column == getattr(row, column.name) for column in table.primary_key), table.c.blob == row.blob)

@@ -69,6 +69,9 @@ class SqliteBackend:
         except (sqlite3.Error, SQLAlchemyError) as error:
             raise fault_of(error) from error
 
+    async def scrub(self) -> None:
+        await self._writer.empty_log()
+
     async def close(self) -> None:
         if self._closed:
             return

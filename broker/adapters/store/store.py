@@ -81,6 +81,14 @@ class SqlStore:
         row = {"tenant": tenant, "created_at": micros(now)}
         return await self.run_sql(tenant, lambda conn: add(conn, tenants, row))
 
+    async def scrub(self) -> None:
+        """What was deleted leaves the files too, as far as this database can be told to (threats.md M12).
+
+        Raises:
+            StoreFault: somebody read for too long; it is done later, by whoever is the next to write.
+        """
+        await self._backend.scrub()
+
     async def close(self) -> None:
         """Finishes the units that were accepted; those that come later are refused."""
         await self._backend.close()

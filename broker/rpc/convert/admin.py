@@ -21,7 +21,7 @@ from broker.service.ports import Finding, PolicyVersion
 from broker.service.stepup import Change, StepUp
 from broker.service.target_input import TargetInput
 from grantd.v1 import admin_pb2 as pb
-from grantd.v1 import ca_pb2
+from grantd.v1 import ca_pb2, vault_pb2
 
 Signed: TypeAlias = (
     pb.AddPersonRequest
@@ -31,6 +31,7 @@ Signed: TypeAlias = (
     | pb.SuspendIdentityRequest
     | pb.UnfreezeRequest
     | ca_pb2.RotateCaRequest
+    | vault_pb2.RotateKeyRequest
 )
 """Requests that carry `step_ups`."""
 
@@ -40,7 +41,7 @@ def change_of(request: Signed) -> Change:
     payload = copy.deepcopy(request)
     payload.ClearField("step_ups")
     return Change(
-        method=f"grantd.v1.AdminService/{request.DESCRIPTOR.name.removesuffix('Request')}",
+        method=_method_of(request),
         payload=payload.SerializeToString(deterministic=True),
         step_ups=[
             StepUp(
@@ -50,6 +51,12 @@ def change_of(request: Signed) -> Change:
             for given in request.step_ups
         ],
     )  # fmt: skip
+
+
+def _method_of(request: Signed) -> str:
+    """The RPC that takes it."""
+    service = "VaultService" if request.DESCRIPTOR.file is vault_pb2.DESCRIPTOR else "AdminService"
+    return f"grantd.v1.{service}/{request.DESCRIPTOR.name.removesuffix('Request')}"
 
 
 def agent_of(request: pb.AddAgentRequest) -> Newcomer:

@@ -61,7 +61,7 @@ from broker.service.ports.values import (
     Session,
     SessionState,
 )
-from broker.service.ports.vault import ROTATED, KeyStanding, Purpose, Resealed, Sealed, VaultRows
+from broker.service.ports.vault import ROTATED, KeyStanding, Purpose, Resealed, Sealed, Shredded, VaultRows
 
 __all__ = [
     "ROTATED",
@@ -116,6 +116,7 @@ __all__ = [
     "Session",
     "SessionRows",
     "SessionState",
+    "Shredded",
     "SignedHead",
     "Signer",
     "Store",

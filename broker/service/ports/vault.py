@@ -65,6 +65,15 @@ class Resealed:
     """Where the next batch begins; None after the last row."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shredded:
+    """What was deleted, and what it opened."""
+
+    keys: int
+    entries: int
+    """Of the tenant's audit log, placed or waiting: nothing of theirs can be disclosed any more."""
+
+
 class VaultRows(Protocol):
     """The keys of one tenant, one level up from `KeyRows`. Every write compares before it swaps."""
 
@@ -91,6 +100,10 @@ class VaultRows(Protocol):
         """
         ...
 
+    def is_stale(self) -> bool:
+        """Whether a former root key still wraps a tenant key. Cheap."""
+        ...
+
     def rewrap(self) -> int:
         """Moves tenant keys that a former root key wraps under the primary one; returns how many it moved."""
         ...
@@ -107,8 +120,8 @@ class VaultRows(Protocol):
         """
         ...
 
-    def shred(self, now: datetime) -> int:
-        """Deletes every tenant key and every subject key, and no tenant key is ever made again; returns how many."""
+    def shred(self, now: datetime) -> Shredded:
+        """Deletes every tenant key and every subject key, and no tenant key is ever made again."""
         ...
 
     def is_shredded(self) -> bool: ...

@@ -12,8 +12,9 @@ from structlog.testing import capture_logs
 from broker.adapters.root_key import (
     CREDENTIAL,
     ENVIRONMENT,
+    ENVIRONMENT_PREVIOUS,
     RootKeyFault,
-    load_root_key,
+    RootKeys,
     make_root_key,
     root_id,
 )
@@ -30,6 +31,11 @@ def path(tmp_path: Path) -> Path:
     """A fresh root key."""
     make_root_key(tmp_path / "private" / "root.key")
     return tmp_path / "private" / "root.key"
+
+
+def load_root_key(path: Path | None, environ: dict[str, str], *, owner: int) -> SealingKey:
+    """The primary key of wherever it is."""
+    return RootKeys(path, environ, owner=owner).read().primary
 
 
 def write(path: Path, data: bytes, mode: int = 0o400) -> Path:
@@ -164,3 +170,93 @@ def test_the_wrong_root_key_is_named(path: Path) -> None:
     assert first.id != second.id
     with pytest.raises(Fault, match="names another key"):
         second.open(PLACE, blob)
+
+
+# ---- where it lies
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o722, 0o1777])
+def test_a_key_in_a_directory_that_others_write_is_refused(path: Path, mode: int) -> None:
+    """Who may rename in it can put their own key in its place; a sticky bit stops that, and nobody needs it here."""
+    path.parent.chmod(mode)
+    with pytest.raises(RootKeyFault, match="may replace the root key"):
+        load_root_key(path, {}, owner=ME)
+
+
+@pytest.mark.skipif(ME != 0, reason="only root can give a directory away")
+def test_a_key_in_somebody_elses_directory_is_refused(path: Path) -> None:
+    """Its owner can open it for themselves at any moment."""
+    os.chown(path.parent, 12_345, -1)
+    with pytest.raises(RootKeyFault, match="may replace the root key"):
+        load_root_key(path, {}, owner=ME)
+
+
+@pytest.mark.parametrize("history", [".git", ".hg", ".svn"])
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_a_key_among_versioned_files_is_refused(tmp_path: Path, history: str, depth: int) -> None:
+    """Below a working tree of any kind, however deep, and a worktree's `.git` is a file: one `add` would publish it."""
+    (tmp_path / history).write_text("gitdir: elsewhere") if history == ".git" else (tmp_path / history).mkdir()
+    key = tmp_path.joinpath(*"abc"[:depth], "root.key")
+    make_root_key(key)
+    tmp_path.chmod(0o700)
+    with pytest.raises(RootKeyFault, match="among versioned files"):
+        load_root_key(key, {}, owner=ME)
+
+
+def test_a_linked_directory_hides_no_working_tree(tmp_path: Path) -> None:
+    """The real place counts, not the name that leads there."""
+    (tmp_path / "tree" / ".git").mkdir(parents=True)
+    make_root_key(tmp_path / "tree" / "keys" / "root.key")
+    (tmp_path / "nice").symlink_to(tmp_path / "tree" / "keys")
+    with pytest.raises(RootKeyFault, match="among versioned files"):
+        load_root_key(tmp_path / "nice" / "root.key", {}, owner=ME)
+
+
+def test_a_link_is_named_as_one(path: Path) -> None:
+    """A link says where somebody else decided that the key is."""
+    (path.parent / "link").symlink_to(path)
+    with pytest.raises(RootKeyFault, match="symbolic link"):
+        load_root_key(path.parent / "link", {}, owner=ME)
+
+
+# ---- more than one
+def test_the_neighbours_are_read_and_never_seal(path: Path) -> None:
+    """`.next` is known before it counts, `.previous` still opens; the plain one alone is primary."""
+    for name in ("next", "previous"):
+        make_root_key(path.with_name(f"root.key.{name}"))
+    roots = RootKeys(path, {}, owner=ME).read()
+    assert is_of(roots.primary, path.read_bytes())
+    for (key,), name in ((roots.coming, "next"), (roots.previous, "previous")):
+        assert is_of(key, path.with_name(f"root.key.{name}").read_bytes())
+
+
+@pytest.mark.parametrize("name", ["next", "previous"])
+def test_a_weak_neighbour_stops_the_start_too(path: Path, name: str) -> None:
+    """What opens must be as good as what seals, and as private."""
+    beside = write(path.with_name(f"root.key.{name}"), bytes(32))
+    with pytest.raises(WeakKey, match=f"root.key.{name}"):
+        load_root_key(path, {}, owner=ME)
+    write(beside, os.urandom(32), 0o444)
+    with pytest.raises(RootKeyFault, match="others may read"):
+        load_root_key(path, {}, owner=ME)
+
+
+def test_credentials_have_neighbours_too(tmp_path: Path) -> None:
+    """`grantd-root-previous` beside `grantd-root`, for a unit that is restarted with both."""
+    keys = {name: os.urandom(32) for name in (CREDENTIAL, f"{CREDENTIAL}-previous", f"{CREDENTIAL}-next")}
+    for name, key in keys.items():
+        write(tmp_path / name, key, 0o440)
+    roots = RootKeys(None, {"CREDENTIALS_DIRECTORY": str(tmp_path)}, owner=ME).read()
+    assert is_of(roots.primary, keys[CREDENTIAL])
+    assert is_of(roots.previous[0], keys[f"{CREDENTIAL}-previous"])
+    assert is_of(roots.coming[0], keys[f"{CREDENTIAL}-next"])
+
+
+def test_the_environment_has_a_former_key_too() -> None:
+    """For development; both are gone from the environment, and both can be read again later."""
+    key, former = os.urandom(32), os.urandom(32)
+    environ = {ENVIRONMENT: key.hex(), ENVIRONMENT_PREVIOUS: former.hex()}
+    keys = RootKeys(None, environ, owner=ME)
+    assert environ == {}
+    for _ in range(2):
+        roots = keys.read()
+        assert is_of(roots.primary, key)
+        assert is_of(roots.previous[0], former)

@@ -30,6 +30,19 @@ RANDOM = hashlib.sha512(b"as good as random").digest()  # fixed: a test's name m
         RANDOM[:16] * 2,
         b"correct horse battery staple! 42",
         b"0123456789abcdef0123456789abcdef",
+        b"secret-secret-secret-secret-42\r\n",
+        b"a passphrase of 31 characters.\0\0",
+        b"".join(n.to_bytes(2, "big") for n in range(0x1000, 0x1010)),
+        b"".join(n.to_bytes(4, "little") for n in range(0x10203040, 0x10203040 + 8 * 0x01010101, 0x01010101)),
+        b"".join(
+            n.to_bytes(8, "big") for n in range(0x0102030405060708, 0x0102030405060708 + 4 * 7_777_777, 7_777_777)
+        ),
+        RANDOM[:16] + RANDOM[15::-1],
+        hashlib.sha256(b"changeme").digest(),
+        hashlib.sha256(b"password\n").digest(),
+        hashlib.sha3_256(b"grantd").digest(),
+        hashlib.blake2b(b"secret", digest_size=32).digest(),
+        bytes.fromhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4"),
         bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"),
     ],
 )

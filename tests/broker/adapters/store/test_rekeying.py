@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 from operator import methodcaller
+from pathlib import Path
 from typing import Final, TypeVar
 
 import pytest
 from sqlalchemy import Connection, insert, select, update
 
 from broker.adapters.store.keys import KeyRowsSql
-from broker.adapters.store.schema import ended_key, recording_key, secret, tenant_key
+from broker.adapters.store.schema import ended_key, recording_key, secret, subject_key, tenant_key
 from broker.adapters.store.store import SqlStore
 from broker.adapters.vault import Roots, SealingKey, Vault
 from broker.adapters.xaes import Key
@@ -22,7 +23,7 @@ from broker.core.errors import StoreFault, VaultFault
 from broker.core.ids import AuditId, RecordingId, TenantId, render
 from broker.core.secret import Secret
 from broker.service.ports import Purpose, Resealed, VaultRows
-from tests.broker.adapters.store.fixtures import NOW, OTHER, TENANT, Database, open_store, real_rows
+from tests.broker.adapters.store.fixtures import NOW, OTHER, TENANT, Database, open_sqlite, open_store, real_rows
 
 T = TypeVar("T")
 RECORDING: Final = RecordingId(render("recording", bytes(range(16))))
@@ -288,7 +289,7 @@ async def test_a_shredded_tenant_opens_nothing_and_seals_nothing(world: World) -
     """Every key is gone, from memory too; no new one is made; another tenant does not notice."""
     disclosure = await fill(world)
     await world.keys(lambda keys: keys.put_secret("theirs", Secret(b"1")), of=OTHER)
-    assert await world.rows(lambda rows: rows.shred(NOW)) == 5
+    assert (await world.rows(lambda rows: rows.shred(NOW))).keys == 5
     assert await world.rows(lambda rows: rows.is_shredded())
     for look in (lambda keys: keys.secret("s0"), lambda keys: keys.recording_key(RECORDING)):
         with pytest.raises(VaultFault, match="gone"):
@@ -329,3 +330,29 @@ async def test_a_dropped_secret_is_gone_and_counts_on(world: World) -> None:
     assert (sealed.name, sealed.version, len(sealed.sha256)) == ("s0", 2, 32)
     dek = await world.sql(lambda conn: conn.execute(select(recording_key)).all())
     assert len(dek) == 1
+
+
+async def test_shredded_keys_leave_the_files(tmp_path: Path) -> None:
+    """The wrapped keys were in the database or its write-ahead log, and are in neither once the store was scrubbed."""
+    store = await open_sqlite(tmp_path)
+    vault = Vault(OLD)
+
+    def unit(conn: Connection) -> list[bytes]:
+        keys = KeyRowsSql(conn, TENANT, vault)
+        for n in range(50):
+            keys.seal_disclosure(render("agent", n.to_bytes(16, "big")), ENTRY, 0, b"text")
+        keys.put_secret("a", Secret(b"value"))
+        return [bytes(row.blob) for table in (tenant_key, subject_key) for row in conn.execute(select(table)).all()]
+
+    wrapped = await store.run_sql(TENANT, unit)
+    assert len(wrapped) == 52
+
+    def lying_there() -> int:
+        files = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+        return sum(blob in files for blob in wrapped)
+
+    assert lying_there() == 52, "they are found where they are"
+    await store.run_sql(TENANT, lambda conn: KeyRowsSql(conn, TENANT, vault).rekeying.shred(NOW))
+    await store.scrub()
+    assert lying_there() == 0
+    await store.close()
