@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from bench import append, door, goals, machine
+from bench import append, door, goals, leases, machine
 from bench.brokered import Brokered
 from bench.door import Judge
 from bench.evidence import must_be_on_record
@@ -40,7 +40,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _asked(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=main.__doc__)
-    parser.add_argument("--only", choices=("exec", "door"), help="commands through the SDK, or the SSH door [both]")
+    parser.add_argument("--only", choices=("exec", "door", "leases"), help="one part: commands by the SDK, ... [all]")
     parser.add_argument("--rounds", type=int, default=30, help="rounds of the latencies [30]")
     parser.add_argument("--warmups", type=int, default=3)
     parser.add_argument("--rate-rounds", type=int, default=5)
@@ -50,6 +50,9 @@ def _asked(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--strokes", type=int, default=300, help="keystrokes of one round, each way [300]")
     parser.add_argument("--waiting", type=int, default=6, help="sessions that wait while memory is looked at [6]")
     parser.add_argument("--grants", type=int, default=200, help="grants that are made for the same [200]")
+    parser.add_argument("--live", type=int, default=100_000, help="live grants while ends are measured [100000]")
+    parser.add_argument("--ending", type=int, default=1_000, help="of which so many end in one second [1000]")
+    parser.add_argument("--sessions", type=int, default=500, help="busy sessions that end in it too [500]")
     parser.add_argument("--once", action="store_true", help="measure nothing again, however noisy it was")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
     return parser.parse_args(words)
@@ -62,9 +65,11 @@ def _measure(stage: BenchStage, report: Report, asked: argparse.Namespace) -> No
     def judge(promised: Sequence[Goal], measure: Callable[[], dict[str, list[float]]]) -> None:
         _judge(report, promised, measure, again=0 if asked.once else RERUNS)
 
-    if asked.only != "door":
+    if asked.only in (None, "exec"):
         ran += _measure_exec(stage, report, asked, judge)
-    if asked.only != "exec":
+    if asked.only in (None, "leases"):
+        leases.measure(stage, asked, judge)
+    if asked.only in (None, "door"):
         ran += door.measure(stage, report, asked, judge)
     report.notes.append(must_be_on_record(stage, ran))
 

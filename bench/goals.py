@@ -150,6 +150,52 @@ MEMORY: Final = (
         id="P17.grant", says="KiB of a live grant", figure="memory grant KiB", baseline="", limit=1.5, at_most=True,
     ),
 )  # fmt: skip
+ISSUE: Final = (
+    Goal(
+        id="P14", says="a certificate for the door / ssh-keygen -s", figure="issue certificate",
+        baseline="ssh-keygen -s", limit=0.6, at_most=True, stretch=0.4,
+    ),
+    Goal(
+        id="P14.noop", says="a certificate for the door / a call that does nothing", figure="issue certificate",
+        baseline="noop call", limit=2.5, at_most=True, stretch=2.0,
+    ),
+)  # fmt: skip
+ISSUE_RATE: Final = (
+    Goal(
+        id="P14.rate", says="certificates a second, 64 at once", figure="issue rate", baseline="", limit=1_000,
+        at_most=False, stretch=2_000,
+    ),
+)  # fmt: skip
+HEAP: Final = (
+    Goal(
+        id="P16", says="ms late, p99, 100,000 live grants", figure="heap late p99 ms", baseline="", limit=10,
+        at_most=True, stretch=5,
+    ),
+    Goal(
+        id="P16.burst", says="ms until the last of 100,000 in one ms is cut", figure="heap burst ms", baseline="",
+        limit=1_500, at_most=True, stretch=600,
+    ),
+)  # fmt: skip
+LATE: Final = (
+    Goal(
+        id="P16.client", says="ms late at the client, p99, many sessions", figure="client late p99 ms", baseline="",
+        limit=25, at_most=True, stretch=10,
+    ),
+    Goal(
+        id="P16.written", says="ms until 1,000 ends of one second are written, p99", figure="written late p99 ms",
+        baseline="", limit=1_000, at_most=True,
+    ),
+    Goal(
+        id="P16.start", says="s that so many live grants add to a start", figure="start s", baseline="", limit=5,
+        at_most=True,
+    ),
+    Goal(
+        id="P17.live", says="KiB of a live grant, so many of them", figure="live grant KiB", baseline="", limit=1.5,
+        at_most=True,
+    ),
+)  # fmt: skip
+LEASES: Final = (*ISSUE, *ISSUE_RATE, *HEAP, *LATE)
 ALL: Final = (
-    *LATENCY, *RATE, *AT_ONCE, *APPEND, *DISTANT, *COLD, *KEYS, *BUSY, *BULK, *LEGS, *TERMINALS, *TRANSFERS, *MEMORY,
+    *LATENCY, *RATE, *AT_ONCE, *APPEND, *LEASES, *DISTANT, *COLD, *KEYS, *BUSY, *BULK, *LEGS, *TERMINALS, *TRANSFERS,
+    *MEMORY,
 )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Final
 
 from bench.figures import Verdict, quantile
 
-_RATES: Final = ("rate", "cpu ms", "s/GB", " us", " KiB")
+_RATES: Final = ("rate", " ms", " s", "s/GB", " us", " KiB")
 """Ends of the names of figures that are no seconds."""
 
 

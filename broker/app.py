@@ -29,6 +29,7 @@ from broker.adapters.audit_log.reading import SqlAuditLog
 from broker.adapters.audit_log.signing import Keyring, LogNames
 from broker.adapters.audit_log.times import newest_moment
 from broker.adapters.freeze_spool import FreezeFiles
+from broker.adapters.high_water import HighWater
 from broker.adapters.indexer import index_apart
 from broker.adapters.metrics import PrometheusMeter, serve_metrics
 from broker.adapters.root_key import RootKeys
@@ -61,6 +62,7 @@ from broker.jobs.renewal import Renewal
 from broker.jobs.reviving import Reviving
 from broker.jobs.sequencer import Sequencer
 from broker.jobs.tidying import Tidying
+from broker.jobs.timekeeping import Timekeeping
 from broker.rpc.host import HostSocket
 from broker.rpc.lane import FreezeLane
 from broker.rpc.server import Listen, RpcServers
@@ -98,6 +100,7 @@ class House:
         self.fast_path = _fast_path(settings, self.meter)
         self.health = LogHealth(clock=self.clock, meter=self.meter)
         self.keyring = Keyring()
+        self.high_water = HighWater(settings.data / "high-water")
         self.gatehouse: Gatehouse
         self.reviving: Reviving | None = None
         """Only where the signer is this process's child."""
@@ -210,7 +213,10 @@ class House:
         )
 
     async def _remember_the_time(self) -> None:
-        """The newest entry of any log is a moment that has been: a clock behind it is not trusted (I-05)."""
+        """A moment that was kept, or of any log's newest entry, has been: a clock behind it is not trusted (I-05)."""
+        kept = await asyncio.to_thread(self.high_water.read)
+        if kept is not None:
+            self.world.leases.remember(Instant(wall=kept, mono=self.clock.monotonic()))
         for tenant in [SYSTEM_TENANT, *await self.store.tenants()]:
             newest = await self.store.read_sql(tenant, partial(newest_moment, tenant=tenant))
             if newest is not None:
@@ -291,6 +297,7 @@ class House:
             ),
             Freezing(self.use_cases.freeze),
             Gauges(store=self.store, live=live, meter=self.meter),
+            Timekeeping(leases=self.world.leases, clock=self.clock, keep=self.high_water.keep),
             Tidying(store=self.store, forgetting=self.use_cases.forgetting),
             Leftovers(store=self.store, leftovers=self.use_cases.leftovers, clock=self.clock),
             Indexing(closing=self.use_cases.closing, search=self.use_cases.search),
@@ -321,9 +328,15 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     async with AsyncExitStack() as stack:
         house = House(settings, stack)
         await house.build()
+        began = house.clock.monotonic()
         recovered = await house.use_cases.recovery.run()
         log.info(
-            "broker.recovered", sessions=recovered.sessions, grants=recovered.grants, recordings=recovered.recordings
+            "broker.recovered",
+            sessions=recovered.sessions,
+            grants=recovered.grants,
+            recordings=recovered.recordings,
+            awaited=len(house.world.ends),
+            seconds=round(house.clock.monotonic() - began, 3),
         )
         async with asyncio.TaskGroup() as group:
             jobs = [group.create_task(job.run()) for job in house.jobs()]

@@ -27,6 +27,7 @@ PEERS: Final = {
     "chromium": ("chromium-headless-shell",),
     "clients": ("ansible", "ansible-playbook"),
     "copies": ("git", "rsync"),
+    "faketime": ("faketime",),
     "less": ("less",),
     "postgres": ("postgres", "initdb"),
     "sshd": ("sshd", "ssh", "ssh-keygen", "ssh-agent", "sftp", "scp", "sftp-server"),

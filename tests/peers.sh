@@ -27,6 +27,7 @@ package_of() {
     ssh | ssh-keygen | ssh-agent | sftp | scp) echo openssh-client ;;
     sftp-server) echo openssh-sftp-server ;;
     postgres | initdb) echo postgresql ;;
+    faketime) echo faketime ;;
     less) echo less ;;
     tmux) echo tmux ;;
     vim.basic) echo vim ;;
@@ -37,7 +38,7 @@ package_of() {
 }
 
 missing_programs() {
-  for program in sshd ssh ssh-keygen ssh-agent sftp scp sftp-server postgres initdb less tmux vim.basic git rsync chromium-headless-shell; do
+  for program in sshd ssh ssh-keygen ssh-agent sftp scp sftp-server postgres initdb faketime less tmux vim.basic git rsync chromium-headless-shell; do
     find_program "$program" >/dev/null || printf '%s ' "$program"
   done
 }

@@ -82,7 +82,7 @@ class GatewayService:
 
     async def is_over(self, admission: Admission) -> bool:
         """Whether nothing may start any more under a connection's grant: it ended, or its tenant is frozen."""
-        now = self._world.clock.now()
+        now = self._world.reading().wall
         if self._ending.is_ended(admission.grant.id):
             return True
         return await self._world.store.read(admission.caller.tenant, lambda tx: _is_over(tx, admission, now))

@@ -98,7 +98,9 @@ def test_the_promised_goals_are_measured() -> None:
         "P7": 1.15, "P7.direct": 0.5, "P8": 1.0, "P8.defaults": 1.3, "P9": 0.9, "P10.get": 1.0, "P10.put": 1.0,
         "P11": 1.6, "P11.added": 400,
         "P12": 2.0, "P12.p50": 2500, "P13": 0.5, "P15": 1.5, "P15.rate": 15, "P15.units": 3, "P17": 80, "P17.own": 140,
-        "P17.grant": 1.5, "P18": 1.7, "P18.recorded": 4.5,
+        "P17.grant": 1.5, "P17.live": 1.5, "P14": 0.6,
+        "P14.noop": 2.5, "P14.rate": 1_000, "P16": 10, "P16.burst": 1_500,
+        "P16.client": 25, "P16.written": 1_000, "P16.start": 5, "P18": 1.7, "P18.recorded": 4.5,
     }  # fmt: skip
     assert {goal.id: goal.limit for goal in goals.TLOG} == {"P9.tlog": 2.3}
     assert len({goal.id for goal in goals.ALL}) == len(goals.ALL)
