@@ -5,18 +5,23 @@ Never overwrites anything; what it made half is in a directory that was empty be
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+import asyncssh
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from broker.adapters.root_key import make_root_key
 from broker.adapters.store.migrations import migrate
+from broker.adapters.system import SystemClock, SystemEntropy
 from broker.app import House
 from broker.config import Settings
 from broker.core import ids
@@ -27,9 +32,14 @@ from broker.core.identity import Identity, IdentityKind, IdentityStatus
 from broker.core.ids import SYSTEM_TENANT, IdentityId, TenantId, is_name
 from broker.core.roles import Role
 from broker.core.sshwire import parse_line
+from broker.core.statement import TRUST_NAMESPACE
 from broker.service.ports import Tx
+from broker.service.trust import first_statement
 from broker.signer.keys import make_keys
+from broker.signer.trust import TrustFile
 from grantd import keys as client_keys
+from grantd.cli.signing import FileSigner, signer_of
+from grantd.errors import Invalid
 from grantd.profile import Description, Profile, replace_file
 
 _APPROVAL_KEY = "approval_key"
@@ -66,6 +76,20 @@ def public_key_line(path: Path) -> str:
         raise invalid("bad_public_key", f"{path} is not an OpenSSH public key", "give the .pub file") from None
     parse_line(line)
     return line
+
+
+def own_key(path: Path) -> ApprovalKey:
+    """The Owner's key of a `.pub` file, to sign with: its private half beside it, else from ssh-agent.
+
+    Raises:
+        Refusal: `bad_public_key`, `key_cannot_sign`.
+    """
+    line = public_key_line(path)
+    private = path.with_suffix("")
+    try:
+        return ApprovalKey(line=line, sign=signer_of(private if private.exists() else path).sign)
+    except Invalid as wrong:
+        raise invalid("key_cannot_sign", str(wrong), "keep its private half beside it, or ssh-add it") from wrong
 
 
 def must_be_new(config: Path, settings: Settings, *, owner: str, profile: Path) -> None:
@@ -113,10 +137,13 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-async def initialise(settings: Settings, *, owner: str, approval_key: str, profile: Path, now: datetime) -> Identity:
+async def initialise(
+    settings: Settings, *, owner: str, approval_key: ApprovalKey | None, profile: Path, now: datetime
+) -> Identity:
     """Makes keys, tables, tenant and the first Owner with a client certificate in `profile`; see `must_be_new`.
 
-    `approval_key` is an OpenSSH public key line, or empty to make a key file in the profile. A PostgreSQL database
+    `approval_key` is the Owner's, which signs the first line of what the signer believes; None makes a key file in the
+    profile. A PostgreSQL database
     must have been migrated by its owner before (`grantd migrate`).
 
     Raises:
@@ -128,7 +155,10 @@ async def initialise(settings: Settings, *, owner: str, approval_key: str, profi
         make_keys(settings.signer_directory, now)
         if not settings.store.url:
             migrate(settings.store_url)
-        return await _furnish(settings, owner=owner, approval_key=approval_key, profile=profile, now=now)
+        key = approval_key or _made_key(profile)
+        person = _owner(settings, owner, key, now)
+        await asyncio.to_thread(_begin, settings, person, key, now)  # before a signer has the file
+        return await _furnish(settings, person, made=approval_key is None, profile=profile, now=now)
     except (Refusal, Fault, OSError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise invalid(
@@ -142,40 +172,68 @@ def _make_folders(settings: Settings) -> None:
     settings.data.chmod(0o700)  # it may have been there, empty and open
 
 
-async def _furnish(settings: Settings, *, owner: str, approval_key: str, profile: Path, now: datetime) -> Identity:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalKey:
+    """The first Owner's: an OpenSSH public key line, and who signs with it."""
+
+    line: str
+    sign: Callable[[str, bytes], bytes]
+    """(SSHSIG namespace, message) -> SSHSIG blob; may ask an agent, and so wait for a touch."""
+
+
+def _made_key(profile: Path) -> ApprovalKey:
+    profile.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = profile / _APPROVAL_KEY
+    line = make_approval_key(path)
+    return ApprovalKey(line=line, sign=FileSigner(asyncssh.read_private_key(str(path))).sign)
+
+
+def _owner(settings: Settings, name: str, key: ApprovalKey, now: datetime) -> Identity:
+    return Identity(
+        tenant=TenantId(settings.tenant),
+        id=IdentityId(ids.render("person", SystemEntropy().token(16))),
+        kind=IdentityKind.PERSON,
+        name=name,
+        role=Role.OWNER,
+        owner=None,
+        teams=frozenset(),
+        status=IdentityStatus.ACTIVE,
+        key=b"",
+        approval_keys=(parse_line(key.line).line(),),
+        created_at=now,
+    )
+
+
+def _begin(settings: Settings, person: Identity, key: ApprovalKey, now: datetime) -> None:
+    """The first line of what the signer believes, signed by the Owner whom it names."""
+    said = first_statement(person, now)
+    trust = TrustFile(settings.signer_directory)
+    try:
+        trust.begin(said, (key.sign(TRUST_NAMESPACE, said.encoded()),), now=now)
+    finally:
+        trust.close()
+
+
+async def _furnish(settings: Settings, person: Identity, *, made: bool, profile: Path, now: datetime) -> Identity:
     async with AsyncExitStack() as stack:
         house = House(settings, stack)
         await house.build_foundation()
         tenant = TenantId(settings.tenant)
         await house.store.create_tenant(SYSTEM_TENANT, now)
         await house.store.create_tenant(tenant, now)
-        return await _first_owner(house, tenant, owner=owner, line=approval_key, profile=profile, now=now)
+        return await _first_owner(house, person, made=made, profile=profile, now=now)
 
 
-async def _first_owner(
-    house: House, tenant: TenantId, *, owner: str, line: str, profile: Path, now: datetime
-) -> Identity:
-    profile.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240  init is alone on its loop
-    public = parse_line(line or make_approval_key(profile / _APPROVAL_KEY)).line()
+async def _first_owner(house: House, owner: Identity, *, made: bool, profile: Path, now: datetime) -> Identity:
     key = client_keys.new_key()
-    person = Identity(
-        tenant=tenant,
-        id=IdentityId(ids.render("person", house.entropy.token(16))),
-        kind=IdentityKind.PERSON,
-        name=owner,
-        role=Role.OWNER,
-        owner=None,
-        teams=frozenset(),
-        status=IdentityStatus.ACTIVE,
-        key=client_keys.spki_sha256(key),
-        approval_keys=(public,),
-        created_at=now,
-    )
-    await house.store.run(tenant, lambda tx: _put_owner(tx, person, now))
-    certificate = await house.signer.sign_x509(_owner_spec(house, person, now), client_keys.csr_of(key))
+    person = replace(owner, key=client_keys.spki_sha256(key))
+    await house.store.run(person.tenant, lambda tx: _put_owner(tx, person, now))
+    # read anew: tables and the signer's start may have taken longer than a specification is good for
+    spec = _owner_spec(house, person, SystemClock().now())
+    certificate = await house.signer.sign_x509(spec, client_keys.csr_of(key))
     Profile.create(
         profile,
-        description=_description(house, person, approval_key="" if line else _APPROVAL_KEY),
+        description=_description(house, person, approval_key=_APPROVAL_KEY if made else ""),
         key=key,
         certificate=_pem(certificate),
         ca=_pem(await house.signer.x509_ca()),

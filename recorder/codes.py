@@ -113,6 +113,7 @@ _TABLE = (
     ("SC3006W", "key.shredded", _SUCCESS),  # every key of the tenant
     # policy and inventory
     ("PO1001I", "policy.changed", _SUCCESS),
+    ("PO1002I", "trust.stated", _SUCCESS),  # a statement for the signer that no other change carried
     ("PO2001I", "target.added", _SUCCESS),
     ("PO2002I", "target.changed", _SUCCESS),
     ("PO2003I", "target.removed", _SUCCESS),

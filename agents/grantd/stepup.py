@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 from grantd import records
 from grantd.enrolment import Sign, micros
 from grantd.errors import Invalid
+from grantd.statements import TRUST_NAMESPACE
 from grantd.v1 import admin_pb2, ca_pb2, options_pb2, vault_pb2
 
 SECOND_PERSON: Final = "second_person_needed"
@@ -29,6 +30,7 @@ Change: TypeAlias = (
     admin_pb2.AddPersonRequest
     | admin_pb2.PutTargetRequest
     | admin_pb2.PutPolicyRequest
+    | admin_pb2.PutTrustRequest
     | admin_pb2.SetTeamsRequest
     | admin_pb2.SuspendIdentityRequest
     | admin_pb2.UnfreezeRequest
@@ -40,6 +42,7 @@ METHODS: Final[dict[str, type[Change]]] = {
     "grantd.v1.AdminService/AddPerson": admin_pb2.AddPersonRequest,
     "grantd.v1.AdminService/PutTarget": admin_pb2.PutTargetRequest,
     "grantd.v1.AdminService/PutPolicy": admin_pb2.PutPolicyRequest,
+    "grantd.v1.AdminService/PutTrust": admin_pb2.PutTrustRequest,
     "grantd.v1.AdminService/SetTeams": admin_pb2.SetTeamsRequest,
     "grantd.v1.AdminService/SuspendIdentity": admin_pb2.SuspendIdentityRequest,
     "grantd.v1.AdminService/Unfreeze": admin_pb2.UnfreezeRequest,
@@ -54,10 +57,12 @@ def method_of(change: Change) -> str:
 
 
 def step_up(change: Change, sign: Sign, *, tenant: str, person_id: str, now: datetime) -> options_pb2.StepUp:
-    """One person's signature over a change; append it to the request's `step_ups`."""
+    """One person's signature over a change, and over its statement for the signer; append it to the `step_ups`."""
     made = options_pb2.StepUp(person_id=person_id, signed_at_us=micros(now), nonce=os.urandom(_NONCE_BYTES))
     record = records.step_up_record(made, tenant=tenant, method=method_of(change), request=change)
     made.signature = sign(records.CHANGE_NAMESPACE, record)
+    if statement := getattr(change, "trust", b""):
+        made.trust_signature = sign(TRUST_NAMESPACE, statement)
     return made
 
 

@@ -16,14 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from broker.core.cert import Ca, CertMismatch, CertSpec, X509Spec, must_match
-from broker.core.errors import Fault, SignerFault
+from broker.core.errors import Fault, SignerFault, SignerRefused
 from broker.core.generation import Generation, Step, UnknownGeneration, must_follow, signing
 from broker.core.signing import (
     HEADER_BYTES,
     Answer,
     Ask,
     AskGenerations,
+    AskTrust,
     FrameError,
+    Learn,
     Refused,
     RotateCa,
     Signed,
@@ -66,7 +68,14 @@ class SignerClient:
 
     async def sign_ssh(self, spec: CertSpec, public_key: bytes, proof: Proof) -> bytes:
         """As ports.Signer. Raises SignerFault; the signer's own phrase is in it."""
-        ask = SignSsh(spec=spec, public_key=public_key, record=proof.record, signatures=proof.signatures)
+        ask = SignSsh(
+            spec=spec,
+            public_key=public_key,
+            record=proof.record,
+            signatures=proof.signatures,
+            access=proof.access,
+            access_signatures=proof.access_signatures,
+        )
         certificate = await self._signed(ask)
         await self._must_be(spec.ca, lambda ca_key: must_match(spec, certificate, public_key=public_key, ca_key=ca_key))
         return certificate
@@ -96,6 +105,14 @@ class SignerClient:
     async def rotate(self, ca: Ca, step: Step) -> tuple[Generation, ...]:
         """As ports.Signer. Raises SignerFault; the signer's own phrase is in it."""
         return self._believed(ca, await self._ask(RotateCa(ca=ca, step=step)))
+
+    async def learn(self, statement: bytes, signatures: tuple[bytes, ...]) -> None:
+        """As ports.Signer."""
+        await self._signed(Learn(statement=statement, signatures=signatures))
+
+    async def believed(self, tenant: str, subject: str) -> bytes:
+        """As ports.Signer."""
+        return await self._signed(AskTrust(tenant=tenant, subject=subject))
 
     async def ssh_ca(self, name: str) -> bytes:
         """As ports.Signer: `ingress`, `egress` or `host`."""
@@ -163,7 +180,7 @@ class SignerClient:
         except (OSError, asyncio.IncompleteReadError, FrameError) as error:
             raise SignerFault("the signer cannot be reached") from error
         if isinstance(answer, Refused):
-            raise SignerFault(f"the signer refused: {answer.why}")
+            raise SignerRefused(f"the signer refused: {answer.why}")
         return answer
 
     async def _exchange(self, question: bytes) -> Answer:

@@ -261,6 +261,14 @@ class BusControl:
         """Never."""
         raise SignerFault("a worker has no CA")
 
+    async def learn(self, statement: bytes, signatures: tuple[bytes, ...]) -> None:
+        """Never."""
+        raise SignerFault("a worker says nothing to the signer")
+
+    async def believed(self, tenant: str, subject: str) -> bytes:
+        """Never."""
+        raise SignerFault("a worker asks nothing of the signer")
+
     async def ssh_ca(self, name: str) -> bytes:
         """Never."""
         raise SignerFault("a worker has no CA")

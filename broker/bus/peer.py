@@ -18,7 +18,7 @@ import structlog
 from broker.bus import codec
 from broker.bus.codec import BusError
 from broker.bus.messages import Ask, Tell
-from broker.core.errors import Blame, Fault, Refusal, SignerFault, StoreFault, TargetFault
+from broker.core.errors import Blame, Fault, Refusal, SignerFault, SignerRefused, StoreFault, TargetFault
 
 log = structlog.get_logger()
 FROM_WORKER_BYTES: Final = 512 * 1024
@@ -219,7 +219,11 @@ class Peer:
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------
-_FAULTS: Final[Mapping[str, type[Fault]]] = {"store": StoreFault, "signer": SignerFault}
+_FAULTS: Final[Mapping[str, type[Fault]]] = {
+    "store": StoreFault,
+    "refused": SignerRefused,
+    "signer": SignerFault,
+}
 
 
 def _error_out(error: Refusal | Fault) -> object:

@@ -35,7 +35,9 @@ def grantd() -> None:
 @click.option("--tenant", default="main", show_default=True, help="name of the first tenant")
 @click.option("--owner", default="owner", show_default=True, help="name of the first Owner")
 @click.option(
-    "--owner-key", type=click.Path(path_type=Path, exists=True), help="their OpenSSH public key; else one is made"
+    "--owner-key",
+    type=click.Path(path_type=Path, exists=True),
+    help="their public key, which signs now; else one is made",
 )
 @click.option("--profile", type=click.Path(path_type=Path), help="their grantctl profile [DATA/owner]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
@@ -52,10 +54,10 @@ def init(
         import asyncio  # noqa: PLC0415
         from datetime import UTC, datetime  # noqa: PLC0415
 
-        from broker.init import initialise, must_be_new, public_key_line, single_node, write_config  # noqa: PLC0415
+        from broker.init import initialise, must_be_new, own_key, single_node, write_config  # noqa: PLC0415
 
         settings = single_node(data=data.absolute(), tenant=tenant, host=host, base_port=base_port, database=database)
-        key = public_key_line(owner_key) if owner_key else ""
+        key = own_key(owner_key) if owner_key else None
         must_be_new(config, settings, owner=owner, profile=where)
         asyncio.run(initialise(settings, owner=owner, approval_key=key, profile=where, now=datetime.now(UTC)))
         write_config(config, settings)

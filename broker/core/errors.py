@@ -93,6 +93,12 @@ class SignerFault(Fault):
     """The signer did not answer or answered with something other than what was asked."""
 
 
+class SignerRefused(SignerFault):
+    """The signer would not: what it was asked for is not proven. The phrase is fixed and names the rule."""
+
+    code = "signer_refused"
+
+
 class RecorderFault(Fault):
     """The recorder cannot keep up or keep at all: the session ends (I-30)."""
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from broker.core.clock import micros
+from broker.core.clock import from_micros, micros
 
 ACTION = b"grantd/action/v1"
 _ACTION_PARTS, _PTY_PART = 25, 15
@@ -27,6 +27,8 @@ APPROVAL_NAMESPACE = "grantd-approval@v1"
 SIGN_IN_NAMESPACE = "grantd-sign-in@v1"
 CHANGE_NAMESPACE = "grantd-change@v1"
 CODE_LENGTH = 6
+_NONCE_CHANCE = 12
+_NONCE_BYTES = 4 + _NONCE_CHANCE
 DENY_PREFIX = b"grantd/deny/v1"
 
 
@@ -44,6 +46,23 @@ def digest_of(record: bytes) -> bytes:
 def code_of(digest: bytes) -> str:
     """What an approver types for execute and above: the first 6 base32 characters of the digest, lower case."""
     return base64.b32encode(digest).decode()[:CODE_LENGTH].lower()
+
+
+def timed_nonce(now: datetime, chance: bytes) -> bytes:
+    """The nonce of a record that people sign: the second in which it was made (u32), then 12 random bytes.
+
+    Whoever signs looks at the second, so that nobody can keep a signature for later and call it fresh (I-13).
+    """
+    if len(chance) != _NONCE_CHANCE:
+        raise ValueError("a nonce takes exactly 12 random bytes")
+    return (micros(now) // 1_000_000).to_bytes(4, "big") + chance
+
+
+def made_at(nonce: bytes) -> datetime:
+    """When the record with this nonce was made, by its own word. Raises ValueError."""
+    if len(nonce) != _NONCE_BYTES:
+        raise ValueError("a nonce has 16 bytes")
+    return from_micros(int.from_bytes(nonce[:4], "big") * 1_000_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

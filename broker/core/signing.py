@@ -21,8 +21,9 @@ from broker.core.sshwire import Reader, WireError
 
 VERSION: Final = 1
 HEADER_BYTES: Final = 5
-MAX_FRAME: Final = 160 * 1024
-"""A force-command of MAX_FORCE_COMMAND_BYTES, the record with its 16 KiB command and the signatures of a quorum."""
+MAX_FRAME: Final = 184 * 1024
+"""A force-command of MAX_FORCE_COMMAND_BYTES, the record with its 16 KiB command, the access that it runs under and the
+signatures of two quorums; or a statement with a site's own programs."""
 MAX_SIGNATURES: Final = 16
 MAX_RECORD_BYTES: Final = 48 * 1024
 _NUMBER = re.compile(rb"0|-?[1-9][0-9]{0,47}")
@@ -34,12 +35,18 @@ class FrameError(Fault):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignSsh:
-    """Sign an OpenSSH certificate for `public_key` (wire blob), and why: the record and its SSHSIG blobs."""
+    """Sign an OpenSSH certificate for `public_key` (wire blob), and why: the record and its SSHSIG blobs.
+
+    `access` is the record of the access request that people granted, where the action rests on what it says;
+    less proves less.
+    """
 
     spec: CertSpec
     public_key: bytes
     record: bytes
     signatures: tuple[bytes, ...]
+    access: bytes = b""
+    access_signatures: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +92,24 @@ class RotateCa:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Learn:
+    """Believe a statement (core/statement.py) from now on, because of these SSHSIG blobs."""
+
+    statement: bytes
+    signatures: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskTrust:
+    """Hand out the newest statement about a subject; nothing where there is none."""
+
+    tenant: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Signed:
-    """The certificate or public key asked for."""
+    """The certificate, public key or statement asked for."""
 
     blob: bytes
 
@@ -105,7 +128,7 @@ class Told:
     generations: tuple[Generation, ...]
 
 
-Ask: TypeAlias = SignSsh | SignX509 | SignProbe | AskCa | AskGenerations | RotateCa
+Ask: TypeAlias = SignSsh | SignX509 | SignProbe | AskCa | AskGenerations | RotateCa | Learn | AskTrust
 Answer: TypeAlias = Signed | Refused | Told
 T = TypeVar("T", Ask, Answer)
 
@@ -131,7 +154,8 @@ def encode_ask(ask: Ask) -> bytes:
     """The body of a question."""
     match ask:
         case SignSsh():
-            return pae([b"sign-ssh", *_spec_parts(ask.spec), ask.public_key, ask.record, pae(ask.signatures)])
+            why = [ask.record, pae(ask.signatures), ask.access, pae(ask.access_signatures)]
+            return pae([b"sign-ssh", *_spec_parts(ask.spec), ask.public_key, *why])
         case SignX509():
             return pae([b"sign-x509", *_x509_parts(ask.spec), ask.csr_der])
         case SignProbe():
@@ -142,6 +166,10 @@ def encode_ask(ask: Ask) -> bytes:
             return pae([b"generations", ask.ca.encode()])
         case RotateCa():
             return pae([b"rotate", ask.ca.encode(), ask.step.encode()])
+        case Learn():
+            return pae([b"learn", ask.statement, pae(ask.signatures)])
+        case AskTrust():
+            return pae([b"trust", ask.tenant.encode(), ask.subject.encode()])
 
 
 def decode_ask(body: bytes) -> Ask:
@@ -241,8 +269,15 @@ def _generation(packed: bytes) -> Generation:
 
 def _ask(parts: tuple[bytes, ...]) -> Ask:
     match parts:
-        case [b"sign-ssh", *spec, key, record, signatures]:
-            return SignSsh(spec=_spec(spec), public_key=key, record=_record(record), signatures=_signatures(signatures))
+        case [b"sign-ssh", *spec, key, record, signatures, access, access_signatures]:
+            return SignSsh(
+                spec=_spec(spec),
+                public_key=key,
+                record=_record(record),
+                signatures=_signatures(signatures),
+                access=_record(access),
+                access_signatures=_signatures(access_signatures),
+            )
         case [b"sign-probe", *spec, key, generation]:
             return SignProbe(spec=_spec(spec), public_key=key, generation=_int(generation))
         case [b"sign-x509", uri, hosts, not_before, not_after, server, serial, csr]:
@@ -261,6 +296,10 @@ def _ask(parts: tuple[bytes, ...]) -> Ask:
             return AskGenerations(ca=Ca(name.decode()))
         case [b"rotate", name, step]:
             return RotateCa(ca=Ca(name.decode()), step=Step(step.decode()))
+        case [b"learn", statement, signatures]:
+            return Learn(statement=statement, signatures=_signatures(signatures))
+        case [b"trust", tenant, subject]:
+            return AskTrust(tenant=tenant.decode(), subject=subject.decode())
         case _:
             raise WireError("no such question")
 

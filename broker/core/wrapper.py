@@ -272,6 +272,20 @@ def read_force_command(text: str) -> Forced:
     return Forced(command=command.encode(), cwd=cwd, env=MappingProxyType(env), centiseconds=centiseconds)
 
 
+def forced_seconds(text: str, command: bytes, *, cwd: str, env: Mapping[str, str]) -> float:
+    """For how many seconds a force-command runs exactly this; one comparison. Raises NotOurs where it is another."""
+    try:
+        tail = f" {_quote(cwd)} {_quote(_text_of(command))}"
+        digits = text.removesuffix(tail).rpartition(" ")[2]
+        centiseconds = int(digits) if digits.isascii() and digits.isdigit() else 0
+        again = _forced(_text_of(command), cwd=cwd, env=env, centiseconds=centiseconds)
+    except (ValueError, Refusal) as error:
+        raise NotOurs("the force-command is not grantd's") from error
+    if again != text:
+        raise NotOurs("the force-command is not grantd's")
+    return centiseconds / 100
+
+
 def read_command(command: bytes, *, cwd: str, env: Mapping[str, str], nonce: str) -> str:
     """What a pooled read's exec request says: marks its process group on stderr, then becomes the command.
 

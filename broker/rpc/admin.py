@@ -12,6 +12,7 @@ from broker.core.sshwire import parse_line
 from broker.rpc.call import Call
 from broker.rpc.convert.admin import (
     agent_of,
+    belief_out,
     change_of,
     finding_out,
     identity_out,
@@ -33,6 +34,7 @@ from broker.service.inventory import InventoryService
 from broker.service.people import Invitation, PeopleService, Rotation
 from broker.service.rules import RulesService
 from broker.service.simulate import SimulateService
+from broker.service.trust import TrustService
 from broker.service.validate import ValidateService
 from broker.service.world import Places
 from grantd.v1 import admin_pb2 as pb
@@ -41,11 +43,12 @@ from grantd.v1 import ca_pb2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyAdvice:
-    """What looks at policies and changes nothing."""
+    """What looks at policies and at the signer's trust."""
 
     validate: ValidateService
     simulate: SimulateService
     explain: ExplainService
+    trust: TrustService
 
 
 class AdminServicer:
@@ -121,6 +124,13 @@ class AdminServicer:
     async def CheckTarget(self, request: pb.CheckTargetRequest, call: Call) -> pb.CheckTargetResponse:
         findings = await self._inventory.check(call.caller, request.target, request.login)
         return pb.CheckTargetResponse(findings=[finding_out(finding) for finding in findings])
+
+    async def GetTrust(self, request: pb.GetTrustRequest, call: Call) -> pb.GetTrustResponse:
+        beliefs = await self._policy.trust.beliefs(call.caller, request.subjects)
+        return pb.GetTrustResponse(entries=[belief_out(belief) for belief in beliefs])
+
+    async def PutTrust(self, request: pb.PutTrustRequest, call: Call) -> pb.PutTrustResponse:
+        return pb.PutTrustResponse(sha256=await self._policy.trust.put(call.caller, change_of(request)))
 
     async def GetPolicy(self, request: pb.GetPolicyRequest, call: Call) -> pb.GetPolicyResponse:
         return pb.GetPolicyResponse(policy=policy_out(await self._rules.get(call.caller)))

@@ -134,6 +134,7 @@ _CLASSES, _TIERS, _VERDICTS, _ACTION_STATES, _STDIN_MODES, _CREDENTIALS = 5, 3, 
 _THINGS = 5
 _FORMS = 4
 _STEP_UPS = many(4, a_message)
+_TRUST = raw(144 * _KIB)
 _PAGE_SIZE = number(MAX_PAGE)
 _REVEALED = {"session_id": an_id("session"), "reason": _REASON}
 
@@ -219,9 +220,10 @@ RULES: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
         "AddPersonRequest": {
             "idempotency_key": _KEY, "name": _NAME, "role": words("viewer", "manager", "admin", "owner"),
             "teams": _TEAMS, "approval_keys": many(8, text(2_048)), "join_for": judged, "step_ups": _STEP_UPS,
+            "identity_id": an_id("person", empty=True), "trust": _TRUST,
         },
         "SuspendIdentityRequest": {
-            "identity_id": an_id("agent", "person"), "reason": _REASON, "step_ups": _STEP_UPS,
+            "identity_id": an_id("agent", "person"), "reason": _REASON, "step_ups": _STEP_UPS, "trust": _TRUST,
         },
         "SetTeamsRequest": {
             "identity_id": an_id("agent", "person"), "teams": _TEAMS, "reason": _REASON, "step_ups": _STEP_UPS,
@@ -229,7 +231,9 @@ RULES: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
         "ListIdentitiesRequest": {"kind": words("", "agent", "person")},
         "AddTeamRequest": {"idempotency_key": _KEY, "name": _NAME},
         "ListTeamsRequest": {},
-        "PutTargetRequest": {"idempotency_key": _KEY, "target": a_message, "step_ups": _STEP_UPS},
+        "PutTargetRequest": {"idempotency_key": _KEY, "target": a_message, "step_ups": _STEP_UPS, "trust": _TRUST},
+        "GetTrustRequest": {"subjects": many(256, text(64))},
+        "PutTrustRequest": {"trust": _TRUST, "step_ups": _STEP_UPS},
         "Target": {
             "id": an_id("target", empty=True), "name": _NAME, "host": text(253), "port": number(65_535),
             "host_key": text(2_048), "tier": a_choice(_TIERS), "teams": _TEAMS,
@@ -254,7 +258,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
         "GetPolicyRequest": {},
         "PutPolicyRequest": {
             "idempotency_key": _KEY, "sources": pairs(64, text(128), text(256 * _KIB)), "replaces": text(64),
-            "step_ups": _STEP_UPS,
+            "step_ups": _STEP_UPS, "trust": _TRUST,
         },
         "ValidatePolicyRequest": {"sources": pairs(64, text(128), text(256 * _KIB))},
         "SimulatePolicyRequest": {"sources": pairs(64, text(128), text(256 * _KIB)), "period": judged},
@@ -273,7 +277,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
         },
         "StepUp": {
             "person_id": an_id("person"), "signed_at_us": number(1 << 52), "nonce": raw(16, least=16),
-            "signature": raw(8_192, least=1),
+            "signature": raw(8_192, least=1), "trust_signature": raw(8_192),
         },
     }
 )  # fmt: skip

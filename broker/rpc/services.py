@@ -33,7 +33,7 @@ def servicers(cases: UseCases, *, places: Places, clock: Clock, version: str) ->
             cases.freeze,
             cases.enrol,
             places,
-            PolicyAdvice(validate=cases.validate, simulate=cases.simulate, explain=cases.explain),
+            PolicyAdvice(validate=cases.validate, simulate=cases.simulate, explain=cases.explain, trust=cases.trust),
             cases.cas,
         ),
         "grantd.v1.VaultService": VaultServicer(cases.vault),

@@ -16,7 +16,7 @@ import structlog
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from broker.core.errors import Blame, RecorderFault, Refusal, SignerFault, StoreFault, TargetFault
+from broker.core.errors import Blame, RecorderFault, Refusal, SignerFault, SignerRefused, StoreFault, TargetFault
 from recorder.errors import RecorderFailed, RecordingInvalid
 
 log = structlog.get_logger()
@@ -89,6 +89,11 @@ def _ours(error: Exception) -> Told:
     match error:
         case StoreFault():
             return _unavailable("store_unavailable", "the broker's store does not answer; nothing was written")
+        case SignerRefused():  # the signer's own fixed phrase
+            return Told(
+                code=grpc.StatusCode.PERMISSION_DENIED, reason=error.code, message=error.what,
+                way_out="look at grantctl trust list, and have an owner sign what is missing", blame=Blame.FORBIDDEN,
+            )  # fmt: skip
         case SignerFault():
             return _unavailable("signer_unavailable", "the signer does not answer")
         case RecorderFault() | RecorderFailed():

@@ -224,7 +224,7 @@ class _Drafting:
             ticket=wish.ticket,
             evidence=wish.evidence,
             policy_version=version,
-            nonce=self._world.entropy.token(16),
+            nonce=records.timed_nonce(self._now, self._world.entropy.token(12)),
             quorum=needs.quorum if needs else 0,
             approver_roles=needs.roles if needs else frozenset(),
             state=RequestState.PENDING,

@@ -23,6 +23,7 @@ from broker.service.ports import Finding, Tx
 from broker.service.stepup import Change, signed_by
 from broker.service.taking import outside
 from broker.service.target_input import TargetInput, check_address, checked
+from broker.service.trust import believe, machine_of, tried
 from broker.service.world import World
 from policy.classes import Tier, is_looser
 
@@ -59,7 +60,7 @@ class InventoryService:
             )
             target = Target(
                 tenant=caller.tenant,
-                id=before.id if before else TargetId(ids.render("target", self._world.entropy.token(16))),
+                id=self._id_of(tx, given, before),
                 name=given.name,
                 host=given.host,
                 port=given.port,
@@ -81,8 +82,19 @@ class InventoryService:
             )
             return target
 
+        if change.trust and kind_of(given.settings) is TargetKind.SSH:  # the signer is not asked for the others
+            target = await tried(self._world, caller.tenant, unit)
+            await believe(self._world, change, tenant=caller.tenant, subject=target.id, content=machine_of(target))
         target = await self._world.store.run(caller.tenant, unit)
         return target, await self.sshd_lines(target) if target.kind is TargetKind.SSH else ""
+
+    def _id_of(self, tx: Tx, given: TargetInput, before: Target | None) -> TargetId:
+        if before is not None and given.id in (None, before.id):
+            return before.id
+        wanted = given.id or TargetId(ids.render("target", self._world.entropy.token(16)))
+        if before is not None or tx.targets.get(wanted) is not None:
+            raise conflict("id_taken", "another target has this id", "let grantctl draw a new one")
+        return wanted
 
     async def all(self, caller: Caller) -> Sequence[tuple[Target, tuple[str, ...]]]:
         """Targets by name, with their team names."""

@@ -22,6 +22,7 @@ from broker.service.ending import Ending
 from broker.service.identify import IdentifyService
 from broker.service.ports import JoinToken, Tx
 from broker.service.stepup import Change, signed_by
+from broker.service.trust import believe, person_of, tried
 from broker.service.world import World
 
 JOIN_FOR = timedelta(hours=1)
@@ -45,6 +46,8 @@ class Newcomer:
     """Name of the person whose own an agent is; empty = its team's."""
     approval_keys: tuple[str, ...]
     join_for: timedelta | None
+    id: IdentityId | None = None
+    """Of a person, the id that the statement names; None = drawn here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +125,8 @@ class PeopleService:
         self._identify.forget(row.key)
         await self._ending.cut_sessions(caller.tenant, row.id)  # one may have started before the row was durable
         await self._ending.retry_due(caller.tenant)
+        if row.kind is IdentityKind.PERSON:  # last, and again when it is repeated: the end must not wait for the signer
+            await believe(self._world, change, tenant=caller.tenant, subject=row.id, content=person_of(row))
         return row
 
     async def set_teams(self, caller: Caller, wanted: Rotation, change: Change) -> tuple[Identity, tuple[str, ...]]:
@@ -217,6 +222,9 @@ class PeopleService:
             tx.audit.append(_told("enrolment.offered", row, caller), now)
             return row
 
+        if change is not None and change.trust:
+            row = await tried(self._world, caller.tenant, unit)
+            await believe(self._world, change, tenant=caller.tenant, subject=row.id, content=person_of(row))
         row = await self._world.store.run(caller.tenant, unit)
         return Invitation(identity=row, secret=secret, expires_at=now + join_for)
 
@@ -242,7 +250,7 @@ class PeopleService:
             )
         row = Identity(
             tenant=caller.tenant,
-            id=IdentityId(ids.render(newcomer.kind, self._world.entropy.token(16))),
+            id=self._id_of(tx, newcomer),
             kind=newcomer.kind,
             name=newcomer.name,
             role=newcomer.role,
@@ -258,6 +266,13 @@ class PeopleService:
         sha = hashlib.sha256(content).digest()
         tx.idempotency.put(caller.identity, method, newcomer.idempotency_key, request_sha256=sha, made=row.id, now=now)
         return row
+
+    def _id_of(self, tx: Tx, newcomer: Newcomer) -> IdentityId:
+        if not newcomer.id:
+            return IdentityId(ids.render(newcomer.kind, self._world.entropy.token(16)))
+        if tx.identities.get(newcomer.id) is not None:
+            raise conflict("id_taken", "somebody else has this id", "let grantctl draw a new one")
+        return newcomer.id
 
 
 def _teams(tx: Tx, caller: Caller, newcomer: Newcomer) -> frozenset[TeamId]:

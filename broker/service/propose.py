@@ -276,7 +276,7 @@ class _Draft:
             rollback=(),
             not_after=grant.not_after,
             policy_version=version,
-            nonce=self.world.entropy.token(16),
+            nonce=records.timed_nonce(self.instant.wall, self.world.entropy.token(12)),
             reason=self.reason,
             quorum=needs.quorum if needs else 0,
             approver_roles=needs.roles if needs else frozenset(),

@@ -12,10 +12,12 @@ from broker.core.errors import conflict, forbidden, invalid
 from broker.core.events import AuditEvent
 from broker.core.identity import Caller
 from broker.core.roles import Permission, holds
+from broker.core.statement import PROGRAMS
 from broker.service import lookup
 from broker.service.aside import Aside
 from broker.service.ports import PolicyVersion, Tx
 from broker.service.stepup import Change, signed_by
+from broker.service.trust import believe, programs_of, tried
 from broker.service.world import World
 from policy.ruleset import Ruleset, RulesetError
 
@@ -90,6 +92,10 @@ class RulesService:
             return version
 
         lookup.checked_key(idempotency_key)
+        if change.trust:
+            await tried(self._world, caller.tenant, unit)
+            programs = programs_of(dict(sources))
+            await believe(self._world, change, tenant=caller.tenant, subject=PROGRAMS, content=programs)
         return await self._world.store.run(caller.tenant, unit)
 
     def _loaded_before(self, tx: Tx) -> Ruleset:

@@ -90,7 +90,7 @@ class Start:
             target=target,
             session=session,
             meta=meta,
-            proof=_proof(running, tx.approvals.of(Subject.ACTION, action.id)),
+            proof=_proof(tx, running, grant),
             watchers=watchers,
             seconds_left=self._world.leases.left(grant, instant),
             instant=instant,
@@ -160,9 +160,24 @@ def still_decides(tx: Tx, approval: Approval, roles: frozenset[str]) -> bool:
     return person is not None and person.status is IdentityStatus.ACTIVE and person.role in roles
 
 
-def _proof(action: Action, approvals: Sequence[Approval]) -> Proof:
-    yes = tuple(a.signature for a in approvals if a.verdict is Verdict.APPROVE)
-    return Proof(record=action.record().encoded(), signatures=yes)
+def _proof(tx: Tx, action: Action, grant: Grant) -> Proof:
+    """What the signer is shown: the action and its yeses, and where its grant says more than commands, the grant's."""
+    asked = tx.requests.get(action.request_id) if rests_on_its_grant(action, grant) else None
+    return Proof(
+        record=action.record().encoded(),
+        signatures=_yes(tx.approvals.of(Subject.ACTION, action.id)),
+        access=asked.record().encoded() if asked else b"",
+        access_signatures=_yes(tx.approvals.of(Subject.ACCESS, asked.id)) if asked else (),
+    )
+
+
+def rests_on_its_grant(action: Action, grant: Grant) -> bool:
+    """Whether an action may be what it is because of a flag: a forward, or a keyboard."""
+    return bool(grant.flags) and (action.pty or destination_in(action.command) is not None)
+
+
+def _yes(approvals: Sequence[Approval]) -> tuple[bytes, ...]:
+    return tuple(approval.signature for approval in approvals if approval.verdict is Verdict.APPROVE)
 
 
 def _meta(action: Action, session: SessionId, key: RecordingKey, *, salt: bytes, at: datetime) -> RecordingMeta:

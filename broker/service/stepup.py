@@ -34,6 +34,8 @@ class StepUp:
     signed_at_us: int
     nonce: bytes
     signature: bytes
+    trust_signature: bytes = b""
+    """Over the statement of the change for the signer, where it has one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,8 @@ class Change:
     method: str
     payload: bytes
     step_ups: Sequence[StepUp]
+    trust: bytes = b""
+    """The statement for the signer; it counts by its own signatures alone."""
 
 
 def signed_by(

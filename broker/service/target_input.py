@@ -11,7 +11,7 @@ from broker.core.database import PostgresSettings
 from broker.core.database import checked as checked_database
 from broker.core.errors import invalid
 from broker.core.identity import Login
-from broker.core.ids import is_login, is_name
+from broker.core.ids import TargetId, is_login, is_name
 from broker.core.kinds import SecretSettings, SshSettings, TargetSettings
 from broker.core.sshwire import parse_line
 from policy.classes import Tier
@@ -39,6 +39,8 @@ class TargetInput:
     seal_reads: bool
     source_address: str
     settings: TargetSettings
+    id: TargetId | None = None
+    """Of a new one, the id that its statement names; None = drawn here."""
 
 
 def checked(given: TargetInput) -> TargetInput:

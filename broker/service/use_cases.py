@@ -39,6 +39,7 @@ from broker.service.simulate import SimulateService
 from broker.service.site import Site
 from broker.service.start import Start
 from broker.service.starting import StartingService
+from broker.service.trust import TrustService
 from broker.service.validate import ValidateService
 from broker.service.vault import VaultService
 from broker.service.waiting import WaitingService
@@ -67,6 +68,7 @@ class UseCases:
     people: PeopleService
     inventory: InventoryService
     rules: RulesService
+    trust: TrustService
     validate: ValidateService
     simulate: SimulateService
     explain: ExplainService
@@ -118,6 +120,7 @@ class UseCases:
             people=PeopleService(world, ending, identify),
             inventory=InventoryService(world),
             rules=RulesService(world, aside),
+            trust=TrustService(world),
             validate=ValidateService(world, aside),
             simulate=SimulateService(world, aside),
             explain=ExplainService(world),

@@ -13,12 +13,13 @@ from datetime import datetime
 from broker.core.cert import Ca, CertMismatch, check, check_x509, must_match
 from broker.core.clock import micros
 from broker.core.errors import Fault
-from broker.core.records import says_terminal
 from broker.core.signing import (
     Answer,
     Ask,
     AskCa,
     AskGenerations,
+    AskTrust,
+    Learn,
     Refused,
     RotateCa,
     Signed,
@@ -26,13 +27,14 @@ from broker.core.signing import (
     SignSsh,
     SignX509,
     Told,
-    unpae,
 )
-from broker.core.sshwire import WireError, ed25519_blob
+from broker.core.sshwire import ed25519_blob
+from broker.core.statement import Statement
 from broker.core.x509_match import key_of_csr, must_match_x509
 from broker.signer.journal import Field, Journal
 from broker.signer.keys import CaKeys
 from broker.signer.probes import must_be_a_check, must_be_of_a_grant
+from broker.signer.proof import Prover
 from broker.signer.rotation import rotated
 from broker.signer.sign import sign_ssh, sign_x509
 
@@ -45,14 +47,16 @@ class Authority:
     Args:
         keys: the four CA keys.
         journal: open, this process's alone.
+        prover: says whether a certificate for a target is proven.
         now: the wall clock; validity is judged by the signer's own reading of it.
     """
 
-    __slots__ = ("_journal", "_keys", "_lock", "_now")
+    __slots__ = ("_journal", "_keys", "_lock", "_now", "_prover")
 
-    def __init__(self, keys: CaKeys, journal: Journal, now: Callable[[], datetime]) -> None:
+    def __init__(self, keys: CaKeys, journal: Journal, prover: Prover, now: Callable[[], datetime]) -> None:
         self._keys = keys
         self._journal = journal
+        self._prover = prover
         self._now = now
         self._lock = threading.Lock()
 
@@ -68,6 +72,7 @@ class Authority:
         """Lets the signature under way reach the journal, then answers nothing more."""
         if self._lock.acquire(timeout=_STOP_SECONDS):
             self._journal.close()
+            self._prover.close()
             # the lock stays taken on purpose: a late question waits until the process has ended
 
     def _answer(self, ask: Ask) -> Answer:
@@ -84,6 +89,10 @@ class Authority:
                 return Told(generations=self._keys.generations[ask.ca])
             case RotateCa():
                 return self._rotate(ask)
+            case Learn():
+                return Signed(blob=self._learn(ask))
+            case AskTrust():
+                return Signed(blob=self._prover.told(ask))
 
     def _rotate(self, ask: RotateCa) -> Told:
         now = self._now()
@@ -106,11 +115,19 @@ class Authority:
         now = self._now()
         check(ask.spec, now)
         must_be_of_a_grant(ask.spec)
-        _must_fit(ask)
+        self._prover.must_be_proven(ask, now)
         certificate = _made(lambda: sign_ssh(ask.spec, ask.public_key, self._keys.ssh[ask.spec.ca]))
         must_match(ask.spec, certificate, public_key=ask.public_key, ca_key=self._keys.public(ask.spec.ca))
         self._journal.append(_ssh_line(ask, certificate, now))
         return certificate
+
+    def _learn(self, ask: Learn) -> bytes:
+        now = self._now()
+        statement = self._prover.must_admit(ask, now)
+        if statement is not None:
+            self._journal.append(_trust_line(statement, now))
+            self._prover.learn(statement, ask, now)
+        return hashlib.sha256(ask.statement).digest()
 
     def _sign_x509(self, ask: SignX509) -> bytes:
         now, ca = self._now(), self._keys.x509_certificate
@@ -122,16 +139,15 @@ class Authority:
         return certificate
 
 
-def _must_fit(ask: SignSsh) -> None:
-    """A terminal is in the certificate exactly where it is in the action that a person read, or a policy decided."""
-    if not ask.record:
-        return
-    try:
-        said = says_terminal(unpae(ask.record))
-    except WireError:
-        said = None
-    if said is not None and said != ask.spec.permit_pty:
-        raise CertMismatch("certificate refused: a terminal that its action does not say")
+def _trust_line(statement: Statement, now: datetime) -> dict[str, Field]:
+    return {
+        "kind": "trust",
+        "t": micros(now),
+        "tenant": statement.tenant,
+        "subject": statement.subject,
+        "revision": statement.revision,
+        "statement": statement.sha256().hex(),
+    }
 
 
 def _made(sign: Callable[[], bytes]) -> bytes:

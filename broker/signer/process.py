@@ -21,7 +21,9 @@ from broker.signer import harden, walls
 from broker.signer.authority import Authority
 from broker.signer.journal import Journal
 from broker.signer.keys import load_keys
+from broker.signer.proof import Prover
 from broker.signer.server import AllowedPeer, listen, serve
+from broker.signer.trust import TrustFile
 from broker.signer.walls import Wall
 
 log = structlog.get_logger()
@@ -67,7 +69,8 @@ def _run(config: SignerConfig) -> None:
     walls.alone()
     walls.limits()
     keys = load_keys(config.directory, owner=os.geteuid())
-    authority = Authority(keys, Journal(config.directory), _now)
+    journal = Journal(config.directory)
+    authority = Authority(keys, journal, Prover(TrustFile(config.directory), journal.used), _now)
     allowed = AllowedPeer(uid=config.allowed_uid, pid=config.parent_pid)
     with listen(config.socket, own_uid=os.geteuid(), allowed=allowed) as listener:
         try:

@@ -539,6 +539,9 @@ class _Admin(admin_pb2_grpc.AdminServiceServicer):
     def ListTargets(self, request: admin_pb2.ListTargetsRequest, context: Context) -> admin_pb2.ListTargetsResponse:
         return admin_pb2.ListTargetsResponse(targets=[admin_pb2.Target(name=name) for name in self._broker.targets])
 
+    def GetTrust(self, request: admin_pb2.GetTrustRequest, context: Context) -> admin_pb2.GetTrustResponse:
+        return admin_pb2.GetTrustResponse(entries=[admin_pb2.TrustEntry(subject=one) for one in request.subjects])
+
     def _join(self) -> admin_pb2.JoinInfo:
         broker = self._broker
         return admin_pb2.JoinInfo(

@@ -158,7 +158,7 @@ async def test_a_clock_behind_the_log_issues_nothing(tmp_path: Path) -> None:
     """I-05: the newest entry of any tenant's log, or of the system's own, is a moment that has been."""
     settings = single_node(data=tmp_path / "d", tenant="acme", host="127.0.0.1", base_port=1024, database="")
     now = datetime.now(UTC)
-    await initialise(settings, owner="owner", approval_key="", profile=tmp_path / "owner", now=now)
+    await initialise(settings, owner="owner", approval_key=None, profile=tmp_path / "owner", now=now)
     for tenant in (SYSTEM_TENANT, TenantId("acme")):
         async with AsyncExitStack() as stack:
             sound = app.House(settings, stack)

@@ -53,7 +53,7 @@ def test_everything_is_private(made: Path) -> None:
         "data/root.key",
         *(name for name in found if name.startswith("data/signer/") and name[-4:] in (".key", ".crt")),
     }
-    assert len(keys) == 6
+    assert len(keys) == 7
     for name, mode in found.items():
         expected = 0o700 if (made / name).is_dir() else 0o400 if name in keys else 0o600
         assert mode == expected, name

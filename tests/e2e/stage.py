@@ -25,7 +25,7 @@ from typing import Any
 import asyncssh
 from google.protobuf.duration_pb2 import Duration
 
-from grantd import Client, asking, records, stepup
+from grantd import Client, asking, records, stepup, trust
 from grantd.cli.signing import find
 from grantd.cli.sshfiles import SshFiles, write
 from grantd.enrolment import Join, enrol
@@ -325,7 +325,9 @@ class House:
         return running
 
     def signed(self, change: stepup.Change, *, by: tuple[str, ...] = ("owner",)) -> None:
-        """Puts step-up signatures under a change."""
+        """Puts the signer's statement into a change, and step-up signatures under both."""
+        first = self.client(by[0])
+        trust.state(first, change, tenant=first.whoami().tenant, now=datetime.now(UTC))
         for who in by:
             client = self.client(who)
             me = client.whoami()

@@ -17,18 +17,20 @@ import click
 import grpc
 from google.protobuf.json_format import MessageToDict
 
-from grantd import asking, stepup
+from grantd import asking, statements, stepup, trust
 from grantd.cli import signing
 from grantd.cli.exits import Exit
 from grantd.cli.shell import Shell, now
 from grantd.cli.visible import one_line, readable
 from grantd.errors import GrantdError, Invalid, StillPending
 from grantd.profile import replace_file
+from grantd.statements import Statement
 from grantd.stepup import Change, ChangeFile
 from grantd.v1.admin_pb2 import (
     AddPersonRequest,
     PutPolicyRequest,
     PutTargetRequest,
+    PutTrustRequest,
     SetTeamsRequest,
     SuspendIdentityRequest,
     UnfreezeRequest,
@@ -48,6 +50,7 @@ C = TypeVar(
     UnfreezeRequest,
     RotateCaRequest,
     RotateKeyRequest,
+    PutTrustRequest,
 )
 _MAX_FILE_BYTES: Final = 1 << 20
 
@@ -73,6 +76,7 @@ def submit(
     me = client.whoami()
     if cosign is not None:
         request = _cosigned(request, cosign, tenant=me.tenant, first=me.identity_id)
+    trust.state(client, request, tenant=me.tenant, now=now())
     signer = signing.find(client.profile, key)
     bare = copy.deepcopy(request)
     request.step_ups.append(stepup.step_up(request, signer.sign, tenant=me.tenant, person_id=me.identity_id, now=now()))
@@ -106,6 +110,7 @@ def sign_change(shell: Shell, *, file: Path, key: Path | None, yes: bool) -> int
     me = client.whoami()
     if held.tenant != me.tenant:
         raise Invalid("other_tenant", f"the change is of tenant {held.tenant}, you are of {me.tenant}")
+    trust.must_say(held.change, tenant=me.tenant)
     shell.say(render(held.change))
     if not yes and not _agrees():
         shell.say("not signed")
@@ -124,6 +129,7 @@ def render(change: Change) -> str:
     fields = MessageToDict(change, preserving_proto_field_name=True)
     fields.pop("step_ups", None)
     fields.pop("idempotency_key", None)
+    fields.pop("trust", None)
     lines = [click.style(one_line(stepup.method_of(change)), bold=True)]
     for name, value in fields.items():
         if name == "sources":
@@ -131,6 +137,10 @@ def render(change: Change) -> str:
                 lines += [f"  {one_line(source)}", *(f"    | {line}" for line in readable(text).split("\n"))]
             continue
         lines.append(f"  {name}  {one_line(value if isinstance(value, str) else json.dumps(value))}")
+    if isinstance(change, PutTrustRequest):
+        lines += [
+            f"  {name}  {one_line(value)}" for name, value in statements.told(Statement.parse(change.trust).content)
+        ]
     return "\n".join(lines)
 
 
@@ -160,9 +170,17 @@ def _content(change: Change) -> bytes:
     bare = copy.deepcopy(change)
     del bare.step_ups[:]
     if not isinstance(
-        bare, (RotateCaRequest, RotateKeyRequest, SetTeamsRequest, SuspendIdentityRequest, UnfreezeRequest)
+        bare,
+        (RotateCaRequest, RotateKeyRequest, PutTrustRequest, SetTeamsRequest, SuspendIdentityRequest, UnfreezeRequest),
     ):
         bare.idempotency_key = ""
+    # which revision a statement is, and the id that it names, are not on the command line
+    if "trust" in bare.DESCRIPTOR.fields_by_name:
+        setattr(bare, "trust", b"")  # noqa: B010  not every kind of change has one
+    if isinstance(bare, PutTargetRequest):
+        bare.target.id = ""
+    if isinstance(bare, AddPersonRequest):
+        bare.identity_id = ""
     return bare.SerializeToString(deterministic=True)
 
 

@@ -88,8 +88,11 @@ def find(profile: Profile, key: Path | None) -> Signer:
     Raises Invalid.
     """
     path = key.expanduser() if key else profile.approval_key
-    if path is None:
-        return _only_agent_key()
+    return _only_agent_key() if path is None else signer_of(path)
+
+
+def signer_of(path: Path) -> Signer:
+    """The signer of one key: its private file, or for a `.pub` file the agent. Raises Invalid."""
     if path.suffix == ".pub":
         return _agent_key(_public(path))
     if not path.exists() and path.with_name(path.name + ".pub").exists():

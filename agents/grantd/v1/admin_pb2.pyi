@@ -243,12 +243,18 @@ class AddPersonRequest(_message.Message):
     APPROVAL_KEYS_FIELD_NUMBER: _builtins.int
     JOIN_FOR_FIELD_NUMBER: _builtins.int
     STEP_UPS_FIELD_NUMBER: _builtins.int
+    IDENTITY_ID_FIELD_NUMBER: _builtins.int
+    TRUST_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     """1 to 64 characters."""
     name: _builtins.str
     """Name."""
     role: _builtins.str
     """`viewer`, `manager`, `admin` or `owner`; never above the caller's own."""
+    identity_id: _builtins.str
+    """Id that the statement names, drawn by the caller; empty = the broker draws one."""
+    trust: _builtins.bytes
+    """The statement for the signer (docs/adr/0030); without one the person's approvals count nowhere above the tier."""
     @_builtins.property
     def teams(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Team names."""
@@ -275,10 +281,12 @@ class AddPersonRequest(_message.Message):
         approval_keys: _abc.Iterable[_builtins.str] | None = ...,
         join_for: _duration_pb2.Duration | None = ...,
         step_ups: _abc.Iterable[_options_pb2.StepUp] | None = ...,
+        identity_id: _builtins.str = ...,
+        trust: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["join_for", b"join_for"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_keys", b"approval_keys", "idempotency_key", b"idempotency_key", "join_for", b"join_for", "name", b"name", "role", b"role", "step_ups", b"step_ups", "teams", b"teams"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_keys", b"approval_keys", "idempotency_key", b"idempotency_key", "identity_id", b"identity_id", "join_for", b"join_for", "name", b"name", "role", b"role", "step_ups", b"step_ups", "teams", b"teams", "trust", b"trust"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -333,10 +341,13 @@ class SuspendIdentityRequest(_message.Message):
     IDENTITY_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     STEP_UPS_FIELD_NUMBER: _builtins.int
+    TRUST_FIELD_NUMBER: _builtins.int
     identity_id: _builtins.str
     """Identity id."""
     reason: _builtins.str
     """Why; at most 512 bytes."""
+    trust: _builtins.bytes
+    """For a person: the statement for the signer."""
     @_builtins.property
     def step_ups(self) -> _containers.RepeatedCompositeFieldContainer[_options_pb2.StepUp]:
         """For a person: fresh signatures; a second person's where somebody beside the two could make this change."""
@@ -347,10 +358,11 @@ class SuspendIdentityRequest(_message.Message):
         identity_id: _builtins.str = ...,
         reason: _builtins.str = ...,
         step_ups: _abc.Iterable[_options_pb2.StepUp] | None = ...,
+        trust: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity_id", b"identity_id", "reason", b"reason", "step_ups", b"step_ups"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity_id", b"identity_id", "reason", b"reason", "step_ups", b"step_ups", "trust", b"trust"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -817,7 +829,7 @@ class Target(_message.Message):
     POSTGRES_FIELD_NUMBER: _builtins.int
     SECRET_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Id; empty in a new one."""
+    """Id; in a new one the id that its statement names, drawn by the caller, or empty: the broker draws one."""
     name: _builtins.str
     """Name: lower case, digits, `.`, `_`, `-`."""
     host: _builtins.str
@@ -888,8 +900,11 @@ class PutTargetRequest(_message.Message):
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
     STEP_UPS_FIELD_NUMBER: _builtins.int
+    TRUST_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     """1 to 64 characters."""
+    trust: _builtins.bytes
+    """The statement for the signer; without one nothing is let in at this target."""
     @_builtins.property
     def target(self) -> Global___Target:
         """The target; the name decides whether it is new."""
@@ -904,10 +919,11 @@ class PutTargetRequest(_message.Message):
         idempotency_key: _builtins.str = ...,
         target: Global___Target | None = ...,
         step_ups: _abc.Iterable[_options_pb2.StepUp] | None = ...,
+        trust: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "step_ups", b"step_ups", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "step_ups", b"step_ups", "target", b"target", "trust", b"trust"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1115,6 +1131,142 @@ class CheckTargetResponse(_message.Message):
 Global___CheckTargetResponse: _TypeAlias = CheckTargetResponse  # noqa: Y015
 
 @_typing.final
+class GetTrustRequest(_message.Message):
+    """Asks what the signer believes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def subjects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of people and targets, `programs`; at most 256, and none for everything the broker knows."""
+
+    def __init__(
+        self,
+        *,
+        subjects: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["subjects", b"subjects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTrustRequest: _TypeAlias = GetTrustRequest  # noqa: Y015
+
+@_typing.final
+class TrustEntry(_message.Message):
+    """What the signer believes of one subject."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    STATEMENT_FIELD_NUMBER: _builtins.int
+    SAME_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """Id, or `programs`."""
+    name: _builtins.str
+    """Name, as the broker has it."""
+    statement: _builtins.bytes
+    """The newest statement; empty = none."""
+    same: _builtins.bool
+    """Whether it says what the broker has."""
+    content: _builtins.bytes
+    """What the broker has: the content of the statement that would say so."""
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        name: _builtins.str = ...,
+        statement: _builtins.bytes = ...,
+        same: _builtins.bool = ...,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "name", b"name", "same", b"same", "statement", b"statement", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrustEntry: _TypeAlias = TrustEntry  # noqa: Y015
+
+@_typing.final
+class GetTrustResponse(_message.Message):
+    """What the signer believes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrustEntry]:
+        """In the order asked for; people, targets, programs where all were."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___TrustEntry] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTrustResponse: _TypeAlias = GetTrustResponse  # noqa: Y015
+
+@_typing.final
+class PutTrustRequest(_message.Message):
+    """A statement for the signer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRUST_FIELD_NUMBER: _builtins.int
+    STEP_UPS_FIELD_NUMBER: _builtins.int
+    trust: _builtins.bytes
+    """The statement."""
+    @_builtins.property
+    def step_ups(self) -> _containers.RepeatedCompositeFieldContainer[_options_pb2.StepUp]:
+        """Fresh signatures; a second person's where it raises power."""
+
+    def __init__(
+        self,
+        *,
+        trust: _builtins.bytes = ...,
+        step_ups: _abc.Iterable[_options_pb2.StepUp] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["step_ups", b"step_ups", "trust", b"trust"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutTrustRequest: _TypeAlias = PutTrustRequest  # noqa: Y015
+
+@_typing.final
+class PutTrustResponse(_message.Message):
+    """It is believed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHA256_FIELD_NUMBER: _builtins.int
+    sha256: _builtins.bytes
+    """SHA-256 of the statement, 32 bytes."""
+    def __init__(
+        self,
+        *,
+        sha256: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutTrustResponse: _TypeAlias = PutTrustResponse  # noqa: Y015
+
+@_typing.final
 class GetPolicyRequest(_message.Message):
     """Asks for the policy."""
 
@@ -1237,10 +1389,13 @@ class PutPolicyRequest(_message.Message):
     SOURCES_FIELD_NUMBER: _builtins.int
     REPLACES_FIELD_NUMBER: _builtins.int
     STEP_UPS_FIELD_NUMBER: _builtins.int
+    TRUST_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     """1 to 64 characters."""
     replaces: _builtins.str
     """The version that this replaces: refused if another is in force."""
+    trust: _builtins.bytes
+    """The statement for the signer, where programs of the tenant change."""
     @_builtins.property
     def sources(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """File name -> text: Cedar (`*.cedar`), and programs of the tenant (`*.toml`); at most 256 KiB in all."""
@@ -1256,10 +1411,11 @@ class PutPolicyRequest(_message.Message):
         sources: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         replaces: _builtins.str = ...,
         step_ups: _abc.Iterable[_options_pb2.StepUp] | None = ...,
+        trust: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "replaces", b"replaces", "sources", b"sources", "step_ups", b"step_ups"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "replaces", b"replaces", "sources", b"sources", "step_ups", b"step_ups", "trust", b"trust"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -92,6 +92,16 @@ class AdminServiceStub(object):
                 request_serializer=grantd_dot_v1_dot_admin__pb2.CheckTargetRequest.SerializeToString,
                 response_deserializer=grantd_dot_v1_dot_admin__pb2.CheckTargetResponse.FromString,
                 _registered_method=True)
+        self.GetTrust = channel.unary_unary(
+                '/grantd.v1.AdminService/GetTrust',
+                request_serializer=grantd_dot_v1_dot_admin__pb2.GetTrustRequest.SerializeToString,
+                response_deserializer=grantd_dot_v1_dot_admin__pb2.GetTrustResponse.FromString,
+                _registered_method=True)
+        self.PutTrust = channel.unary_unary(
+                '/grantd.v1.AdminService/PutTrust',
+                request_serializer=grantd_dot_v1_dot_admin__pb2.PutTrustRequest.SerializeToString,
+                response_deserializer=grantd_dot_v1_dot_admin__pb2.PutTrustResponse.FromString,
+                _registered_method=True)
         self.GetPolicy = channel.unary_unary(
                 '/grantd.v1.AdminService/GetPolicy',
                 request_serializer=grantd_dot_v1_dot_admin__pb2.GetPolicyRequest.SerializeToString,
@@ -222,6 +232,20 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetTrust(self, request, context):
+        """The newest statements of the signer about people, targets and programs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutTrust(self, request, context):
+        """Hands a statement to the signer that nothing else carries. Needs a StepUp; the signer verifies for itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetPolicy(self, request, context):
         """The policy in force.
         """
@@ -343,6 +367,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.CheckTarget,
                     request_deserializer=grantd_dot_v1_dot_admin__pb2.CheckTargetRequest.FromString,
                     response_serializer=grantd_dot_v1_dot_admin__pb2.CheckTargetResponse.SerializeToString,
+            ),
+            'GetTrust': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTrust,
+                    request_deserializer=grantd_dot_v1_dot_admin__pb2.GetTrustRequest.FromString,
+                    response_serializer=grantd_dot_v1_dot_admin__pb2.GetTrustResponse.SerializeToString,
+            ),
+            'PutTrust': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutTrust,
+                    request_deserializer=grantd_dot_v1_dot_admin__pb2.PutTrustRequest.FromString,
+                    response_serializer=grantd_dot_v1_dot_admin__pb2.PutTrustResponse.SerializeToString,
             ),
             'GetPolicy': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPolicy,
@@ -689,6 +723,60 @@ class AdminService(object):
             '/grantd.v1.AdminService/CheckTarget',
             grantd_dot_v1_dot_admin__pb2.CheckTargetRequest.SerializeToString,
             grantd_dot_v1_dot_admin__pb2.CheckTargetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTrust(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/grantd.v1.AdminService/GetTrust',
+            grantd_dot_v1_dot_admin__pb2.GetTrustRequest.SerializeToString,
+            grantd_dot_v1_dot_admin__pb2.GetTrustResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutTrust(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/grantd.v1.AdminService/PutTrust',
+            grantd_dot_v1_dot_admin__pb2.PutTrustRequest.SerializeToString,
+            grantd_dot_v1_dot_admin__pb2.PutTrustResponse.FromString,
             options,
             channel_credentials,
             insecure,

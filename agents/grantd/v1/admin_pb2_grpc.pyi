@@ -60,6 +60,10 @@ class AdminServiceStub:
     """The host key that an address shows right now: to be compared by the administrator, never trusted by itself."""
     CheckTarget: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CheckTargetRequest, _admin_pb2.CheckTargetResponse]
     """Checks a target from outside."""
+    GetTrust: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetTrustRequest, _admin_pb2.GetTrustResponse]
+    """The newest statements of the signer about people, targets and programs."""
+    PutTrust: _grpc.UnaryUnaryMultiCallable[_admin_pb2.PutTrustRequest, _admin_pb2.PutTrustResponse]
+    """Hands a statement to the signer that nothing else carries. Needs a StepUp; the signer verifies for itself."""
     GetPolicy: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetPolicyRequest, _admin_pb2.GetPolicyResponse]
     """The policy in force."""
     PutPolicy: _grpc.UnaryUnaryMultiCallable[_admin_pb2.PutPolicyRequest, _admin_pb2.PutPolicyResponse]
@@ -112,6 +116,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """The host key that an address shows right now: to be compared by the administrator, never trusted by itself."""
     CheckTarget: _aio.UnaryUnaryMultiCallable[_admin_pb2.CheckTargetRequest, _admin_pb2.CheckTargetResponse]  # type: ignore[assignment]
     """Checks a target from outside."""
+    GetTrust: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetTrustRequest, _admin_pb2.GetTrustResponse]  # type: ignore[assignment]
+    """The newest statements of the signer about people, targets and programs."""
+    PutTrust: _aio.UnaryUnaryMultiCallable[_admin_pb2.PutTrustRequest, _admin_pb2.PutTrustResponse]  # type: ignore[assignment]
+    """Hands a statement to the signer that nothing else carries. Needs a StepUp; the signer verifies for itself."""
     GetPolicy: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetPolicyRequest, _admin_pb2.GetPolicyResponse]  # type: ignore[assignment]
     """The policy in force."""
     PutPolicy: _aio.UnaryUnaryMultiCallable[_admin_pb2.PutPolicyRequest, _admin_pb2.PutPolicyResponse]  # type: ignore[assignment]
@@ -227,6 +235,22 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.CheckTargetResponse, _abc.Awaitable[_admin_pb2.CheckTargetResponse]]:
         """Checks a target from outside."""
+
+    @_abc_1.abstractmethod
+    def GetTrust(
+        self,
+        request: _admin_pb2.GetTrustRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetTrustResponse, _abc.Awaitable[_admin_pb2.GetTrustResponse]]:
+        """The newest statements of the signer about people, targets and programs."""
+
+    @_abc_1.abstractmethod
+    def PutTrust(
+        self,
+        request: _admin_pb2.PutTrustRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.PutTrustResponse, _abc.Awaitable[_admin_pb2.PutTrustResponse]]:
+        """Hands a statement to the signer that nothing else carries. Needs a StepUp; the signer verifies for itself."""
 
     @_abc_1.abstractmethod
     def GetPolicy(

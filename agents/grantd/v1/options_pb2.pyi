@@ -277,6 +277,7 @@ class StepUp(_message.Message):
     SIGNED_AT_US_FIELD_NUMBER: _builtins.int
     NONCE_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    TRUST_SIGNATURE_FIELD_NUMBER: _builtins.int
     person_id: _builtins.str
     """Who signed: a person's id."""
     signed_at_us: _builtins.int
@@ -288,6 +289,8 @@ class StepUp(_message.Message):
     PAE("grantd/change/v1", tenant, person id, method full name, SHA-256 of the payload, signed_at_us, nonce);
     the payload is the request serialised deterministically with `step_ups` cleared.
     """
+    trust_signature: _builtins.bytes
+    """Where the request carries a statement for the signer: SSHSIG blob over it, namespace `grantd-trust@v1`, hash sha512."""
     def __init__(
         self,
         *,
@@ -295,10 +298,11 @@ class StepUp(_message.Message):
         signed_at_us: _builtins.int = ...,
         nonce: _builtins.bytes = ...,
         signature: _builtins.bytes = ...,
+        trust_signature: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce", "person_id", b"person_id", "signature", b"signature", "signed_at_us", b"signed_at_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce", "person_id", b"person_id", "signature", b"signature", "signed_at_us", b"signed_at_us", "trust_signature", b"trust_signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from google.protobuf.duration_pb2 import Duration
 
 from broker.core.identity import Identity, IdentityKind, Login, Target
-from broker.core.ids import IdentityId
+from broker.core.ids import IdentityId, TargetId
 from broker.core.roles import Role
 from broker.core.sshwire import parse_line
 from broker.rpc.convert.kinds import settings_into, settings_of
@@ -20,6 +20,7 @@ from broker.service.people import Newcomer
 from broker.service.ports import Finding, PolicyVersion
 from broker.service.stepup import Change, StepUp
 from broker.service.target_input import TargetInput
+from broker.service.trust import Belief
 from grantd.v1 import admin_pb2 as pb
 from grantd.v1 import ca_pb2, vault_pb2
 
@@ -27,6 +28,7 @@ Signed: TypeAlias = (
     pb.AddPersonRequest
     | pb.PutPolicyRequest
     | pb.PutTargetRequest
+    | pb.PutTrustRequest
     | pb.SetTeamsRequest
     | pb.SuspendIdentityRequest
     | pb.UnfreezeRequest
@@ -46,10 +48,11 @@ def change_of(request: Signed) -> Change:
         step_ups=[
             StepUp(
                 person=IdentityId(given.person_id), signed_at_us=given.signed_at_us, nonce=given.nonce,
-                signature=given.signature,
+                signature=given.signature, trust_signature=given.trust_signature,
             )
             for given in request.step_ups
         ],
+        trust=getattr(request, "trust", b""),
     )  # fmt: skip
 
 
@@ -83,6 +86,7 @@ def person_of(request: pb.AddPersonRequest) -> Newcomer:
         teams=frozenset(request.teams),
         owner="",
         approval_keys=tuple(request.approval_keys),
+        id=IdentityId(request.identity_id) if request.identity_id else None,
         join_for=_join_for(request.join_for) if request.HasField("join_for") else None,
     )
 
@@ -103,8 +107,9 @@ def identity_out(row: Identity, team_names: Sequence[str]) -> pb.Identity:
 
 
 def target_of(given: pb.Target) -> TargetInput:
-    """A target as it came in; its id is never taken from the caller."""
+    """A target as it came in."""
     return TargetInput(
+        id=TargetId(given.id) if given.id else None,
         name=given.name,
         host=given.host,
         port=given.port,
@@ -145,6 +150,13 @@ def finding_out(finding: Finding) -> pb.TargetFinding:
 def policy_out(version: PolicyVersion) -> pb.Policy:
     """A policy in force."""
     return pb.Policy(version=version.version, sources=version.sources, put_by=version.put_by)
+
+
+def belief_out(belief: Belief) -> pb.TrustEntry:
+    """One subject on both sides."""
+    return pb.TrustEntry(
+        subject=belief.subject, name=belief.name, statement=belief.statement, same=belief.same, content=belief.content
+    )
 
 
 def _join_for(given: Duration) -> timedelta:

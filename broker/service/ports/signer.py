@@ -20,10 +20,16 @@ class Proof:
 
     record: bytes
     signatures: tuple[bytes, ...]
+    access: bytes = b""
+    """The record of the access that people granted, where the action rests on what it says; less proves less."""
+    access_signatures: tuple[bytes, ...] = ()
 
 
 class Signer(Protocol):
-    """The only holder of CA keys, another process. Raises SignerFault; checks what it signed before returning it."""
+    """The only holder of CA keys, another process. Raises SignerFault, and SignerRefused where it would not.
+
+    Checks what it signed before returning it.
+    """
 
     async def sign_ssh(self, spec: CertSpec, public_key: bytes, proof: Proof) -> bytes:
         """An OpenSSH certificate blob for the Ed25519 `public_key` blob (SSH wire form)."""
@@ -43,6 +49,14 @@ class Signer(Protocol):
 
     async def rotate(self, ca: Ca, step: Step) -> tuple[Generation, ...]:
         """Takes one step of the rotation of a CA's key, for good when this returns; the generations after it."""
+        ...
+
+    async def learn(self, statement: bytes, signatures: tuple[bytes, ...]) -> None:
+        """Has the signer believe a statement (core/statement.py). Raises SignerRefused naming the rule."""
+        ...
+
+    async def believed(self, tenant: str, subject: str) -> bytes:
+        """The newest statement about a person, a target or the tenant's programs; empty where there is none."""
         ...
 
     async def ssh_ca(self, name: str) -> bytes:

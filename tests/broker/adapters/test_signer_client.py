@@ -38,6 +38,7 @@ from tests.broker.core.test_cert import client as x509_spec
 from tests.broker.core.test_x509_match import CSR
 from tests.broker.signer.journals import verify
 from tests.broker.signer.test_server import ME, serving
+from tests.broker.signer.world import INSTALL, MANAGER, READ, Asker, furnish, machine
 from tests.broker.ssh_keys import egress, ingress, new_public_key
 from tests.pace import Since
 
@@ -54,7 +55,7 @@ def now() -> datetime:
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One set of keys for the module."""
     directory = tmp_path_factory.mktemp("signer") / "keys"
-    make_keys(directory, now())
+    furnish(directory, machine("web1"), at=now())
     return directory
 
 
@@ -69,9 +70,10 @@ async def signer(keys: Path, tmp_path: Path) -> AsyncIterator[SignerProcess]:
 async def test_certificates_come_checked(signer: SignerProcess, keys: Path) -> None:
     """Both sides agree on every field, and each signature is on disk when it arrives (I-07, I-31)."""
     port: Signer = signer.client
-    key = new_public_key()
-    for spec in (egress(now()), ingress(now())):
-        made = parse(await port.sign_ssh(spec, key, Proof(record=b"record", signatures=(b"s",))))
+    key, asker = new_public_key(), Asker(now())
+    ask = asker.ask(asker.record(INSTALL), MANAGER)
+    for spec, proof in ((ask.spec, Proof(record=ask.record, signatures=ask.signatures)), (ingress(now()), NO_PROOF)):
+        made = parse(await port.sign_ssh(spec, key, proof))
         assert (made.serial, made.principals, made.public_key) == (spec.serial, spec.principals, key)
         assert made.ca_key == await port.ssh_ca(spec.ca)
         line = json.loads((keys / NAME).read_bytes().splitlines()[-1])
@@ -82,7 +84,7 @@ async def test_certificates_come_checked(signer: SignerProcess, keys: Path) -> N
 
 async def test_many_at_once_get_each_their_own(signer: SignerProcess) -> None:
     """Questions of many tasks share one connection; nobody gets another's certificate."""
-    specs = [egress(now()) for _ in range(40)]
+    specs = [ingress(now()) for _ in range(40)]
     async with asyncio.TaskGroup() as group:
         asked = [group.create_task(signer.client.sign_ssh(s, new_public_key(), NO_PROOF)) for s in specs]
     assert [parse(task.result()).serial for task in asked] == [spec.serial for spec in specs]
@@ -91,56 +93,65 @@ async def test_many_at_once_get_each_their_own(signer: SignerProcess) -> None:
 async def test_a_refusal_names_the_rule(signer: SignerProcess) -> None:
     """What the signer will not sign comes out as a fault of ours, with its own phrase."""
     with pytest.raises(SignerFault, match="exactly one principal"):
-        await signer.client.sign_ssh(replace(egress(now()), principals=()), new_public_key(), NO_PROOF)
+        await signer.client.sign_ssh(replace(ingress(now()), principals=()), new_public_key(), NO_PROOF)
     with pytest.raises(SignerFault, match="no such SSH CA"):
         await signer.client.ssh_ca("x509")
     with pytest.raises(SignerFault, match="too long"):
-        await signer.client.sign_ssh(egress(now()), bytes(200_000), NO_PROOF)
-    await signer.client.sign_ssh(egress(now()), new_public_key(), NO_PROOF)
+        await signer.client.sign_ssh(ingress(now()), bytes(200_000), NO_PROOF)
+    await signer.client.sign_ssh(ingress(now()), new_public_key(), NO_PROOF)
 
 
 async def test_a_cancelled_question_does_not_shift_the_answers(signer: SignerProcess) -> None:
     """After a caller gave up half-way, the next one gets the answer to its own question."""
     await signer.client.x509_ca()
     for delay in (0, 0.0002, 0.0005, 0.001):
-        task = asyncio.get_running_loop().create_task(signer.client.sign_ssh(egress(now()), new_public_key(), NO_PROOF))
+        task = asyncio.get_running_loop().create_task(
+            signer.client.sign_ssh(ingress(now()), new_public_key(), NO_PROOF)
+        )
         await asyncio.sleep(delay)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        spec = egress(now())
+        spec = ingress(now())
         assert parse(await signer.client.sign_ssh(spec, new_public_key(), NO_PROOF)).serial == spec.serial
 
 
 async def test_a_new_signer_is_found_again(signer: SignerProcess, keys: Path, tmp_path: Path) -> None:
     """kill -9 of the signer costs one reconnect once another one runs, and a clear fault while none does."""
     client = signer.client
-    await client.sign_ssh(egress(now()), new_public_key(), NO_PROOF)
+    await client.sign_ssh(ingress(now()), new_public_key(), NO_PROOF)
     os.kill(signer.pid, signal.SIGKILL)
     assert await signer.ended() == -signal.SIGKILL
     with pytest.raises(SignerFault, match="cannot be reached"):
-        await client.sign_ssh(egress(now()), new_public_key(), NO_PROOF)
+        await client.sign_ssh(ingress(now()), new_public_key(), NO_PROOF)
     second = await start_signer(directory=keys, path=tmp_path / "s")
-    await client.sign_ssh(egress(now()), new_public_key(), NO_PROOF)
+    await client.sign_ssh(ingress(now()), new_public_key(), NO_PROOF)
     await second.stop()
 
 
 async def test_a_signer_with_other_keys_is_not_believed(signer: SignerProcess, tmp_path: Path) -> None:
     """CA keys are remembered: a signer that comes back with others is a fault."""
     client = signer.client
-    await client.sign_ssh(egress(now()), new_public_key(), NO_PROOF)
+    await client.sign_ssh(ingress(now()), new_public_key(), NO_PROOF)
     await signer.stop()
     make_keys(tmp_path / "other", now())
     second = await start_signer(directory=tmp_path / "other", path=tmp_path / "s")
     with pytest.raises(SignerFault, match="another key"):
-        await client.sign_ssh(egress(now()), new_public_key(), NO_PROOF)
+        await client.sign_ssh(ingress(now()), new_public_key(), NO_PROOF)
     await second.stop()
+
+
+def a_read() -> tuple[CertSpec, Proof]:
+    """What may be signed for a target without a person, and why."""
+    asker = Asker(now())
+    ask = asker.ask(asker.record(READ))
+    return ask.spec, Proof(record=ask.record, signatures=())
 
 
 @pytest.fixture
 async def rotating(tmp_path: Path) -> AsyncIterator[SignerProcess]:
     """A signer over keys of its own."""
-    make_keys(tmp_path / "own", now())
+    furnish(tmp_path / "own", machine("web1"), at=now())
     started = await start_signer(directory=tmp_path / "own", path=tmp_path / "r")
     yield started
     await started.stop()
@@ -155,7 +166,8 @@ async def test_a_rotation_is_believed_step_by_step(rotating: SignerProcess, tmp_
         told = await client.rotate(Ca.EGRESS, step)
         assert [each.stage for each in told] == wanted
         assert told == await client.generations(Ca.EGRESS)
-        made = parse(await client.sign_ssh(egress(now()), key, NO_PROOF))
+        spec, proof = a_read()
+        made = parse(await client.sign_ssh(spec, key, proof))
         assert (made.ca_key == first) is (step is Step.START)
         with pytest.raises(SignerFault, match="next step"):
             await client.rotate(Ca.EGRESS, step)
@@ -170,8 +182,8 @@ async def test_a_rotation_by_another_broker_is_noticed(rotating: SignerProcess, 
         await client.generations(ca)
         for step in (Step.START, Step.SWITCH):
             await other.rotate(ca, step)
-    for spec in (egress(now()), ingress(now())):
-        assert parse(await client.sign_ssh(spec, new_public_key(), NO_PROOF)).ca_key == await other.ssh_ca(spec.ca)
+    for spec, proof in (a_read(), (ingress(now()), NO_PROOF)):
+        assert parse(await client.sign_ssh(spec, new_public_key(), proof)).ca_key == await other.ssh_ca(spec.ca)
     asked = replace(x509_spec(), not_before=now() - SKEW, not_after=now() + timedelta(hours=1))
     await client.sign_x509(asked, CSR)
     assert await client.x509_ca() == await other.x509_ca()

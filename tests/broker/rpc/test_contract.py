@@ -25,6 +25,7 @@ OURS = {
         ("store_unavailable", "signer_unavailable", "recorder_unavailable", "recording_invalid"), "UNAVAILABLE"
     ),
     "internal": "INTERNAL",
+    "signer_refused": "PERMISSION_DENIED",
 }
 """Codes of what is our fault, made in broker.rpc.status alone."""
 TARGETS = dict.fromkeys(

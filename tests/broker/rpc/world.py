@@ -104,6 +104,12 @@ class CodeSigner:
         self.keys = rotated(self.keys, ca, step, datetime.now(UTC))
         return self.keys.generations[ca]
 
+    async def learn(self, statement: bytes, signatures: tuple[bytes, ...]) -> None:
+        raise NotImplementedError
+
+    async def believed(self, tenant: str, subject: str) -> bytes:
+        return b""
+
     async def ssh_ca(self, name: str) -> bytes:
         return self.keys.public(Ca(name))
 

@@ -168,6 +168,12 @@ class KeySigner:
         self._keys = rotated(self._keys, ca, step, self._clock.now())
         return self._keys.generations[ca]
 
+    async def learn(self, statement: bytes, signatures: tuple[bytes, ...]) -> None:
+        raise NotImplementedError
+
+    async def believed(self, tenant: str, subject: str) -> bytes:
+        return b""
+
     async def ssh_ca(self, name: str) -> bytes:
         return self._keys.public(Ca(name))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 import pytest
@@ -14,8 +13,8 @@ from broker.core.looks import FORCED, Look
 from broker.core.signing import AskGenerations, Refused, RotateCa, Signed, SignProbe, SignSsh, Told
 from broker.core.sshcert import parse
 from broker.signer.authority import Authority
-from broker.signer.journal import Journal
-from broker.signer.keys import load_keys, make_keys
+from broker.signer.keys import make_keys
+from tests.broker.signer.world import open_authority
 from tests.broker.ssh_keys import NOW, TARGET, egress, ingress, new_public_key
 
 OTHER = principal_of(TenantId("t1"), TargetId(render("target", bytes(16))), "deploy")
@@ -26,7 +25,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """An authority in the middle of a rotation of the egress CA."""
     directory = tmp_path_factory.mktemp("signer") / "keys"
     make_keys(directory, NOW)
-    made = Authority(load_keys(directory, owner=os.geteuid()), Journal(directory), lambda: NOW)
+    made = open_authority(directory)
     made.answer(RotateCa(ca=Ca.EGRESS, step=Step.START))
     return made
 

@@ -83,6 +83,12 @@ class InProcessSigner:
     async def rotate(self, ca: Ca, step: Step) -> tuple[Generation, ...]:
         raise NotImplementedError
 
+    async def learn(self, statement: bytes, signatures: tuple[bytes, ...]) -> None:
+        raise NotImplementedError
+
+    async def believed(self, tenant: str, subject: str) -> bytes:
+        return b""
+
     async def ssh_ca(self, name: str) -> bytes:
         return base64.b64decode(self.line(Ca(name)).split()[1])
 

@@ -1,0 +1,119 @@
+"""The signer's statement beside an administrative change: made here, signed with it, in the same act.
+
+The broker says which revision comes next, and nothing else: what is signed is made from the change that its author
+sees. The signer keeps names and ids together, so that a broker cannot pass one target off as another.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+from grantd import statements
+from grantd.client import Client
+from grantd.enrolment import micros
+from grantd.errors import Invalid
+from grantd.statements import Statement
+from grantd.stepup import Change
+from grantd.v1 import admin_pb2
+from grantd.v1.options_pb2 import AutonomyTier
+
+_TIER: Final = "AUTONOMY_TIER_"
+_ID_BYTES: Final = 16
+
+
+def state(client: Client, change: Change, *, tenant: str, now: datetime) -> None:
+    """Puts the statement that belongs to a change into it, where one does and it has none yet."""
+    match change:
+        case admin_pb2.AddPersonRequest() if not change.trust:
+            change.identity_id = change.identity_id or new_id("pe")
+            _say(change, b"", tenant=tenant, subject=change.identity_id, content=_person(change), now=now)
+        case admin_pb2.PutTargetRequest() if not change.trust and change.target.host_key:
+            change.target.id = change.target.id or _target_id(client, change.target.name)
+            before = known(client, [change.target.id])[0].statement
+            content = _target(change.target, before)
+            _say(change, before, tenant=tenant, subject=change.target.id, content=content, now=now)
+        case admin_pb2.SuspendIdentityRequest() if not change.trust and change.identity_id.startswith("pe_"):
+            before = known(client, [change.identity_id])[0].statement
+            if before:
+                content = statements.suspended(Statement.parse(before).content)
+                _say(change, before, tenant=tenant, subject=change.identity_id, content=content, now=now)
+        case admin_pb2.PutPolicyRequest() if not change.trust:
+            before = known(client, [statements.PROGRAMS])[0].statement
+            content = _programs(change)
+            if before or content != statements.programs({}):
+                _say(change, before, tenant=tenant, subject=statements.PROGRAMS, content=content, now=now)
+        case _:
+            pass
+
+
+def must_say(change: Change, *, tenant: str) -> None:
+    """Raises Invalid unless the statement in a change says what the change says: before a second person signs both."""
+    if isinstance(change, admin_pb2.PutTrustRequest):
+        Statement.parse(change.trust)
+        return
+    given = getattr(change, "trust", b"")
+    if not given:
+        return
+    said = Statement.parse(given)
+    match change:
+        case admin_pb2.AddPersonRequest():
+            wanted = (change.identity_id, _person(change))
+        case admin_pb2.PutTargetRequest():
+            quorum = statements.quorum_of(said.content)
+            wanted = (change.target.id, _machine(change.target, quorum))
+        case admin_pb2.SuspendIdentityRequest():
+            wanted = (change.identity_id, statements.suspended(said.content))
+        case admin_pb2.PutPolicyRequest():
+            wanted = (statements.PROGRAMS, _programs(change))
+        case _:
+            raise Invalid("bad_statement", "this change carries no statement")
+    if (said.tenant, said.subject, said.content) != (tenant, *wanted):
+        raise Invalid("bad_statement", "the statement for the signer says another thing than the change")
+
+
+def known(client: Client, subjects: Iterable[str]) -> list[admin_pb2.TrustEntry]:
+    """What the signer believes of these subjects; of none: of everything the broker knows."""
+    asked = admin_pb2.GetTrustRequest(subjects=list(subjects))
+    return list(client.call(client.admin.GetTrust, asked).entries)
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id, as the broker would draw it."""
+    return f"{prefix}_{base64.b32encode(os.urandom(_ID_BYTES)).decode().rstrip('=').lower()}"
+
+
+def _say(change: Change, before: bytes, *, tenant: str, subject: str, content: bytes, now: datetime) -> None:
+    said = statements.following(before, tenant=tenant, subject=subject, content=content, at_us=micros(now))
+    change.trust = said.encoded()  # type: ignore[union-attr]  # only those of `state` come here
+
+
+def _target_id(client: Client, name: str) -> str:
+    told = client.call(client.admin.ListTargets, admin_pb2.ListTargetsRequest())
+    return next((each.id for each in told.targets if each.name == name), "") or new_id("tg")
+
+
+def _person(change: admin_pb2.AddPersonRequest) -> bytes:
+    return statements.person(name=change.name, role=change.role, active=True, keys=change.approval_keys)
+
+
+def _target(target: admin_pb2.Target, before: bytes) -> bytes:
+    return _machine(target, statements.quorum_of(Statement.parse(before).content if before else b""))
+
+
+def _machine(target: admin_pb2.Target, quorum: bytes) -> bytes:
+    return statements.target(
+        name=target.name,
+        tier=AutonomyTier.Name(target.tier).removeprefix(_TIER).lower(),
+        host_key=target.host_key,
+        logins=[(login.name, login.read_login) for login in target.logins],
+        seal_reads=target.seal_reads,
+        quorum=quorum,
+    )
+
+
+def _programs(change: admin_pb2.PutPolicyRequest) -> bytes:
+    return statements.programs({name: text for name, text in change.sources.items() if name.endswith(".toml")})

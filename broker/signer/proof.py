@@ -1,0 +1,85 @@
+"""The signer's own answer to "may this be signed?": the rule of core/proof.py over what this process knows."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import datetime
+from functools import lru_cache, partial
+
+from broker.core.cert import Ca
+from broker.core.ids import TenantId
+from broker.core.proof import Known, must_be_proven
+from broker.core.signing import AskTrust, Learn, SignSsh
+from broker.core.statement import Programs, Statement, read_statement
+from broker.core.trust import NotTrusted
+from broker.signer.trust import TrustFile
+from policy.catalog import CatalogError, Catalogue, parse_own, shipped_alone, with_own
+from policy.shell import Verdict, classify_by
+
+_KEPT_TENANTS = 64
+_KEPT_COMMANDS = 1_024
+
+
+class Prover:
+    """What is believed, and how commands are classed by it. Not safe for threads: the authority holds a lock.
+
+    Args:
+        trust: open, this process's alone.
+        used: whether a record (by its SHA-256) was signed for before, from the journal.
+    """
+
+    __slots__ = ("_classed", "_trust", "_used")
+
+    def __init__(self, trust: TrustFile, used: Callable[[bytes], bool]) -> None:
+        self._trust, self._used = trust, used
+        self._classed: OrderedDict[TenantId, tuple[Programs, Callable[[bytes], Verdict]]] = OrderedDict()
+        # catalogue and parser are files: read now, before this process shuts itself in
+        classify_by(shipped_alone(), b"true")
+
+    def must_be_proven(self, ask: SignSsh, now: datetime) -> None:
+        """Raises CertMismatch unless what goes to a target is what people or the tier allow."""
+        if ask.spec.ca is Ca.EGRESS:
+            known = Known(book=self._trust.book, classify=self._classify, used=self._used, now=now)
+            must_be_proven(ask, known)
+
+    def must_admit(self, ask: Learn, now: datetime) -> Statement | None:
+        """The statement, if it may be believed; None where it is already. Raises NotAStatement, NotTrusted."""
+        statement = read_statement(ask.statement)
+        if self._trust.book.current(statement.tenant, statement.subject) == statement:
+            return None
+        if isinstance(statement.content, Programs):
+            _catalogue(statement.content)
+        self._trust.must_admit(statement, ask.signatures, now=now)
+        return statement
+
+    def learn(self, statement: Statement, ask: Learn, now: datetime) -> None:
+        """Believes what was let through. Raises TrustFault."""
+        self._trust.learn(statement, ask.signatures, now=now)
+
+    def told(self, ask: AskTrust) -> bytes:
+        """The newest statement about a subject, or nothing."""
+        found = self._trust.book.current(TenantId(ask.tenant), ask.subject)
+        return found.encoded() if found else b""
+
+    def close(self) -> None:
+        self._trust.close()
+
+    def _classify(self, tenant: TenantId, command: bytes) -> Verdict:
+        programs = self._trust.book.programs(tenant)
+        kept = self._classed.get(tenant)
+        if kept is None or kept[0] != programs:
+            kept = programs, lru_cache(maxsize=_KEPT_COMMANDS)(partial(classify_by, _catalogue(programs)))
+            self._classed[tenant] = kept
+            while len(self._classed) > _KEPT_TENANTS:
+                self._classed.popitem(last=False)
+        return kept[1](command)
+
+
+def _catalogue(programs: Programs) -> Catalogue:
+    if not programs.texts:
+        return shipped_alone()
+    try:
+        return with_own(parse_own(programs.texts))
+    except CatalogError as error:
+        raise NotTrusted("statement refused: programs that load") from error
