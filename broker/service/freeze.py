@@ -6,7 +6,7 @@ Lifting it is harder than pulling it (I-61). What pulls it without the store is 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import structlog
@@ -80,7 +80,8 @@ class FreezeService:
     # ---- the steps; the first two from any thread --------------------------------------------------------------------
     def close(self, order: FreezeOrder) -> None:
         """From here on nothing is issued, decided or started."""
-        self._orders.setdefault(order.tenant, order)
+        # the first one's words, and a new object each time: whoever is lifting it sees that it was pulled again
+        self._orders[order.tenant] = replace(self._orders.get(order.tenant, order))
         self._world.live.close(order.tenant, order.told())
 
     def keep(self, order: FreezeOrder) -> bool:
@@ -155,6 +156,10 @@ class FreezeService:
         if self._orders.get(caller.tenant) is not before:
             return  # pulled again while it was being lifted: that one stands
         await asyncio.to_thread(self._world.freezes.drop, caller.tenant)
+        again = self._orders.get(caller.tenant)
+        if again is not None and again is not before:
+            await asyncio.to_thread(self.keep, again)  # its file may have gone with the old one's
+            return
         self._orders.pop(caller.tenant, None)
         self._world.live.reopen(caller.tenant)
 
