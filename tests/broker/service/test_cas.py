@@ -12,10 +12,12 @@ import pytest
 from broker.core.cert import EGRESS_LIFE, INGRESS_MAX_LIFE, SKEW, X509_LIFE, Ca
 from broker.core.errors import Refusal
 from broker.core.generation import Stage, Step
-from broker.core.ids import TenantId
+from broker.core.ids import TargetId, TenantId, render
+from broker.core.kinds import SecretSettings
 from broker.core.roles import Role
 from broker.core.sshwire import parse_blob
 from broker.signer.keys import load_keys, make_keys
+from tests.broker.adapters.store.fixtures import OTHER
 from tests.broker.service.world import House, Somebody, refused
 
 ROTATE = "grantd.v1.AdminService/RotateCa"
@@ -69,6 +71,31 @@ async def test_the_egress_key_waits_for_every_target(house: House, owner: Somebo
     assert await step(house, owner, Ca.EGRESS, Step.SWITCH, force=True) == [Stage.OLD, Stage.SIGNING]
     assert await refused(step(house, owner, Ca.EGRESS, Step.FINISH)) == "ca_too_early"
     assert await step(house, owner, Ca.EGRESS, Step.FINISH, force=True) == [Stage.SIGNING]
+
+
+async def test_the_egress_key_waits_for_other_tenants_targets_too(house: House, owner: Somebody) -> None:
+    """The key is everybody's: a target of another tenant holds the switch up, and is not named (I-40)."""
+    await step(house, owner, Ca.EGRESS, Step.START)
+    foreign = replace(
+        house.web1, tenant=OTHER, id=TargetId(render("target", bytes(16))), name="foreign1", teams=frozenset()
+    )
+    await house.store.run(OTHER, lambda tx: tx.targets.put(foreign))
+    house.targets.unbelieving.add("foreign1")
+    with pytest.raises(Refusal, match="1 targets") as held:
+        await step(house, owner, Ca.EGRESS, Step.SWITCH)
+    assert held.value.code == "ca_not_everywhere"
+    assert "foreign1" not in held.value.message
+    house.targets.unbelieving.clear()
+    assert await step(house, owner, Ca.EGRESS, Step.SWITCH) == [Stage.OLD, Stage.SIGNING]
+
+
+async def test_the_egress_key_waits_for_hosts_alone(house: House, owner: Somebody) -> None:
+    """A target that no SSH key lets in at is not asked: it would hold every rotation up for ever."""
+    await step(house, owner, Ca.EGRESS, Step.START)
+    secret = replace(house.web1, settings=SecretSettings(secret="app/key"), name="vaulted")
+    await house.change_target(secret)
+    house.targets.unbelieving.add("vaulted")
+    assert await step(house, owner, Ca.EGRESS, Step.SWITCH) == [Stage.OLD, Stage.SIGNING]
 
 
 async def test_steps_come_in_order_and_under_an_owners_signature(house: House, owner: Somebody) -> None:
