@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
 from broker.cli import grantd
+from broker.signer.harden import run_overwriting
 
 
 def main() -> None:
     """Runs the command line."""
+    if sys.argv[1:2] == ["serve"]:
+        run_overwriting()
     grantd(prog_name="grantd")
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from broker.adapters.system import no_dumps
+from broker.core.children import CHILD_ENVIRON
 from recorder.errors import RecordingInvalid
 from recorder.reader import Expected, RecordingReader
 from recorder.search import index, index_beside
@@ -49,7 +50,7 @@ async def _asked(request: bytes) -> bytes:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        env={"LANG": "C.UTF-8"},  # nothing of the broker's environment: it may hold secrets
+        env=CHILD_ENVIRON,  # nothing of the broker's own
     )
     try:
         async with asyncio.timeout(WITHIN_S):

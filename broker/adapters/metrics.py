@@ -70,6 +70,10 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
         "recorder_lag_seconds": ("Age of the oldest recorded event that is not durable yet.", ()),
         "vault_keys_behind": ("Purposes of tenants whose older keys still seal something.", ()),
         "build_info": ("Version of the broker.", ("version",)),
+        "memory_locked": (
+            "1 where all of the broker's memory is kept out of swap, 0 where the limit does not allow it.",
+            (),
+        ),
         "ssh_fast_path": ("1 where SSH packets go the quick way, 0 where asyncssh's own.", ()),
     }
 )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from broker.core.cert import Ca, CertMismatch, CertSpec, X509Spec, must_match
+from broker.core.children import CHILD_ENVIRON
 from broker.core.errors import Fault, SignerFault, SignerRefused
 from broker.core.generation import Generation, Step, UnknownGeneration, must_follow, signing
 from broker.core.signing import (
@@ -257,7 +258,7 @@ async def start_signer(*, directory: Path, path: Path) -> SignerProcess:
         f"--parent-pid={os.getpid()}",
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
-        env={"LANG": "C.UTF-8"},  # nothing of the broker's environment: it may hold secrets that are not the signer's
+        env=CHILD_ENVIRON,  # nothing of the broker's own
     )
     started = SignerProcess(process=process, client=SignerClient(path, signer_uid=os.geteuid()))
     try:

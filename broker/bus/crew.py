@@ -20,6 +20,7 @@ import structlog
 from broker.bus import messages as m
 from broker.bus.desk import Desk, Rooms
 from broker.bus.peer import FROM_WORKER_BYTES, BusLost
+from broker.core.children import CHILD_ENVIRON
 from broker.core.errors import Fault, Refusal
 from broker.core.identity import Target
 from broker.core.ids import GrantId, TenantId
@@ -251,5 +252,5 @@ async def _spawn(bus: socket.socket) -> asyncio.subprocess.Process:
         f"--parent-pid={os.getpid()}",
         stdin=asyncio.subprocess.DEVNULL,
         pass_fds=(bus.fileno(),),
-        env={"LANG": "C.UTF-8"},  # nothing of the broker's environment: it may hold secrets that are not a worker's
+        env=CHILD_ENVIRON,  # nothing of the broker's own
     )

@@ -73,27 +73,38 @@ def serve(config: Path) -> None:
         from broker.adapters.system import no_dumps  # noqa: PLC0415
         from broker.config import Settings  # noqa: PLC0415
         from broker.logs import configure  # noqa: PLC0415
+        from broker.signer import harden  # noqa: PLC0415
 
-        no_dumps()  # before the first secret is read: settings may hold the database's
+        # before the first secret is read: settings may hold the database's
+        no_dumps()
         settings = Settings.load(config)
+        harden.private_files()
+        harden.overwrite_freed()
+        not_locked = harden.lock_memory()
         configure(settings.log_level)
         # gRPC must neither mix its own lines into the JSON ones nor guard a fork that only ever starts the signer
         os.environ |= {"GRPC_VERBOSITY": "NONE", "GRPC_ENABLE_FORK_SUPPORT": "0"}
         import uvloop  # noqa: PLC0415
 
-        uvloop.run(_serve(settings))
+        uvloop.run(_serve(settings, not_locked))
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, not_locked: str) -> None:
+    """Until a signal. `not_locked`: why memory may go to swap; empty where it may not."""
     import asyncio  # noqa: PLC0415
     import signal  # noqa: PLC0415
+
+    import structlog  # noqa: PLC0415
 
     from broker.app import running  # noqa: PLC0415
 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with running(settings):
+    if not_locked:
+        structlog.get_logger().warning("memory.not_locked", why=not_locked)
+    async with running(settings) as broker:
+        broker.house.meter.gauge("memory_locked", int(not not_locked))
         await stop.wait()
 
 

@@ -6,6 +6,7 @@ Closing the stream while the command waits leaves it waiting; while it runs, its
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 
@@ -26,6 +27,8 @@ from grantd.v1 import action_pb2 as pb
 DOOR = "grpc"
 FIRST_MESSAGE_S = 10.0
 _BEFORE = frozenset({ActionState.AWAITING, ActionState.ALLOWED})
+FORGET_S = 0.5
+"""For a caller that declared all of its stdin to end its side of the stream; the SDK's has done so long before."""
 DRAIN_S = 30.0
 """How long a caller may take to read what is left once the command is over."""
 
@@ -47,12 +50,19 @@ class Execution:
             Refusal: no beginning, or what the services refuse. A person's no is no error: it is `finished`.
         """
         first = await self._first()
+        starts = first.WhichOneof("message") == "start"
+        stdin = first.start.command.stdin if starts else first.resume.stdin
+        try:
+            await self._conduct(first, stdin)
+        finally:
+            if stdin:
+                await self._forget()
+
+    async def _conduct(self, first: pb.ExecuteRequest, stdin: bytes) -> None:
         if first.WhichOneof("message") == "start":
             action, ticket = await self._started(first.start)
-            stdin = first.start.command.stdin
         else:
             action, ticket = await self._decided(ActionId(first.resume.action_id), shown=None), None
-            stdin = first.resume.stdin
         if ticket is None and action.state is ActionState.ALLOWED:
             _must_be_declared(action, stdin)
             ticket = await self._starting.start(self._call.caller, action.id, door=DOOR)
@@ -61,6 +71,12 @@ class Execution:
             return
         self._call.ids.note(action_id=ticket.action.id, session_id=ticket.session.id)
         await self._perform(ticket, self._inlet(ticket.action, stdin))
+
+    async def _forget(self) -> None:
+        """Reads to the end of what the caller says: until then gRPC holds on to the last message, and its stdin."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FORGET_S):
+                await anext(self._requests, None)
 
     async def _first(self) -> pb.ExecuteRequest:
         try:

@@ -63,6 +63,7 @@ def run_signer(config: SignerConfig) -> None:
 def _run(config: SignerConfig) -> None:
     harden.private_files()
     harden.no_dumps()
+    freed = harden.overwrite_freed()
     _catch_signals(embedded=config.parent_pid is not None)
     if config.parent_pid is not None:
         harden.end_with(config.parent_pid)
@@ -75,7 +76,7 @@ def _run(config: SignerConfig) -> None:
     with listen(config.socket, own_uid=os.geteuid(), allowed=allowed) as listener:
         try:
             # before the first question and the first thread: each later one stands behind the same walls
-            _tell(walls.close_in(directory=config.directory, socket=config.socket))
+            _tell(walls.close_in(directory=config.directory, socket=config.socket, freed=freed))
             sys.stdout.buffer.write(READY)
             sys.stdout.buffer.flush()
             serve(listener, allowed, authority.answer)

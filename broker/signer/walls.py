@@ -48,20 +48,25 @@ def limits() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))
 
 
-def close_in(*, directory: Path, socket: Path) -> tuple[Wall, ...]:
+def close_in(*, directory: Path, socket: Path, freed: str) -> tuple[Wall, ...]:
     """Raises every wall there is, in the one thread that there still is; each reports for itself.
+
+    `freed` is what harden.overwrite_freed said, while there was an environment to look at.
 
     Raises:
         HardenFault: the kernel refused even that this process gains no privileges.
     """
     harden.no_new_privileges()
-    return (harden_memory(), _files(directory, socket), _calls())
+    return (
+        _wall("memory", harden.lock_memory(), "locked"),
+        _wall("freed memory", freed, "overwritten"),
+        _files(directory, socket),
+        _calls(),
+    )
 
 
-def harden_memory() -> Wall:
-    """Whether the process's memory is kept out of swap."""
-    why = harden.lock_memory()
-    return Wall(name="memory", stands=not why, detail=why or "locked")
+def _wall(name: str, why: str, detail: str) -> Wall:
+    return Wall(name=name, stands=not why, detail=why or detail)
 
 
 def _files(directory: Path, socket: Path) -> Wall:

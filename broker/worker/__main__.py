@@ -31,7 +31,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         harden.private_files()
         harden.no_dumps()
+        harden.overwrite_freed()
         harden.end_with(given.parent_pid, signal.SIGKILL)
+        why = harden.lock_memory()
+        if why:
+            structlog.get_logger().info("memory.not_locked", why=why, pid=os.getpid())
         # a Ctrl-C at the terminal or a stop of the service reaches both: the control process ends its workers in order
         for word in (signal.SIGINT, signal.SIGTERM):
             signal.signal(word, signal.SIG_IGN)

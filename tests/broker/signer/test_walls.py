@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.core.children import CHILD_ENVIRON
 from broker.signer import landlock, seccomp
 from broker.signer.keys import make_keys
 from broker.signer.landlock import Right, handled
@@ -126,7 +127,7 @@ def inside(places: tuple[Path, Path, Path], prologue: str = "") -> tuple[dict[st
         text=True,
         check=False,
         timeout=60,
-        env={"SEEN": "yes"},
+        env={**CHILD_ENVIRON, "SEEN": "yes"},
     )
     lines = done.stdout.splitlines()
     assert lines, done.stderr
