@@ -13,7 +13,7 @@ import binascii
 import json
 import math
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -127,9 +127,12 @@ def _record(kind: Any) -> tuple[Turn, Turn]:
 def _either(parts: tuple[Any, ...]) -> tuple[Turn, Turn]:
     """`X | None`; of `bytes | bytearray` the first."""
     rest = [part for part in parts if part is not types.NoneType and part is not bytearray]
+    optional = types.NoneType in parts
+    if len(rest) > 1 and not optional and all(isinstance(part, type) and is_dataclass(part) for part in rest):
+        return _named(rest)
     if len(rest) != 1:
         raise TypeError("a union that JSON cannot tell apart")
-    inner, optional = rest[0], types.NoneType in parts
+    inner = rest[0]
 
     def written(value: Any) -> object:
         return None if value is None else _writer(inner)(value)
@@ -138,6 +141,22 @@ def _either(parts: tuple[Any, ...]) -> tuple[Turn, Turn]:
         if value is None and not optional:
             raise ValueError("nothing")
         return None if value is None else _reader(inner)(value)
+
+    return written, made
+
+
+def _named(kinds: Sequence[type]) -> tuple[Turn, Turn]:
+    """One of several records: `[its type's name, its fields]`."""
+    known = {kind.__name__: kind for kind in kinds}
+
+    def written(value: Any) -> object:
+        return [type(value).__name__, _writer(known[type(value).__name__])(value)]
+
+    def made(value: Any) -> object:
+        name, told = _a(list, value)
+        if not isinstance(name, str) or name not in known:
+            raise ValueError("none of these records")
+        return _reader(known[name])(told)
 
     return written, made
 
