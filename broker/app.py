@@ -31,6 +31,7 @@ from broker.adapters.audit_log.times import newest_moment
 from broker.adapters.freeze_spool import FreezeFiles
 from broker.adapters.high_water import HighWater
 from broker.adapters.indexer import index_apart
+from broker.adapters.issuers.every import every_issuer
 from broker.adapters.metrics import PrometheusMeter, serve_metrics
 from broker.adapters.root_key import RootKeys
 from broker.adapters.server_identity import ServerCertificate, hosts_of
@@ -194,7 +195,7 @@ class House:
             entropy=self.entropy,
             signer=self.signer,
             targets=CrewTargets(targets) if settings.ssh.workers else targets,
-            issuers={},
+            issuers=every_issuer(self.store, issuer=issuer),
             recordings=FileRecordingStore(settings.recordings_directory, *recorders, floor_bytes=floor),
             tokens=JwtTokens(await self._token_seed(), issuer=issuer, kid="t1"),
             meter=self.meter,

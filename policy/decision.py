@@ -127,3 +127,18 @@ class Deny:
 
 
 Decision = Permit | NeedsApproval | Deny
+
+
+def stricter_of(one: Decision, other: Decision) -> Decision:
+    """One answer to two questions that must both be permitted: the no of either, the people that either asks for."""
+    reasons = tuple(dict.fromkeys((*one.reasons, *other.reasons)))
+    if isinstance(one, Deny) or isinstance(other, Deny):
+        return Deny(reasons=tuple(r for each in (one, other) if isinstance(each, Deny) for r in each.reasons))
+    watchers = one.watchers | other.watchers
+    asking = [each for each in (one, other) if isinstance(each, NeedsApproval)]
+    if not asking:
+        return Permit(reasons=reasons, watchers=watchers)
+    roles = frozenset.intersection(*(each.roles for each in asking))
+    if not roles:
+        return Deny(reasons=reasons)  # nobody could decide both
+    return NeedsApproval(quorum=max(each.quorum for each in asking), roles=roles, reasons=reasons, watchers=watchers)

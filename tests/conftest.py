@@ -18,9 +18,10 @@ from xdist.scheduler import Scheduling
 from tests import peers
 from tests.groups import ByModule
 from tests.peers_postgres import postgres_cluster, postgres_database
+from tests.peers_shop import shop
 from tests.peers_sshd import sshd_factory
 
-__all__ = ["postgres_cluster", "postgres_database", "sshd_factory"]
+__all__ = ["postgres_cluster", "postgres_database", "shop", "sshd_factory"]
 
 # whoever runs the tests may have a helper of their own: grantctl must not find it
 os.environ["GRANTCTL_AGENTD"] = "off"

@@ -34,6 +34,7 @@ APP: Final = "grantd_app"  # what a broker connects as; owns nothing, bypasses n
 _ADMIN: Final = "postgres"
 _START_SECONDS: Final = 20
 _FAST: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "32MB"}
+_MORE: Final = {"max_prepared_transactions": "4"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +105,10 @@ class PostgresCluster:
         return PostgresDatabase(
             name=name, admin=self.url(_ADMIN, name), owner=self.url(OWNER, name), app=self.url(APP, name)
         )
+
+    def superuser(self, database: str) -> psycopg.Connection:
+        """A connection as the server's own superuser, in autocommit."""
+        return self._connect(_ADMIN, database)
 
     def drop_database(self, name: str) -> None:
         """Remove the database and end whoever is still connected to it."""
@@ -196,7 +201,9 @@ def _initialise(folder: Path, programs: Path, password: str) -> None:
 
 
 def _serve(folder: Path, programs: Path, port: int) -> subprocess.Popen[bytes]:
-    settings = _FAST | {"listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": str(folder)}
+    settings = (
+        _FAST | _MORE | {"listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": str(folder)}
+    )
     arguments = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
     with (folder / "log").open("wb") as log:
         return subprocess.Popen(

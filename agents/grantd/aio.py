@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar, assert_never
 import grpc
 import grpc.aio
 
-from grantd import asking, execution, keys, renewal
+from grantd import asking, database, execution, keys, renewal
 from grantd.channel import open_aio_channel
 from grantd.client import WAIT_SECONDS, Result
 from grantd.connection import CALL_SECONDS, utc_now
+from grantd.database import Database
 from grantd.errors import GrantdError, Unreachable, from_rpc
 from grantd.execution import Conversation, Done, Event, Finished, Poll, Resume, Retry, Stderr, Stdout
 from grantd.profile import Profile
@@ -162,6 +163,12 @@ class AsyncClient:
         if not asking.is_decided(request):
             request = await self.wait_request(request.id)
         return asking.require_grant(request)
+
+    async def issue_database(self, grant_id: str) -> Database:
+        """As Client.issue_database."""
+        password = database.new_password()
+        made = await self.call((await self.access()).IssueCredential, database.wish(grant_id, password))
+        return database.opened(made, password)
 
     async def grant(self, grant_id: str) -> access_pb2.Grant:
         """As Client.grant."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 from grantd import asking, execution
 from grantd.connection import CALL_SECONDS, Connected, drained
@@ -23,6 +23,9 @@ from grantd.execution import Conversation, Done, Event, Finished, Poll, Resume, 
 from grantd.v1 import access_pb2, action_pb2, identity_pb2, options_pb2, session_pb2
 from grantd.v1.action_pb2 import ActionState
 from grantd.watching import SessionWatch
+
+if TYPE_CHECKING:
+    from grantd.database import Database
 
 WAIT_SECONDS: Final = 50
 """One WaitAction; the broker allows 55 s."""
@@ -148,6 +151,13 @@ class Client(Connected):
         """A grant token, for metadata `grantd-grant`."""
         message = access_pb2.IssueCredentialRequest(grant_id=grant_id, kind=access_pb2.CREDENTIAL_KIND_TOKEN)
         return self.call(self.access.IssueCredential, message)
+
+    def issue_database(self, grant_id: str) -> Database:
+        """A role of its own in the grant's database, until the grant ends. Its password is made here and never sent."""
+        from grantd import database  # noqa: PLC0415  whoever only runs commands does not wait for it
+
+        password = database.new_password()
+        return database.opened(self.call(self.access.IssueCredential, database.wish(grant_id, password)), password)
 
     def grant(self, grant_id: str) -> access_pb2.Grant:
         """One grant."""

@@ -31,18 +31,20 @@ Change: TypeAlias = (
     | admin_pb2.PutTargetRequest
     | admin_pb2.PutPolicyRequest
     | admin_pb2.PutTrustRequest
+    | admin_pb2.SetTargetPasswordRequest
     | admin_pb2.SetTeamsRequest
     | admin_pb2.SuspendIdentityRequest
     | admin_pb2.UnfreezeRequest
     | ca_pb2.RotateCaRequest
     | vault_pb2.RotateKeyRequest
 )
-"""A request that carries `step_ups`."""
+"""A request that carries `step_ups`. A password is none that a file may hold: it never needs a second person."""
 METHODS: Final[dict[str, type[Change]]] = {
     "grantd.v1.AdminService/AddPerson": admin_pb2.AddPersonRequest,
     "grantd.v1.AdminService/PutTarget": admin_pb2.PutTargetRequest,
     "grantd.v1.AdminService/PutPolicy": admin_pb2.PutPolicyRequest,
     "grantd.v1.AdminService/PutTrust": admin_pb2.PutTrustRequest,
+    "grantd.v1.AdminService/SetTargetPassword": admin_pb2.SetTargetPasswordRequest,
     "grantd.v1.AdminService/SetTeams": admin_pb2.SetTeamsRequest,
     "grantd.v1.AdminService/SuspendIdentity": admin_pb2.SuspendIdentityRequest,
     "grantd.v1.AdminService/Unfreeze": admin_pb2.UnfreezeRequest,

@@ -15,8 +15,9 @@ from types import MappingProxyType
 from typing import Final
 
 from broker.core.errors import Refusal, invalid, not_found
-from broker.core.ids import is_login
+from broker.core.ids import TargetId, is_login
 from broker.core.records import pae
+from broker.core.secret import Secret
 from policy.classes import CommandClass
 
 MAX_PROFILES: Final = 16
@@ -161,14 +162,19 @@ def checked(settings: PostgresSettings) -> PostgresSettings:
     return settings
 
 
-def must_cover(profile: Profile, ceiling: CommandClass) -> None:
-    """Raises unless a request up to `ceiling` may have the profile: what happens in a session is not seen."""
-    if profile.level > ceiling:
-        raise invalid(
-            "profile_above_ceiling",
-            f"the profile {profile.name} is of class {profile.level.word}",
-            f"ask for the class {profile.level.word}, or for another profile",
-        )
+def password_name(target: TargetId) -> str:
+    """The name of the broker's own password for a database, in the vault."""
+    return f"target/{target}/password"
+
+
+def checked_password(password: Secret[bytes]) -> None:
+    """Raises Refusal `bad_password` unless it can be one: a server's protocol ends it at a NUL."""
+    try:
+        text = password.reveal().decode()
+    except UnicodeDecodeError:
+        text = ""
+    if not text or "\0" in text:
+        raise invalid("bad_password", "a password is text without NUL")
 
 
 _LENGTH: Final = "at most 63 of them"

@@ -12,7 +12,9 @@ from enum import StrEnum
 from typing import TypeAlias, assert_never
 
 from broker.core.database import PostgresSettings
+from broker.core.errors import invalid
 from broker.core.records import pae
+from policy.classes import CommandClass
 
 
 class TargetKind(StrEnum):
@@ -68,6 +70,36 @@ def pin_of(settings: PostgresSettings | SecretSettings, *, host: str, port: int)
         case _:
             assert_never(settings)
     return hashlib.sha256(pae(parts)).digest()
+
+
+def must_fit(settings: TargetSettings, *, login: str, ceiling: CommandClass, flags: frozenset[str]) -> None:
+    """Raises unless a request for `login` can be one on such a target: no flags of a host's, a high enough class.
+
+    Raises:
+        Refusal: `wrong_kind`, `profile_above_ceiling`.
+    """
+    level = level_of(settings, login)
+    if level is None:
+        return
+    if flags:
+        raise invalid("wrong_kind", "flags are of SSH hosts only", "ask without flags")
+    if level > ceiling:
+        raise invalid(
+            "profile_above_ceiling", f"{login} is of class {level.word} there", f"ask for the class {level.word}"
+        )
+
+
+def level_of(settings: TargetSettings, login: str) -> CommandClass | None:
+    """The class that all use of a grant on such a target counts as; None where each command is decided by itself."""
+    match settings:
+        case SshSettings():
+            return None
+        case PostgresSettings():
+            return settings.profile(login).level
+        case SecretSettings():
+            return CommandClass.EXECUTE  # what a value opens is not known
+        case _:
+            assert_never(settings)
 
 
 def place_of(settings: TargetSettings, host: str, port: int) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from broker.core.cert import Ca
 from broker.core.generation import Step
 from broker.core.identity import IdentityKind
 from broker.core.ids import IdentityId
+from broker.core.secret import Secret
 from broker.core.sshwire import parse_line
 from broker.rpc.call import Call
 from broker.rpc.convert.admin import (
@@ -112,6 +113,10 @@ class AdminServicer:
         )
         call.ids.note(target_id=target.id)
         return pb.PutTargetResponse(target=target_out(target, sorted(request.target.teams)), sshd_lines=lines)
+
+    async def SetTargetPassword(self, request: pb.SetTargetPasswordRequest, call: Call) -> pb.SetTargetPasswordResponse:
+        await self._inventory.set_password(call.caller, request.target, Secret(request.password), change_of(request))
+        return pb.SetTargetPasswordResponse()
 
     async def ListTargets(self, request: pb.ListTargetsRequest, call: Call) -> pb.ListTargetsResponse:
         found = await self._inventory.all(call.caller)

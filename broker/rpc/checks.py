@@ -253,6 +253,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
         "SecretTarget": {"secret": _NAME},
         "TargetLogin": {"name": text(32), "read_login": text(32)},
         "ListTargetsRequest": {},
+        "SetTargetPasswordRequest": {"target": _NAME, "password": raw(1_024, least=1), "step_ups": _STEP_UPS},
         "ScanHostKeyRequest": {"host": text(253), "port": number(65_535, least=1)},
         "CheckTargetRequest": {"target": _NAME, "login": text(32)},
         "GetPolicyRequest": {},

@@ -14,6 +14,7 @@ from broker.core.flags import checked_flags
 from broker.core.grant import EndReason, Grant, GrantState
 from broker.core.identity import Caller, Identity, Target
 from broker.core.ids import GrantId, RequestId
+from broker.core.kinds import must_fit
 from broker.core.request import (
     MAX_EVIDENCE_BYTES,
     MAX_REASON_BYTES,
@@ -194,12 +195,14 @@ class _Drafting:
         target = tx.targets.by_name(wish.target)
         if target is None or wish.login not in {login.name for login in target.logins}:
             raise not_found("target")
+        self.strangers = identity.role is Role.AGENT and not (identity.teams & target.teams)
+        if not self.strangers:
+            must_fit(target.settings, login=wish.login, ceiling=wish.ceiling, flags=wish.flags)
         policies = self._world.policies.in_force(tx)
         decision = ask_access(
             policies, tx, identity, target, login=wish.login, ceiling=wish.ceiling, flags=wish.flags,
             ttl=wish.ttl, claimed=claims(ticket=wish.ticket, reason=wish.reason, evidence=wish.evidence), now=self._now,
         )  # fmt: skip
-        self.strangers = identity.role is Role.AGENT and not (identity.teams & target.teams)
         request = self._draft(identity, target, decision, policies.version)
         if isinstance(decision, NeedsApproval):
             self._within_limits(tx)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from broker.core import ids
 from broker.core.cert import Ca
+from broker.core.database import checked_password, password_name
 from broker.core.errors import conflict, invalid, not_found
 from broker.core.events import AuditEvent
 from broker.core.generation import Stage
@@ -17,6 +18,7 @@ from broker.core.identity import Caller, Target
 from broker.core.ids import TargetId, TeamId
 from broker.core.kinds import TargetKind, kind_of, place_of
 from broker.core.roles import Permission
+from broker.core.secret import Secret
 from broker.core.sshwire import parse_blob
 from broker.service import lookup, story
 from broker.service.ports import Finding, Tx
@@ -95,6 +97,27 @@ class InventoryService:
         if before is not None or tx.targets.get(wanted) is not None:
             raise conflict("id_taken", "another target has this id", "let grantctl draw a new one")
         return wanted
+
+    async def set_password(self, caller: Caller, name: str, password: Secret[bytes], change: Change) -> None:
+        """What the broker itself shows a database, into the vault; the one before is gone.
+
+        Raises:
+            Refusal: `wrong_kind`, `bad_password`, `not_found`, not signed.
+        """
+        checked_password(password)
+        now = self._world.instant().wall
+
+        def unit(tx: Tx) -> None:
+            signed_by(tx, caller, change, permission=Permission.TARGET_WRITE, second=False, now=now)
+            target = tx.targets.by_name(name)
+            if target is None:
+                raise not_found("target")
+            if target.kind is not TargetKind.POSTGRES:
+                raise lookup.wrong_kind(target.kind)
+            tx.keys.put_secret(password_name(target.id), password)
+            tx.audit.append(_told("target.changed", target, caller), now)
+
+        await self._world.store.run(caller.tenant, unit)
 
     async def all(self, caller: Caller) -> Sequence[tuple[Target, tuple[str, ...]]]:
         """Targets by name, with their team names."""

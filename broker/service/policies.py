@@ -16,11 +16,13 @@ from broker.core.forward import forwarded
 from broker.core.grant import Grant
 from broker.core.identity import Identity, IdentityKind, Target
 from broker.core.ids import IdentityId, TenantId
+from broker.core.kinds import level_of
 from broker.core.roles import Role
 from broker.core.sshsig import Presence
 from broker.core.sshwire import KeyKind, parse_line
 from broker.service.ports import PolicyVersion, Store, Tx
 from policy.classes import CommandClass, Tier, stricter
+from policy.decision import stricter_of
 from policy.engine import (
     AccessQuery,
     ActionQuery,
@@ -142,14 +144,28 @@ def ask_access(
     policies: Ruleset, tx: Tx, identity: Identity, target: Target, *, login: str, ceiling: CommandClass,
     flags: frozenset[str], ttl: timedelta, claimed: Claims, now: datetime,
 ) -> Decision:  # fmt: skip
-    """May this access request be made, and granted unattended?"""
-    return policies.decide(
+    """May this access request be made, and granted unattended?
+
+    What happens under it on a target that is no SSH host is not seen: there the request is also decided as a command
+    of its class would be, and the stricter answer counts.
+    """
+    who, where = principal(tx, identity), resource(tx, target)
+    asked = policies.decide(
         AccessQuery(
-            principal=principal(tx, identity), target=resource(tx, target), login=login, ceiling=ceiling,
-            flags=rights(flags),
-            ttl=ttl, claimed=claimed, now=now,
+            principal=who, target=where, login=login, ceiling=ceiling, flags=rights(flags), ttl=ttl, claimed=claimed,
+            now=now,
         )
     )  # fmt: skip
+    level = level_of(target.settings, login)
+    if level is None:
+        return asked
+    used = policies.decide(
+        ActionQuery(
+            principal=who, target=where, login=login, command_class=level, opaque=False, egress=False, outlives=False,
+            ceiling=ceiling, verified=False, flags=frozenset(), now=now,
+        )
+    )  # fmt: skip
+    return stricter_of(asked, used)
 
 
 def ask_action(

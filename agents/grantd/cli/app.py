@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "audit": "log:audit",
     "ca": "ca:ca",
     "change": "change:change",
+    "db": "db:db",
     "explain": "explain:explain",
     "freeze": "freezing:freeze",
     "grants": "access:grants",

@@ -31,6 +31,7 @@ from grantd.v1.admin_pb2 import (
     PutPolicyRequest,
     PutTargetRequest,
     PutTrustRequest,
+    SetTargetPasswordRequest,
     SetTeamsRequest,
     SuspendIdentityRequest,
     UnfreezeRequest,
@@ -51,6 +52,7 @@ C = TypeVar(
     RotateCaRequest,
     RotateKeyRequest,
     PutTrustRequest,
+    SetTargetPasswordRequest,
 )
 _MAX_FILE_BYTES: Final = 1 << 20
 
@@ -171,8 +173,9 @@ def _content(change: Change) -> bytes:
     del bare.step_ups[:]
     if not isinstance(
         bare,
-        (RotateCaRequest, RotateKeyRequest, PutTrustRequest, SetTeamsRequest, SuspendIdentityRequest, UnfreezeRequest),
-    ):
+        (RotateCaRequest, RotateKeyRequest, PutTrustRequest, SetTargetPasswordRequest, SetTeamsRequest,
+         SuspendIdentityRequest, UnfreezeRequest),
+    ):  # fmt: skip
         bare.idempotency_key = ""
     # which revision a statement is, and the id that it names, are not on the command line
     if "trust" in bare.DESCRIPTOR.fields_by_name:

@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from grantd import asking
+from grantd.cli import database_file
 from grantd.cli.change import step_up_options, submit
 from grantd.cli.exits import Exit
 from grantd.cli.shell import Shell, word
@@ -19,8 +20,9 @@ from grantd.v1.admin_pb2 import CheckTargetResponse, Target, TargetLogin
 from grantd.v1.options_pb2 import AutonomyTier
 
 _TIERS: Final = {"approval": 1, "trusted": 2, "closed-loop": 3}
-_SSH_PORT: Final = 22
+_PORTS: Final = {"ssh": 22, "postgres": 5432}
 _MAX_PORT: Final = 65535
+_MAX_PASSWORD: Final = 1025
 
 
 @click.group()
@@ -31,7 +33,9 @@ def target() -> None:
 @target.command("add")
 @click.argument("name")
 @click.argument("address", metavar="HOST[:PORT]")
-@click.option("--login", "logins", multiple=True, required=True, metavar="LOGIN[=READ_LOGIN]", help="may be repeated")
+@click.option("--kind", type=click.Choice(("ssh", "postgres")), default="ssh", show_default=True)
+@click.option("--settings", type=click.Path(path_type=Path), help="of a database: a TOML file (docs/databases.md)")
+@click.option("--login", "logins", multiple=True, metavar="LOGIN[=READ_LOGIN]", help="of a host; may be repeated")
 @click.option("--tier", type=click.Choice(tuple(_TIERS)), default="approval", show_default=True)
 @click.option("--team", "teams", multiple=True, required=True, help="may be repeated")
 @click.option("--host-key", type=click.Path(path_type=Path), help="the host's public key file")
@@ -48,6 +52,8 @@ def add(
     *,
     name: str,
     address: str,
+    kind: str,
+    settings: Path | None,
     logins: tuple[str, ...],
     tier: str,
     teams: tuple[str, ...],
@@ -62,14 +68,17 @@ def add(
     cosign: Path | None,
 ) -> int:
     """Add or change a target, under a fresh signature; prints the lines that its sshd needs."""
-    host, port = split_address(address)
+    if (kind == "ssh") is not bool(logins) or (kind == "postgres") is not (settings is not None):
+        raise click.UsageError("a host needs --login, a database --kind postgres and --settings FILE")
+    host, port = split_address(address, _PORTS[kind])
     message = admin_pb2.PutTargetRequest(
         idempotency_key=asking.new_key(),
         target=Target(
             name=name,
             host=host,
             port=port,
-            host_key=_host_key(shell, host, port, host_key, scan=scan, fingerprint=fingerprint),
+            host_key="" if settings else _host_key(shell, host, port, host_key, scan=scan, fingerprint=fingerprint),
+            postgres=database_file.read(settings) if settings else None,
             tier=AutonomyTier.ValueType(_TIERS[tier]),
             teams=teams,
             labels=_labels(labels),
@@ -80,7 +89,7 @@ def add(
     )
     told = submit(shell, lambda: shell.client.admin.PutTarget, message, key=key, cosign=cosign)
     shell.show(told, lambda: _added(told))
-    if not check:
+    if not check or settings:  # a database lets the broker in once it has a password
         return Exit.OK
     if sys.stdin.isatty() and not shell.as_json:
         click.prompt("Press Enter when they are in place", default="", show_default=False, err=True)
@@ -119,6 +128,19 @@ def check_target(shell: Shell, name: str, login: str) -> int:
     return Exit.OK if all(finding.ok for finding in told.findings) else Exit.FAILURE
 
 
+@target.command("password")
+@click.argument("name")
+@click.option("--file", type=click.Path(path_type=Path), help="read it from a file")
+@click.option("--key", type=click.Path(path_type=Path), help="approval key, if not the profile's")
+@click.pass_obj
+def set_password(shell: Shell, *, name: str, file: Path | None, key: Path | None) -> int:
+    """Put the broker's own password for a database into its vault; asked for without echo, or read from a file."""
+    message = admin_pb2.SetTargetPasswordRequest(target=name, password=_password(file))
+    told = submit(shell, lambda: shell.client.admin.SetTargetPassword, message, key=key, cosign=None)
+    shell.show(told, lambda: f"the password of {one_line(name)} is in the vault")
+    return Exit.OK
+
+
 @target.command("scan")
 @click.argument("address", metavar="HOST[:PORT]")
 @click.pass_obj
@@ -129,8 +151,8 @@ def scan_address(shell: Shell, address: str) -> int:
     return Exit.OK
 
 
-def split_address(address: str) -> tuple[str, int]:
-    """`host`, `host:port`, `[v6]:port` or a bare v6 address; port 22 if none. Raises click's usage error."""
+def split_address(address: str, port_if_none: int = _PORTS["ssh"]) -> tuple[str, int]:
+    """`host`, `host:port`, `[v6]:port` or a bare v6 address. Raises click's usage error."""
     if address.startswith("["):
         host, bracket, rest = address[1:].partition("]")
         port = rest.removeprefix(":") if bracket else "?"
@@ -139,7 +161,7 @@ def split_address(address: str) -> tuple[str, int]:
     else:
         host, port = address, ""
     if not port:
-        return host, _SSH_PORT
+        return host, port_if_none
     if not host or not port.isdecimal() or not 0 < int(port) <= _MAX_PORT:
         raise click.UsageError(f"{one_line(address)} is not HOST or HOST:PORT")
     return host, int(port)
@@ -167,6 +189,19 @@ def _host_key(shell: Shell, host: str, port: int, file: Path | None, *, scan: bo
     return told.host_key
 
 
+def _password(file: Path | None) -> bytes:
+    """Never an argument, never the environment: both are open to others."""
+    if file is not None:
+        try:
+            return file.read_bytes().removesuffix(b"\n")
+        except OSError as wrong:
+            raise Invalid("no_password", f"{file} cannot be read: {wrong.strerror}") from wrong
+    if not sys.stdin.isatty():
+        return sys.stdin.buffer.readline(_MAX_PASSWORD).removesuffix(b"\n")
+    given: str = click.prompt("Password of the broker's role", hide_input=True, err=True)
+    return given.encode()
+
+
 def _scan(shell: Shell, host: str, port: int) -> admin_pb2.ScanHostKeyResponse:
     client = shell.client
     return client.call(client.admin.ScanHostKey, admin_pb2.ScanHostKeyRequest(host=host, port=port))
@@ -187,6 +222,9 @@ def _finding(finding: admin_pb2.TargetFinding) -> str:
 
 
 def _added(told: admin_pb2.PutTargetResponse) -> str:
+    if told.target.HasField("postgres"):
+        name = one_line(told.target.name)
+        return f"target {name} is {one_line(told.target.id)}; then: grantctl target password {name}"
     head = f"target {one_line(told.target.name)} is {one_line(told.target.id)}; its sshd needs:"
     return f"{head}\n\n{readable(told.sshd_lines)}"
 

@@ -958,6 +958,55 @@ class PutTargetResponse(_message.Message):
 Global___PutTargetResponse: _TypeAlias = PutTargetResponse  # noqa: Y015
 
 @_typing.final
+class SetTargetPasswordRequest(_message.Message):
+    """A password for the broker itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_FIELD_NUMBER: _builtins.int
+    PASSWORD_FIELD_NUMBER: _builtins.int
+    STEP_UPS_FIELD_NUMBER: _builtins.int
+    target: _builtins.str
+    """Name of the target."""
+    password: _builtins.bytes
+    """UTF-8, 1 to 1,024 bytes, no NUL; never told again."""
+    @_builtins.property
+    def step_ups(self) -> _containers.RepeatedCompositeFieldContainer[_options_pb2.StepUp]:
+        """Fresh signatures."""
+
+    def __init__(
+        self,
+        *,
+        target: _builtins.str = ...,
+        password: _builtins.bytes = ...,
+        step_ups: _abc.Iterable[_options_pb2.StepUp] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["password", b"password", "step_ups", b"step_ups", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetTargetPasswordRequest: _TypeAlias = SetTargetPasswordRequest  # noqa: Y015
+
+@_typing.final
+class SetTargetPasswordResponse(_message.Message):
+    """It is in the vault."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetTargetPasswordResponse: _TypeAlias = SetTargetPasswordResponse  # noqa: Y015
+
+@_typing.final
 class ListTargetsRequest(_message.Message):
     """Asks for targets."""
 

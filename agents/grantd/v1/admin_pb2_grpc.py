@@ -77,6 +77,11 @@ class AdminServiceStub(object):
                 request_serializer=grantd_dot_v1_dot_admin__pb2.PutTargetRequest.SerializeToString,
                 response_deserializer=grantd_dot_v1_dot_admin__pb2.PutTargetResponse.FromString,
                 _registered_method=True)
+        self.SetTargetPassword = channel.unary_unary(
+                '/grantd.v1.AdminService/SetTargetPassword',
+                request_serializer=grantd_dot_v1_dot_admin__pb2.SetTargetPasswordRequest.SerializeToString,
+                response_deserializer=grantd_dot_v1_dot_admin__pb2.SetTargetPasswordResponse.FromString,
+                _registered_method=True)
         self.ListTargets = channel.unary_unary(
                 '/grantd.v1.AdminService/ListTargets',
                 request_serializer=grantd_dot_v1_dot_admin__pb2.ListTargetsRequest.SerializeToString,
@@ -206,6 +211,13 @@ class AdminServiceServicer(object):
 
     def PutTarget(self, request, context):
         """Adds a target or changes one. Needs a StepUp. Answers the lines that its sshd needs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetTargetPassword(self, request, context):
+        """Puts the broker's own password for a database into the vault, in place of the one before. Needs a StepUp.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -352,6 +364,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.PutTarget,
                     request_deserializer=grantd_dot_v1_dot_admin__pb2.PutTargetRequest.FromString,
                     response_serializer=grantd_dot_v1_dot_admin__pb2.PutTargetResponse.SerializeToString,
+            ),
+            'SetTargetPassword': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetTargetPassword,
+                    request_deserializer=grantd_dot_v1_dot_admin__pb2.SetTargetPasswordRequest.FromString,
+                    response_serializer=grantd_dot_v1_dot_admin__pb2.SetTargetPasswordResponse.SerializeToString,
             ),
             'ListTargets': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTargets,
@@ -642,6 +659,33 @@ class AdminService(object):
             '/grantd.v1.AdminService/PutTarget',
             grantd_dot_v1_dot_admin__pb2.PutTargetRequest.SerializeToString,
             grantd_dot_v1_dot_admin__pb2.PutTargetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetTargetPassword(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/grantd.v1.AdminService/SetTargetPassword',
+            grantd_dot_v1_dot_admin__pb2.SetTargetPasswordRequest.SerializeToString,
+            grantd_dot_v1_dot_admin__pb2.SetTargetPasswordResponse.FromString,
             options,
             channel_credentials,
             insecure,

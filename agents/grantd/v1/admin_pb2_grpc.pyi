@@ -54,6 +54,8 @@ class AdminServiceStub:
     """Teams."""
     PutTarget: _grpc.UnaryUnaryMultiCallable[_admin_pb2.PutTargetRequest, _admin_pb2.PutTargetResponse]
     """Adds a target or changes one. Needs a StepUp. Answers the lines that its sshd needs."""
+    SetTargetPassword: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetTargetPasswordRequest, _admin_pb2.SetTargetPasswordResponse]
+    """Puts the broker's own password for a database into the vault, in place of the one before. Needs a StepUp."""
     ListTargets: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListTargetsRequest, _admin_pb2.ListTargetsResponse]
     """Targets."""
     ScanHostKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ScanHostKeyRequest, _admin_pb2.ScanHostKeyResponse]
@@ -110,6 +112,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Teams."""
     PutTarget: _aio.UnaryUnaryMultiCallable[_admin_pb2.PutTargetRequest, _admin_pb2.PutTargetResponse]  # type: ignore[assignment]
     """Adds a target or changes one. Needs a StepUp. Answers the lines that its sshd needs."""
+    SetTargetPassword: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetTargetPasswordRequest, _admin_pb2.SetTargetPasswordResponse]  # type: ignore[assignment]
+    """Puts the broker's own password for a database into the vault, in place of the one before. Needs a StepUp."""
     ListTargets: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListTargetsRequest, _admin_pb2.ListTargetsResponse]  # type: ignore[assignment]
     """Targets."""
     ScanHostKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.ScanHostKeyRequest, _admin_pb2.ScanHostKeyResponse]  # type: ignore[assignment]
@@ -211,6 +215,14 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.PutTargetResponse, _abc.Awaitable[_admin_pb2.PutTargetResponse]]:
         """Adds a target or changes one. Needs a StepUp. Answers the lines that its sshd needs."""
+
+    @_abc_1.abstractmethod
+    def SetTargetPassword(
+        self,
+        request: _admin_pb2.SetTargetPasswordRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetTargetPasswordResponse, _abc.Awaitable[_admin_pb2.SetTargetPasswordResponse]]:
+        """Puts the broker's own password for a database into the vault, in place of the one before. Needs a StepUp."""
 
     @_abc_1.abstractmethod
     def ListTargets(

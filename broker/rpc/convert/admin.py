@@ -29,6 +29,7 @@ Signed: TypeAlias = (
     | pb.PutPolicyRequest
     | pb.PutTargetRequest
     | pb.PutTrustRequest
+    | pb.SetTargetPasswordRequest
     | pb.SetTeamsRequest
     | pb.SuspendIdentityRequest
     | pb.UnfreezeRequest

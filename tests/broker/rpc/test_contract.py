@@ -29,10 +29,21 @@ OURS = {
 }
 """Codes of what is our fault, made in broker.rpc.status alone."""
 TARGETS = dict.fromkeys(
-    ("unreachable", "host_key_changed", "login_refused", "too_slow", "connection_lost", "no_bash", "no_terminal"),
+    (
+        "unreachable",
+        "host_key_changed",
+        "login_refused",
+        "too_slow",
+        "connection_lost",
+        "no_bash",
+        "no_terminal",
+        "no_password",
+        "not_made",
+        "not_taken_away",
+    ),
     "UNAVAILABLE",
 )
-"""Codes of ports.Targets."""
+"""Codes of ports.Targets and ports.CredentialIssuer."""
 BUILT = {"key_taken": "FAILED_PRECONDITION"}
 """Codes that no literal shows (adapters.store.identities)."""
 MAKERS = {

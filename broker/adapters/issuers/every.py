@@ -1,0 +1,14 @@
+"""Every issuer there is, by the kind of target that it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from broker.adapters.issuers.postgres import PostgresIssuer
+from broker.core.kinds import TargetKind
+from broker.service.ports import CredentialIssuer, Store
+
+
+def every_issuer(store: Store, *, issuer: str) -> Mapping[TargetKind, CredentialIssuer]:
+    """`issuer` is this broker's name among all that may use the same target."""
+    return {TargetKind.POSTGRES: PostgresIssuer(store, issuer=issuer)}

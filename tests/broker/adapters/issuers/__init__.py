@@ -1,0 +1,1 @@
+"""Issuers against the real other side."""
