@@ -35,14 +35,16 @@ class Refusal(Exception):
         message: one short sentence for people. Never holds text of agents or targets unescaped.
         way_out: what the caller can do next; empty where nothing helps.
         blame: decides the status at the door.
+        rule: which of several checks refused, a fixed phrase for the log; the caller is told nothing of it (I-46).
     """
 
-    def __init__(self, code: str, message: str, *, blame: Blame, way_out: str = "") -> None:
+    def __init__(self, code: str, message: str, *, blame: Blame, way_out: str = "", rule: str = "") -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.blame = blame
         self.way_out = way_out
+        self.rule = rule
 
 
 def invalid(code: str, message: str, way_out: str = "") -> Refusal:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from broker.core.errors import Refusal, invalid
+from broker.core.errors import Blame, Refusal
 from broker.core.sshwire import KeyKind, Reader, WireError, ed25519_blob, parse_blob
 
 CERT_KIND = b"ssh-ed25519-cert-v01@openssh.com"
@@ -53,12 +53,19 @@ def parse(blob: bytes) -> SshCertificate:
     """
     try:
         return _parse(blob)
-    except (WireError, UnicodeDecodeError, InvalidSignature) as error:
-        raise _bad_certificate() from error
+    except WireError as error:
+        raise _bad_certificate(str(error)) from error
+    except UnicodeDecodeError as error:
+        raise _bad_certificate("not text where text belongs") from error
+    except InvalidSignature as error:
+        raise _bad_certificate("not signed by the key that it names as its CA") from error
 
 
-def _bad_certificate() -> Refusal:
-    return invalid("bad_certificate", "not an OpenSSH certificate that grantd made", "ask for a new certificate")
+def _bad_certificate(rule: str) -> Refusal:
+    return Refusal(
+        "bad_certificate", "not an OpenSSH certificate that grantd made", blame=Blame.INVALID,
+        way_out="ask for a new certificate", rule=rule,
+    )  # fmt: skip
 
 
 def _parse(blob: bytes) -> SshCertificate:

@@ -215,7 +215,10 @@ class GatewayConnection(FastConnection, SSHServerConnection):
 
         The grant is bound once its signature held (F28); with an empty `msg` the client only asks.
         """
-        if self._cut or not is_ours(key_data):
+        if self._cut:
+            return False
+        if not is_ours(key_data):
+            log.info("gateway.refused", rule="not an Ed25519 certificate")
             return False
         try:
             certificate = certificate_of(key_data, ingress_cas=self.door.ingress_cas)
@@ -224,7 +227,9 @@ class GatewayConnection(FastConnection, SSHServerConnection):
                     certificate, session=self._session_id, user=username, key=key_data, message=msg, signature=signature
                 )
             admission = await self.door.admit(shown(certificate, username))
-        except (Refusal, WireError, InvalidSignature):
+        except (Refusal, WireError, InvalidSignature) as no:
+            # which rule it was stays in here: whoever guesses is told the same words for all of them
+            log.info("gateway.refused", rule=_rule(no))
             return self._failed("certificate")
         except Fault as fault:
             log.warning("gateway.admission_failed", cause=fault.what)
@@ -362,3 +367,9 @@ class GatewayConnection(FastConnection, SSHServerConnection):
             MSG_NEWKEYS: _keys_are_new,
         }
     )
+
+
+def _rule(no: Refusal | WireError | InvalidSignature) -> str:
+    if isinstance(no, Refusal):
+        return no.rule or no.code
+    return str(no) if isinstance(no, WireError) else "not signed for this connection"

@@ -58,6 +58,7 @@ class _Line:
     started: float
     code: str = "OK"
     reason: str = ""
+    rule: str = ""
     caller: Caller | None = None
     ids: Ids = field(default_factory=Ids)
 
@@ -165,11 +166,13 @@ class Doorway:
     async def _refuse(self, context: Context, error: Exception, line: _Line) -> NoReturn:
         told = told_of(error, method=line.rpc.method)
         line.code, line.reason = told.code.name, told.reason
+        line.rule = error.rule if isinstance(error, Refusal) else ""
         await context.abort_with_status(told.status())
 
     def _write(self, line: _Line) -> None:
         seconds = self._clock.monotonic() - line.started
         who = {"identity": line.caller.identity, "tenant": line.caller.tenant} if line.caller else {}
+        who |= {"rule": line.rule} if line.rule else {}
         log.info(
             "rpc.served", method=line.rpc.method, code=line.code, reason=line.reason,
             duration_ms=round(seconds * 1000, 2), **who, **line.ids.found,

@@ -63,7 +63,7 @@ def peer_of(auth_context: Mapping[str, Iterable[bytes]]) -> Peer:
 def _shown(auth_context: Mapping[str, Iterable[bytes]]) -> bytes:
     pem = next(iter(auth_context.get(_PEM, ())), None)
     if pem is None:
-        raise _refused("certificate_required", "this call needs a client certificate")
+        raise _refused("certificate_required", "this call needs a client certificate", rule="")
     return pem
 
 
@@ -74,11 +74,11 @@ def read_peer(pem: bytes) -> Peer:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         issuer = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
     except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.InvalidVersion) as error:
-        raise _unknown() from error
+        raise _unknown("not a certificate that names somebody") from error
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     tenant, slash, identity = (uris[0] if uris else "").removeprefix(_SCHEME).partition("/")
     if issuer is None or len(names) != 1 or len(uris) != 1 or not uris[0].startswith(_SCHEME) or not slash:
-        raise _unknown()
+        raise _unknown("not exactly one identity")
     spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return Peer(
         tenant=tenant,
@@ -91,13 +91,16 @@ def read_peer(pem: bytes) -> Peer:
 
 def must_be_valid(peer: Peer, now: datetime, authorities: Collection[bytes]) -> None:
     """A connection may outlive its certificate, and the key that signed it: every call looks again (I-01)."""
-    if now >= peer.not_after or peer.authority not in authorities:
-        raise _refused("certificate_expired", "the client certificate has expired")
+    if now >= peer.not_after:
+        raise _refused("certificate_expired", "the client certificate has expired", rule="expired")
+    if peer.authority not in authorities:
+        raise _refused("certificate_expired", "the client certificate has expired", rule="of a key that is gone")
 
 
-def _unknown() -> Refusal:
-    return _refused("unknown_identity", "this certificate is not known here")
+def _unknown(rule: str) -> Refusal:
+    return _refused("unknown_identity", "this certificate is not known here", rule=rule)
 
 
-def _refused(code: str, message: str) -> Refusal:
-    return Refusal(code, message, blame=Blame.UNAUTHENTICATED, way_out="enrol again, or sign in with grantctl login")
+def _refused(code: str, message: str, *, rule: str) -> Refusal:
+    way_out = "enrol again, or sign in with grantctl login"
+    return Refusal(code, message, blame=Blame.UNAUTHENTICATED, way_out=way_out, rule=rule)

@@ -64,21 +64,15 @@ class GatewayService:
         now = self._world.instant().wall
         grant_id = GrantId(shown.key_id)
         # (1) the certificate is one that we could have issued
-        well_made = (
-            is_id(shown.key_id)
-            and len(shown.principals) == 1
-            and not shown.options
-            and shown.extensions <= {"permit-pty"}
-            and shown.valid_after <= now < shown.valid_before
-        )
-        if not well_made or self._ending.is_ended(grant_id):
-            raise _not_admitted()
+        _must_be_well_made(shown, now)
+        if self._ending.is_ended(grant_id):
+            raise _not_admitted("its grant is over")
         # (2) its row says whose it is, and for which key
         for tenant in await self._world.store.tenants():
             found = await self._world.store.read(tenant, lambda tx: _admitted(tx, shown, now))
             if found is not None:
                 return found
-        raise _not_admitted()
+        raise _not_admitted("no row of that serial")
 
     async def is_over(self, admission: Admission) -> bool:
         """Whether nothing may start any more under a connection's grant: it ended, or its tenant is frozen."""
@@ -104,17 +98,36 @@ class GatewayService:
         self._world.meter.count("connections_refused", reason=reason)
 
 
+def _must_be_well_made(shown: Shown, now: datetime) -> None:
+    """What no certificate of ours is like, each by its name. Raises Refusal."""
+    wrong = {
+        "the key id is no grant's": not is_id(shown.key_id),
+        "not exactly one principal": len(shown.principals) != 1,
+        "a critical option": bool(shown.options),
+        "an extension that is not granted": not shown.extensions <= {"permit-pty"},
+        "not valid yet": now < shown.valid_after,
+        "no longer valid": now >= shown.valid_before,
+    }
+    for rule, holds in wrong.items():
+        if holds:
+            raise _not_admitted(rule)
+
+
 def _admitted(tx: Tx, shown: Shown, now: datetime) -> Admission | None:
     row = tx.credentials.by_serial("ssh", str(shown.serial))
-    if row is None or row.grant_id != shown.key_id or row.key != shown.key_sha256 or now >= row.not_after:
+    if row is None:
         return None
+    if row.grant_id != shown.key_id:
+        raise _not_admitted("its row is another grant's")
+    if row.key != shown.key_sha256:
+        raise _not_admitted("its row is for another key")
     # a longer life than the row's is not what was issued, whoever signed it (threats.md M3)
-    if shown.valid_before > row.not_after:
-        return None
+    if now >= row.not_after or shown.valid_before > row.not_after:
+        raise _not_admitted("it lives longer than its row")
     grant = tx.grants.get(row.grant_id)
     identity = None if grant is None else tx.identities.get(grant.identity)
     if grant is None or identity is None:
-        return None
+        raise _not_admitted("its grant is gone")
     return _if_usable(tx, shown, grant, identity, now)
 
 
@@ -131,22 +144,26 @@ def _is_over(tx: Tx, admission: Admission, now: datetime) -> bool:
     return False
 
 
-def _if_usable(tx: Tx, shown: Shown, grant: Grant, identity: Identity, now: datetime) -> Admission | None:
+def _if_usable(tx: Tx, shown: Shown, grant: Grant, identity: Identity, now: datetime) -> Admission:
     try:
         lookup.not_frozen(tx)
         lookup.active(tx, identity.id)
         must_be_usable(grant, now)
         target = lookup.target_of(tx, grant)
-    except Refusal:
-        return None
+    except Refusal as refusal:
+        raise _not_admitted(refusal.code) from refusal
     # (3) key, certificate, user name and row agree; the bare login is what `ssh deploy@host` cannot help but send
     principal = gateway_user(grant.login, target.name)
-    if shown.principals != (principal,) or shown.user not in (principal, grant.login):
-        return None
+    if shown.principals != (principal,):
+        raise _not_admitted("its principal is not its grant's")
+    if shown.user not in (principal, grant.login):
+        raise _not_admitted("asked for under another name")
     if identity.key != grant.identity_key:
-        return None
+        raise _not_admitted("its grant is for an earlier key of this identity")
     return Admission(caller=caller_of(identity), grant=grant)
 
 
-def _not_admitted() -> Refusal:
-    return Refusal("not_admitted", "access denied", blame=Blame.UNAUTHENTICATED, way_out="request access again")
+def _not_admitted(rule: str) -> Refusal:
+    return Refusal(
+        "not_admitted", "access denied", blame=Blame.UNAUTHENTICATED, way_out="request access again", rule=rule
+    )

@@ -35,7 +35,7 @@ class IdentifyService:
     async def again(self, tenant: str, identity: str, key: bytes, *, max_age: float) -> Caller:
         """As `identify`, from a row read at most `max_age` seconds ago: what a stream asks while it lasts (I-41)."""
         if not is_tenant(tenant) or not is_id(identity):
-            raise _unknown()
+            raise _unknown("not an identity's name")
         now = self._world.clock.monotonic()
         at, caller = self._recent.get(key, (now - max_age, None))
         if caller is not None and now - at < max_age and (caller.tenant, caller.identity) == (tenant, identity):
@@ -43,7 +43,7 @@ class IdentifyService:
         row = await self._world.store.read(TenantId(tenant), lambda tx: tx.identities.get(IdentityId(identity)))
         if row is None or row.status is not IdentityStatus.ACTIVE or row.key != key:
             self._recent.pop(key, None)
-            raise _unknown()
+            raise _unknown(_why(row))
         caller = caller_of(row)
         self._recent[key] = (now, caller)
         while len(self._recent) > _KEPT:
@@ -74,10 +74,17 @@ def caller_of(row: Identity) -> Caller:
     )
 
 
-def _unknown() -> Refusal:
+def _why(row: Identity | None) -> str:
+    if row is None:
+        return "no row of that identity"
+    return "its row is for another key" if row.status is IdentityStatus.ACTIVE else "its row is not active"
+
+
+def _unknown(rule: str) -> Refusal:
     return Refusal(
         "unknown_identity",
         "this certificate is not known here",
         blame=Blame.UNAUTHENTICATED,
         way_out="enrol again, or sign in with grantctl login",
+        rule=rule,
     )

@@ -11,7 +11,7 @@ from datetime import datetime
 from broker.core.cert import Ca, gateway_user, ingress_spec
 from broker.core.clock import Instant
 from broker.core.credential import CredentialState
-from broker.core.errors import forbidden, invalid, not_found
+from broker.core.errors import Blame, Refusal, invalid, not_found
 from broker.core.grant import Grant
 from broker.core.identity import Caller, Target
 from broker.core.ids import CredentialId, GrantId
@@ -101,13 +101,19 @@ class IssueService:
     async def grant_of_token(self, caller: Caller, token: str) -> GrantId:
         """The grant that a token names: signature, binding to the caller's key, and its row all hold (I-08, I-09)."""
         claims = self._world.tokens.verify(token, now=self._world.instant().wall)
-        if claims.tenant != caller.tenant or claims.key != caller.key:
-            raise forbidden("bad_token", "the grant token is not yours", "issue a new one")
+        if claims.tenant != caller.tenant:
+            raise _bad_token("another tenant's")
+        if claims.key != caller.key:
+            raise _bad_token("bound to another key")
 
         def unit(tx: Tx) -> GrantId:
             row = tx.credentials.by_serial("token", claims.jti)
-            if row is None or row.grant_id != claims.grant or row.key != caller.key:
-                raise forbidden("bad_token", "the grant token is not known", "issue a new one")
+            if row is None:
+                raise _bad_token("no row of that jti")
+            if row.grant_id != claims.grant:
+                raise _bad_token("its row is another grant's")
+            if row.key != caller.key:
+                raise _bad_token("its row is for another key")
             return row.grant_id
 
         return await self._world.store.read(caller.tenant, unit)
@@ -139,3 +145,10 @@ class IssueService:
         names = {host, *self._world.places.gateway_names}
         patterns = ",".join(sorted(f"[{name}]:{port}" if port != "22" else name for name in names))
         return "\n".join(f"@cert-authority {patterns} {parse_blob(each.public).line()}" for each in told)
+
+
+def _bad_token(rule: str) -> Refusal:
+    """In the words of a token that does not verify: which it was is the log's alone."""
+    return Refusal(
+        "bad_token", "the grant token is not valid", blame=Blame.UNAUTHENTICATED, way_out="issue a new one", rule=rule
+    )
