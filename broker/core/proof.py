@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from broker.core import sftp
-from broker.core.action import APPROVAL_FOR, StdinMode
+from broker.core.action import APPROVAL_FOR, StdinMode, checked_cwd, checked_env
 from broker.core.cert import CertMismatch, CertSpec
 from broker.core.errors import Refusal
 from broker.core.flags import forwards
@@ -75,15 +75,21 @@ def must_be_proven(ask: SignSsh, known: Known) -> None:
     # (4) a person where the tier says so: enough of them, over these very bytes, lately and once
     #     both tiers count: to claim the one beside the signer's own loosens nothing
     alone = min(_UNATTENDED[machine.tier], _UNATTENDED[Tier(record.tier)])
-    if _needs_person(ask, record, seen, level, alone, known):
-        _must_be_approved(record, ask, known, quorum=machine.quorum.get(level, 1))
+    if _needs_person(ask, record, seen, level, machine, alone, known):
+        # a worse class that the broker says never asks fewer people than the command's own
+        quorum = max(machine.quorum.get(one, 1) for one in (seen.command_class, level))
+        _must_be_approved(record, ask, known, quorum=quorum)
 
 
 def _record(data: bytes) -> ActionRecord:
     try:
-        return read_action(data)
-    except WireError as error:
+        record = read_action(data)
+        checked_env(record.env)
+        checked_cwd(record.cwd)
+        CommandClass.from_word(record.command_class), Tier(record.tier), StdinMode(record.stdin_mode)
+    except (WireError, Refusal, ValueError) as error:
         raise _refused("the record of an action") from error
+    return record
 
 
 def _machine(spec: CertSpec, record: ActionRecord, book: Book) -> Machine:
@@ -94,6 +100,8 @@ def _machine(spec: CertSpec, record: ActionRecord, book: Book) -> Machine:
         raise _refused("a target that an owner named to the signer (grantctl trust)")
     names = {name for one in machine.logins for name in (one.name, one.read_login) if name}
     _require(login in names, "a login that the target has")
+    reads = record.command_class == CommandClass.READ.word and not record.opaque
+    _require(not reads or login in _read_logins(machine), "the login that reads are for")
     _require(record.host_key == machine.host_key, "the host key that the target has")
     return machine
 
@@ -131,28 +139,34 @@ def _seconds(text: str, record: ActionRecord) -> float:
 def _may_be_open(record: ActionRecord, machine: Machine) -> None:
     """Reads of a grant share a connection that runs whatever is asked: only as the login that reads are for."""
     reads = record.command_class == CommandClass.READ.word and not record.opaque and not record.pty
-    open_logins = {one.read_login or one.name for one in machine.logins}
     _require(reads, "its one command, as it is no read")
-    _require(not machine.seal_reads and record.login in open_logins, "its one command, on this login")
+    _require(not machine.seal_reads and record.login in _read_logins(machine), "its one command, on this login")
+
+
+def _read_logins(machine: Machine) -> frozenset[str]:
+    return frozenset(one.read_login or one.name for one in machine.logins)
 
 
 def _needs_person(
-    ask: SignSsh, record: ActionRecord, seen: Classified, level: CommandClass, alone: CommandClass, known: Known
-) -> bool:
+    ask: SignSsh, record: ActionRecord, seen: Classified, level: CommandClass, machine: Machine, alone: CommandClass,
+    known: Known,
+) -> bool:  # fmt: skip
     to = forwarded(seen)
     if to is not None and destination_in(record.command) == to:
-        granted = _granted(ask, record, known)
+        granted = _granted(ask, record, machine, level, known)
         return granted is None or to not in forwards(granted.flags)
     if record.opaque or level > alone:
         return True
     if record.pty and record.stdin_mode == StdinMode.STREAM and not seen.keyboard:
         # what a keyboard can do to a program is not in its text: then the grant itself was somebody's yes
-        granted = _granted(ask, record, known)
+        granted = _granted(ask, record, machine, level, known)
         return granted is None or granted.flags.isdisjoint(_KEYBOARDS)
     return False
 
 
-def _granted(ask: SignSsh, record: ActionRecord, known: Known) -> AccessRecord | None:
+def _granted(
+    ask: SignSsh, record: ActionRecord, machine: Machine, level: CommandClass, known: Known
+) -> AccessRecord | None:
     """The access that the action runs under, if people granted it; None where nothing of it was sent."""
     if not ask.access:
         return None
@@ -163,10 +177,17 @@ def _granted(ask: SignSsh, record: ActionRecord, known: Known) -> AccessRecord |
     same = (access.tenant, access.request_id, access.requester, access.agent_id, access.agent_key, access.target_id,
             access.host_key) == (record.tenant, record.request_id, record.requester, record.agent_id, record.agent_key,
                                  record.target_id, record.host_key)  # fmt: skip
-    _require(same, "the access that its record names")
+    _require(same and _is_login_of(access, record, machine), "the access that its record names")
+    _require(level <= CommandClass.from_word(access.ceiling), "the ceiling of its access")
     _must_be_fresh(access.nonce, PENDING_FOR + MUST_START_WITHIN + access.ttl, known.now)
     _must_have(record, ask.access, ask.access_signatures, known, quorum=1)
     return access
+
+
+def _is_login_of(access: AccessRecord, record: ActionRecord, machine: Machine) -> bool:
+    return any(
+        one.name == access.login and record.login in (one.name, one.read_login or one.name) for one in machine.logins
+    )
 
 
 def _must_be_approved(record: ActionRecord, ask: SignSsh, known: Known, *, quorum: int) -> None:

@@ -179,7 +179,8 @@ def _raises_person(before: Person | None, after: Person) -> bool:
     if before is None:
         return RANK[after.role] >= strong
     # whoever could be the second person is not taken away by one alone
-    leaves = before.active and not after.active and RANK[before.role] >= strong
+    stays = after.active and RANK[after.role] >= RANK[before.role]
+    leaves = before.active and not stays and RANK[before.role] >= strong
     comes = after.active and not before.active
     return leaves or comes or RANK[after.role] > RANK[before.role] or not set(after.keys) <= set(before.keys)
 

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from datetime import datetime
 
+import structlog
+
 from broker.core.cert import Ca, CertMismatch, check, check_x509, must_match
 from broker.core.clock import micros
 from broker.core.errors import Fault
@@ -39,6 +41,9 @@ from broker.signer.rotation import rotated
 from broker.signer.sign import sign_ssh, sign_x509
 
 _STOP_SECONDS = 2.0
+_UNFORESEEN = "refused: the question cannot be judged"
+
+log = structlog.get_logger()
 
 
 class Authority:
@@ -67,6 +72,10 @@ class Authority:
                 return self._answer(ask)
         except Fault as fault:
             return Refused(why=fault.what)
+        except Exception as error:  # noqa: BLE001  a question nobody thought of is refused as well
+            # without the error's text and place: those may hold what was asked
+            log.error("signer.question_failed", question=type(ask).__name__, cause=type(error).__name__)  # noqa: TRY400
+            return Refused(why=_UNFORESEEN)
 
     def stop(self) -> None:
         """Lets the signature under way reach the journal, then answers nothing more."""
