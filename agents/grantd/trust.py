@@ -25,8 +25,12 @@ _TIER: Final = "AUTONOMY_TIER_"
 _ID_BYTES: Final = 16
 
 
-def state(client: Client, change: Change, *, tenant: str, now: datetime) -> None:
-    """Puts the statement that belongs to a change into it, where one does and it has none yet."""
+def state(client: Client, change: Change, *, tenant: str, now: datetime, about: str = "") -> None:
+    """Puts the statement that belongs to a change into it, where one does and it has none yet.
+
+    Raises:
+        Invalid: what the broker says stands there now is of another name than `about`.
+    """
     match change:
         case admin_pb2.AddPersonRequest() if not change.trust:
             change.identity_id = change.identity_id or new_id("pe")
@@ -40,6 +44,7 @@ def state(client: Client, change: Change, *, tenant: str, now: datetime) -> None
             before = known(client, [change.identity_id])[0].statement
             if before:
                 content = statements.suspended(Statement.parse(before).content)
+                _must_name(content, about)
                 _say(change, before, tenant=tenant, subject=change.identity_id, content=content, now=now)
         case admin_pb2.PutPolicyRequest() if not change.trust:
             before = known(client, [statements.PROGRAMS])[0].statement
@@ -73,6 +78,12 @@ def must_say(change: Change, *, tenant: str) -> None:
             raise Invalid("bad_statement", "this change carries no statement")
     if (said.tenant, said.subject, said.content) != (tenant, *wanted):
         raise Invalid("bad_statement", "the statement for the signer says another thing than the change")
+
+
+def _must_name(content: bytes, about: str) -> None:
+    """The broker found the id for a name: were it another's, the signer would believe in somebody else's end."""
+    if about and statements.told(content)[0][1] != about:
+        raise Invalid("other_person", f"the broker took another person for {about}", "look at grantctl trust list")
 
 
 def known(client: Client, subjects: Iterable[str]) -> list[admin_pb2.TrustEntry]:

@@ -362,15 +362,17 @@ def test_adding_a_target_is_signed_and_checked(broker: FakeBroker, home: Path, t
 def test_a_scanned_host_key_has_to_be_compared(broker: FakeBroker, home: Path) -> None:
     """Nothing is trusted unseen: with a terminal it is asked, without one the fingerprint has to be given (I-25)."""
     words = ("target", "add", "web1", "host1", "--login", "deploy", "--team", "ops", "--scan")
+    of_the_key = "SHA256:cJ6AyISHokEeHuTfufIqhhSS0gxHZRUMDHlKvXD4FHw"
     assert grantctl(home, *words).returncode == 2
     assert grantctl(home, *words, "--fingerprint", "SHA256:other").returncode == 2
     assert broker.changes == []
     with on_terminal(home, *words) as console:
-        console.expect("SHA256:abc")
+        console.expect(of_the_key)
         console.type("\r")
         assert console.wait() == 2
     assert broker.changes == []
-    assert grantctl(home, *words, "--fingerprint", "SHA256:abc").returncode == 0
+    assert grantctl(home, *words, "--fingerprint", "SHA256:abc").returncode == 2, "the broker's word for the same key"
+    assert grantctl(home, *words, "--fingerprint", of_the_key).returncode == 0
     assert len(broker.changes) == 1
 
 

@@ -72,13 +72,17 @@ def submit(
     *,
     key: Path | None,
     cosign: Path | None,
+    about: str = "",
 ) -> A:
-    """Sign a change and send it; where a second person is needed, leave the change file and raise StillPending."""
+    """Sign a change and send it; where a second person is needed, leave the change file and raise StillPending.
+
+    `about` is the name that was typed, where the change carries an id that the broker gave for it.
+    """
     client = shell.client
     me = client.whoami()
     if cosign is not None:
         request = _cosigned(request, cosign, tenant=me.tenant, first=me.identity_id)
-    trust.state(client, request, tenant=me.tenant, now=now())
+    trust.state(client, request, tenant=me.tenant, now=now(), about=about)
     signer = signing.find(client.profile, key)
     bare = copy.deepcopy(request)
     request.step_ups.append(stepup.step_up(request, signer.sign, tenant=me.tenant, person_id=me.identity_id, now=now()))
@@ -139,10 +143,11 @@ def render(change: Change) -> str:
                 lines += [f"  {one_line(source)}", *(f"    | {line}" for line in readable(text).split("\n"))]
             continue
         lines.append(f"  {name}  {one_line(value if isinstance(value, str) else json.dumps(value))}")
-    if isinstance(change, PutTrustRequest):
-        lines += [
-            f"  {name}  {one_line(value)}" for name, value in statements.told(Statement.parse(change.trust).content)
-        ]
+    # all of the statement, not what the change repeats of it: a least number of people stands in no other field
+    if (statement := getattr(change, "trust", b"")) and not isinstance(change, PutPolicyRequest):
+        said = Statement.parse(statement)
+        lines += [f"  the signer is told of {one_line(said.subject)}, revision {said.revision}"]
+        lines += [f"    {name}  {one_line(value)}" for name, value in statements.told(said.content)]
     return "\n".join(lines)
 
 

@@ -203,7 +203,7 @@ def _suspend(
     if kind == "agent":
         told = shell.client.call(shell.client.admin.SuspendIdentity, message)
     else:
-        told = submit(shell, lambda: shell.client.admin.SuspendIdentity, message, key=key, cosign=cosign)
+        told = submit(shell, lambda: shell.client.admin.SuspendIdentity, message, key=key, cosign=cosign, about=name)
     shell.show(told, lambda: f"{one_line(told.identity.name)} is {one_line(told.identity.status)}")
     return Exit.OK
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import sys
 from pathlib import Path
 from typing import Final
@@ -176,13 +178,14 @@ def _host_key(shell: Shell, host: str, port: int, file: Path | None, *, scan: bo
         except (OSError, UnicodeDecodeError) as wrong:
             raise Invalid("no_host_key", f"{file} cannot be read as a public key") from wrong
     told = _scan(shell, host, port)
+    shown = fingerprint_of(told.host_key)  # of the key that will be pinned, whatever stands beside it
     if fingerprint is not None:
-        if fingerprint != told.fingerprint:
-            raise Invalid("other_host_key", f"{host} shows {told.fingerprint}, not {fingerprint}", "find out why")
+        if fingerprint != shown:
+            raise Invalid("other_host_key", f"{host} shows {shown}, not {fingerprint}", "find out why")
         return told.host_key
     if not sys.stdin.isatty():
         raise Invalid("no_terminal", "comparing a host key needs a terminal", "give --host-key or --fingerprint")
-    shell.say(f"{one_line(host)}:{port} shows {one_line(told.fingerprint)}")
+    shell.say(f"{one_line(host)}:{port} shows {one_line(shown)}")
     shell.say("On the host itself:  ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub")
     if not click.confirm("Is it the same?", default=False, err=True):
         raise Invalid("host_key_refused", "the host key was not confirmed; nothing was changed")
@@ -200,6 +203,15 @@ def _password(file: Path | None) -> bytes:
         return sys.stdin.buffer.readline(_MAX_PASSWORD).removesuffix(b"\n")
     given: str = click.prompt("Password of the broker's role", hide_input=True, err=True)
     return given.encode()
+
+
+def fingerprint_of(line: str) -> str:
+    """`SHA256:...` of an OpenSSH public key line. Raises Invalid."""
+    try:
+        digest = hashlib.sha256(base64.b64decode(line.split()[1], validate=True)).digest()
+    except (IndexError, ValueError) as wrong:
+        raise Invalid("bad_public_key", "the broker's answer is no host key") from wrong
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
 def _scan(shell: Shell, host: str, port: int) -> admin_pb2.ScanHostKeyResponse:

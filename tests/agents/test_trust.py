@@ -1,0 +1,67 @@
+"""What is signed for the signer is what its author typed and what a second person reads, whatever the broker says."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from grantd import statements, trust
+from grantd.cli.change import render
+from grantd.client import Client
+from grantd.errors import Invalid
+from grantd.statements import Statement
+from grantd.v1 import admin_pb2
+from grantd.v1.options_pb2 import AutonomyTier
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
+
+
+def said(subject: str, content: bytes) -> bytes:
+    """A first statement about somebody or something."""
+    return statements.following(b"", tenant="t1", subject=subject, content=content, at_us=1).encoded()
+
+
+def answering(statement: bytes) -> Client:
+    """A client whose broker says that this stands in the signer's file, whoever was asked about."""
+
+    def call(_method: object, asked: admin_pb2.GetTrustRequest) -> admin_pb2.GetTrustResponse:
+        return admin_pb2.GetTrustResponse(
+            entries=[admin_pb2.TrustEntry(subject=one, statement=statement) for one in asked.subjects]
+        )
+
+    return cast("Client", SimpleNamespace(admin=SimpleNamespace(GetTrust=None), call=call))
+
+
+def test_nobody_else_is_suspended_than_who_was_named() -> None:
+    """A broker that answers bob with alice's id would have an owner sign the end of alice's say (I-12)."""
+    alice = said("pe_alice", statements.person(name="alice", role="owner", active=True, keys=[KEY]))
+    change = admin_pb2.SuspendIdentityRequest(identity_id="pe_alice", reason="left")
+    with pytest.raises(Invalid, match="another person"):
+        trust.state(answering(alice), change, tenant="t1", now=NOW, about="bob")
+    assert not change.trust
+    trust.state(answering(alice), change, tenant="t1", now=NOW, about="alice")
+    assert statements.told(Statement.parse(change.trust).content)[2] == ("status", "suspended")
+
+
+def test_the_second_person_reads_all_of_a_statement() -> None:
+    """Also what the change has no field for: how many people a class needs, and that it is none any more."""
+    logins = [admin_pb2.TargetLogin(name="deploy", read_login="reader")]
+    target = admin_pb2.Target(
+        id="tg_1", name="web1", host_key=KEY, tier=AutonomyTier.AUTONOMY_TIER_TRUSTED, logins=logins
+    )
+    texts = []
+    for least in ({"install": 3}, {}):
+        content = statements.target(
+            name="web1", tier="trusted", host_key=KEY, logins=[("deploy", "reader")], seal_reads=False,
+            quorum=statements.quorum(least),
+        )  # fmt: skip
+        change = admin_pb2.PutTargetRequest(target=target, trust=said("tg_1", content))
+        trust.must_say(change, tenant="t1")
+        texts.append(render(change))
+    assert "people for install  3" in texts[0]
+    assert "people for" not in texts[1]
+    assert all("the signer is told of tg_1, revision 1" in text for text in texts)
