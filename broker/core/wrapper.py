@@ -116,7 +116,8 @@ children() { local p s; k=(); read -ra k </proc/$PPID/task/$PPID/children
 
 # $1 what was asked for, $2 centiseconds, $3 working directory or empty, $4 the command.
 # - `grantd-signal NAME` is no second run: it signals what this connection runs already (what stands in front of a
-#   terminal), which sshd itself refuses beside a force-command. Anything else asked for is the command.
+#   terminal), which sshd itself refuses beside a force-command. Anything else asked for is the command: a name with
+#   more behind it would be further words of `kill`, processes of whoever asks for it (-1: all of the login's).
 # - `grantd-forward HOST PORT` is no program: the wrapper connects, says so, and joins the streams (core/forward.py).
 # - the command takes over this very process (exec), so sshd itself sees its exit status or signal;
 # - the watcher has a process group of its own (set -m), ignores what can be ignored, and holds none of the command's
@@ -129,7 +130,7 @@ _WATCH = (
     r"""
 read -r s </proc/$$/stat || s=; s=(${s##*) }); tty=${s[4]}
 [ "${s[2]}" = $$ ] || { echo 'grantd: this needs a process group of its own' >&2; exit 126; }
-case $1 in grantd-signal\ [A-Z]*)
+case $1 in grantd-signal\ *[!A-Z0-9]*) ;; grantd-signal\ [A-Z]*)
 """
     + _CHILDREN.strip()
     + r"""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -135,3 +136,27 @@ def test_no_plan_sets_anything_but_terminal_and_language(name: str) -> None:
     """I-21: even if a check before it failed, no other variable gets into the text."""
     with pytest.raises(ValueError, match="TERM"):
         wrapper.force_command(b"true", cwd="", env={name: "x"}, seconds=1)
+
+
+_SSHD = """
+import os, subprocess, sys
+def start(text, asked):
+    return subprocess.Popen(["bash", "-c", text], start_new_session=True, env={"SSH_ORIGINAL_COMMAND": asked})
+running = start(sys.argv[1], "")
+start(sys.argv[2], sys.argv[3]).wait()
+running.kill()
+"""
+"""What stands in for the target's sshd: the parent of a command that runs, and of a second request beside it."""
+
+
+@pytest.mark.parametrize("asked", ["grantd-signal USR1 {}", "grantd-signal USR1\t{}", "grantd-signal USR1 {} --"])
+def test_a_signal_is_one_name_and_reaches_nothing_else(asked: str) -> None:
+    """I-10: what is asked for beside a force-command names no process: the certificate was for its command alone."""
+    with subprocess.Popen(["sleep", "60"]) as bystander:
+        running, other = (wrapper.force_command(c, cwd="", env={}, seconds=30) for c in (b"sleep 30", b"echo ran"))
+        ran = subprocess.run(
+            [sys.executable, "-c", _SSHD, running, other, asked.format(bystander.pid)], check=True, capture_output=True
+        )
+        hit = bystander.poll()
+        bystander.kill()
+    assert (hit, ran.stdout) == (None, b"ran\n")
