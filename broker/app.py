@@ -43,6 +43,7 @@ from broker.adapters.store.tx import RowSource
 from broker.adapters.system import SystemClock, SystemEntropy
 from broker.adapters.target_ssh.targets import SshTargets
 from broker.adapters.tokens import JwtTokens
+from broker.adapters.uploads import UploadKey
 from broker.adapters.vault import Vault
 from broker.bus.crew import CrewTargets
 from broker.config import Settings
@@ -195,7 +196,8 @@ class House:
             entropy=self.entropy,
             signer=self.signer,
             targets=CrewTargets(targets) if settings.ssh.workers else targets,
-            issuers=every_issuer(self.store, issuer=issuer),
+            issuers=every_issuer(self.store, issuer=issuer, clock=self.clock),
+            uploads=UploadKey(),
             recordings=FileRecordingStore(settings.recordings_directory, *recorders, floor_bytes=floor),
             tokens=JwtTokens(await self._token_seed(), issuer=issuer, kid="t1"),
             meter=self.meter,

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, assert_never
 
-from grantd import asking, execution
+from grantd import asking, execution, secrets
 from grantd.connection import CALL_SECONDS, Connected, drained
 from grantd.errors import GrantdError, Unreachable
 from grantd.execution import Conversation, Done, Event, Finished, Poll, Resume, Retry, Stderr, Stdout
-from grantd.v1 import access_pb2, action_pb2, identity_pb2, options_pb2, session_pb2
+from grantd.v1 import access_pb2, action_pb2, identity_pb2, options_pb2, session_pb2, vault_pb2
 from grantd.v1.action_pb2 import ActionState
 from grantd.watching import SessionWatch
 
@@ -158,6 +158,24 @@ class Client(Connected):
 
         password = database.new_password()
         return database.opened(self.call(self.access.IssueCredential, database.wish(grant_id, password)), password)
+
+    def checkout(self, grant_id: str) -> bytearray:
+        """The value of the secret that a grant is on, once: `secrets.zero` it after use."""
+        opening = secrets.Opening(tenant=self.whoami().tenant, grant_id=grant_id)
+        return opening.open(self.call(self.access.IssueCredential, opening.request()))
+
+    def put_secret(self, name: str, value: bytearray, *, replaces: int) -> vault_pb2.PutSecretResponse:
+        """Keep a value under a name: the first (`replaces` 0), or the next after the version that it replaces."""
+        me = self.whoami()
+
+        def attempt() -> vault_pb2.PutSecretResponse:
+            upload = self.call(self.vault.GetUploadKey, vault_pb2.GetUploadKeyRequest())
+            message = secrets.sealed(
+                value, upload, tenant=me.tenant, person_id=me.identity_id, name=name, replaces=replaces
+            )
+            return self.call(self.vault.PutSecret, message)
+
+        return secrets.again_if_gone(attempt)
 
     def grant(self, grant_id: str) -> access_pb2.Grant:
         """One grant."""

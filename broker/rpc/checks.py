@@ -273,6 +273,12 @@ RULES: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
         },
         # vault
         "GetVaultStatusRequest": {},
+        "GetUploadKeyRequest": {},
+        "PutSecretRequest": {
+            "name": _NAME, "upload_key": raw(32, least=32), "sealed": raw(64 * _KIB + 64, least=48), "replaces": judged,
+        },
+        "ListSecretsRequest": {},
+        "DeleteSecretRequest": {"name": _NAME, "reason": _REASON},
         "RotateKeyRequest": {
             "purpose": words("vault", "recordings", "subjects", "search", "hmac"), "step_ups": _STEP_UPS,
         },

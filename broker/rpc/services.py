@@ -36,5 +36,5 @@ def servicers(cases: UseCases, *, places: Places, clock: Clock, version: str) ->
             PolicyAdvice(validate=cases.validate, simulate=cases.simulate, explain=cases.explain, trust=cases.trust),
             cases.cas,
         ),
-        "grantd.v1.VaultService": VaultServicer(cases.vault),
+        "grantd.v1.VaultService": VaultServicer(cases.vault, cases.secrets),
     }

@@ -32,6 +32,7 @@ from broker.service.refused import RefusedService
 from broker.service.rules import RulesService
 from broker.service.run import RunService
 from broker.service.search import SearchService
+from broker.service.secrets import SecretsService
 from broker.service.session import SessionService
 from broker.service.sessions import Sessions
 from broker.service.shell import ShellService
@@ -74,6 +75,7 @@ class UseCases:
     explain: ExplainService
     freeze: FreezeService
     vault: VaultService
+    secrets: SecretsService
     gateway: GatewayService
     refused: RefusedService
     names: NamesService
@@ -126,6 +128,7 @@ class UseCases:
             explain=ExplainService(world),
             freeze=freeze,
             vault=VaultService(world),
+            secrets=SecretsService(world),
             gateway=gateway,
             refused=RefusedService(world),
             names=NamesService(world),

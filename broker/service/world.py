@@ -28,6 +28,7 @@ from broker.service.ports import (
     Store,
     Targets,
     Tokens,
+    Uploads,
 )
 from broker.service.roster import Roster
 from broker.service.wake import Bell
@@ -78,6 +79,7 @@ class World:
     targets: Targets
     issuers: Mapping[TargetKind, CredentialIssuer]
     """For every kind of target but SSH."""
+    uploads: Uploads
     recordings: Recordings
     tokens: Tokens
     meter: Meter

@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "policy": "policies:policy",
     "request": "access:request",
     "run": "run:run",
+    "secret": "secret:secret",
     "sessions": "sessions:sessions",
     "ssh": "ssh.connect:ssh",
     "ssh-cert": "ssh.cert:ssh_cert",

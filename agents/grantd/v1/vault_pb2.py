@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from grantd.v1 import options_pb2 as grantd_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15grantd/v1/vault.proto\x12\tgrantd.v1\x1a\x17grantd/v1/options.proto\"N\n\nKeyVersion\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0f\n\x07root_id\x18\x03 \x01(\t\x12\r\n\x05seals\x18\x04 \x01(\x04\"\x17\n\x15GetVaultStatusRequest\"M\n\x16GetVaultStatusResponse\x12#\n\x04keys\x18\x01 \x03(\x0b\x32\x15.grantd.v1.KeyVersion\x12\x0e\n\x06\x62\x65hind\x18\x02 \x03(\t\"H\n\x10RotateKeyRequest\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12#\n\x08step_ups\x18\x02 \x03(\x0b\x32\x11.grantd.v1.StepUp\"$\n\x11RotateKeyResponse\x12\x0f\n\x07version\x18\x01 \x01(\r2\xce\x01\n\x0cVaultService\x12\x65\n\x0eGetVaultStatus\x12 .grantd.v1.GetVaultStatusRequest\x1a!.grantd.v1.GetVaultStatusResponse\"\x0e\xaa\xbb\x18\nvault.read\x12W\n\tRotateKey\x12\x1b.grantd.v1.RotateKeyRequest\x1a\x1c.grantd.v1.RotateKeyResponse\"\x0f\xaa\xbb\x18\x0bvault.writeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15grantd/v1/vault.proto\x12\tgrantd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17grantd/v1/options.proto\"N\n\nKeyVersion\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0f\n\x07root_id\x18\x03 \x01(\t\x12\r\n\x05seals\x18\x04 \x01(\x04\"\x17\n\x15GetVaultStatusRequest\"M\n\x16GetVaultStatusResponse\x12#\n\x04keys\x18\x01 \x03(\x0b\x32\x15.grantd.v1.KeyVersion\x12\x0e\n\x06\x62\x65hind\x18\x02 \x03(\t\"H\n\x10RotateKeyRequest\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12#\n\x08step_ups\x18\x02 \x03(\x0b\x32\x11.grantd.v1.StepUp\"$\n\x11RotateKeyResponse\x12\x0f\n\x07version\x18\x01 \x01(\r\"\x15\n\x13GetUploadKeyRequest\"*\n\x14GetUploadKeyResponse\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\"V\n\x10PutSecretRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nupload_key\x18\x02 \x01(\x0c\x12\x0e\n\x06sealed\x18\x03 \x01(\x0c\x12\x10\n\x08replaces\x18\x04 \x01(\r\"$\n\x11PutSecretResponse\x12\x0f\n\x07version\x18\x01 \x01(\r\"\xb3\x01\n\x06Secret\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12*\n\x06put_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tput_by_id\x18\x04 \x01(\t\x12\x0f\n\x07\x64\x65leted\x18\x05 \x01(\x08\x12\x0b\n\x03out\x18\x06 \x01(\r\x12-\n\tdue_since\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x14\n\x12ListSecretsRequest\"9\n\x13ListSecretsResponse\x12\"\n\x07secrets\x18\x01 \x03(\x0b\x32\x11.grantd.v1.Secret\"3\n\x13\x44\x65leteSecretRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x16\n\x14\x44\x65leteSecretResponse2\xcc\x04\n\x0cVaultService\x12\x65\n\x0eGetVaultStatus\x12 .grantd.v1.GetVaultStatusRequest\x1a!.grantd.v1.GetVaultStatusResponse\"\x0e\xaa\xbb\x18\nvault.read\x12W\n\tRotateKey\x12\x1b.grantd.v1.RotateKeyRequest\x1a\x1c.grantd.v1.RotateKeyResponse\"\x0f\xaa\xbb\x18\x0bvault.write\x12\x61\n\x0cGetUploadKey\x12\x1e.grantd.v1.GetUploadKeyRequest\x1a\x1f.grantd.v1.GetUploadKeyResponse\"\x10\xaa\xbb\x18\x0csecret.write\x12X\n\tPutSecret\x12\x1b.grantd.v1.PutSecretRequest\x1a\x1c.grantd.v1.PutSecretResponse\"\x10\xaa\xbb\x18\x0csecret.write\x12\\\n\x0bListSecrets\x12\x1d.grantd.v1.ListSecretsRequest\x1a\x1e.grantd.v1.ListSecretsResponse\"\x0e\xaa\xbb\x18\nvault.read\x12\x61\n\x0c\x44\x65leteSecret\x12\x1e.grantd.v1.DeleteSecretRequest\x1a\x1f.grantd.v1.DeleteSecretResponse\"\x10\xaa\xbb\x18\x0csecret.writeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,16 +37,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VAULTSERVICE'].methods_by_name['GetVaultStatus']._serialized_options = b'\252\273\030\nvault.read'
   _globals['_VAULTSERVICE'].methods_by_name['RotateKey']._loaded_options = None
   _globals['_VAULTSERVICE'].methods_by_name['RotateKey']._serialized_options = b'\252\273\030\013vault.write'
-  _globals['_KEYVERSION']._serialized_start=61
-  _globals['_KEYVERSION']._serialized_end=139
-  _globals['_GETVAULTSTATUSREQUEST']._serialized_start=141
-  _globals['_GETVAULTSTATUSREQUEST']._serialized_end=164
-  _globals['_GETVAULTSTATUSRESPONSE']._serialized_start=166
-  _globals['_GETVAULTSTATUSRESPONSE']._serialized_end=243
-  _globals['_ROTATEKEYREQUEST']._serialized_start=245
-  _globals['_ROTATEKEYREQUEST']._serialized_end=317
-  _globals['_ROTATEKEYRESPONSE']._serialized_start=319
-  _globals['_ROTATEKEYRESPONSE']._serialized_end=355
-  _globals['_VAULTSERVICE']._serialized_start=358
-  _globals['_VAULTSERVICE']._serialized_end=564
+  _globals['_VAULTSERVICE'].methods_by_name['GetUploadKey']._loaded_options = None
+  _globals['_VAULTSERVICE'].methods_by_name['GetUploadKey']._serialized_options = b'\252\273\030\014secret.write'
+  _globals['_VAULTSERVICE'].methods_by_name['PutSecret']._loaded_options = None
+  _globals['_VAULTSERVICE'].methods_by_name['PutSecret']._serialized_options = b'\252\273\030\014secret.write'
+  _globals['_VAULTSERVICE'].methods_by_name['ListSecrets']._loaded_options = None
+  _globals['_VAULTSERVICE'].methods_by_name['ListSecrets']._serialized_options = b'\252\273\030\nvault.read'
+  _globals['_VAULTSERVICE'].methods_by_name['DeleteSecret']._loaded_options = None
+  _globals['_VAULTSERVICE'].methods_by_name['DeleteSecret']._serialized_options = b'\252\273\030\014secret.write'
+  _globals['_KEYVERSION']._serialized_start=94
+  _globals['_KEYVERSION']._serialized_end=172
+  _globals['_GETVAULTSTATUSREQUEST']._serialized_start=174
+  _globals['_GETVAULTSTATUSREQUEST']._serialized_end=197
+  _globals['_GETVAULTSTATUSRESPONSE']._serialized_start=199
+  _globals['_GETVAULTSTATUSRESPONSE']._serialized_end=276
+  _globals['_ROTATEKEYREQUEST']._serialized_start=278
+  _globals['_ROTATEKEYREQUEST']._serialized_end=350
+  _globals['_ROTATEKEYRESPONSE']._serialized_start=352
+  _globals['_ROTATEKEYRESPONSE']._serialized_end=388
+  _globals['_GETUPLOADKEYREQUEST']._serialized_start=390
+  _globals['_GETUPLOADKEYREQUEST']._serialized_end=411
+  _globals['_GETUPLOADKEYRESPONSE']._serialized_start=413
+  _globals['_GETUPLOADKEYRESPONSE']._serialized_end=455
+  _globals['_PUTSECRETREQUEST']._serialized_start=457
+  _globals['_PUTSECRETREQUEST']._serialized_end=543
+  _globals['_PUTSECRETRESPONSE']._serialized_start=545
+  _globals['_PUTSECRETRESPONSE']._serialized_end=581
+  _globals['_SECRET']._serialized_start=584
+  _globals['_SECRET']._serialized_end=763
+  _globals['_LISTSECRETSREQUEST']._serialized_start=765
+  _globals['_LISTSECRETSREQUEST']._serialized_end=785
+  _globals['_LISTSECRETSRESPONSE']._serialized_start=787
+  _globals['_LISTSECRETSRESPONSE']._serialized_end=844
+  _globals['_DELETESECRETREQUEST']._serialized_start=846
+  _globals['_DELETESECRETREQUEST']._serialized_end=897
+  _globals['_DELETESECRETRESPONSE']._serialized_start=899
+  _globals['_DELETESECRETRESPONSE']._serialized_end=921
+  _globals['_VAULTSERVICE']._serialized_start=924
+  _globals['_VAULTSERVICE']._serialized_end=1512
 # @@protoc_insertion_point(module_scope)

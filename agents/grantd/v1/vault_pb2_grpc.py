@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class VaultServiceStub(object):
-    """Keys of the tenant.
+    """Keys of the tenant, and secrets of it.
     """
 
     def __init__(self, channel):
@@ -45,10 +45,30 @@ class VaultServiceStub(object):
                 request_serializer=grantd_dot_v1_dot_vault__pb2.RotateKeyRequest.SerializeToString,
                 response_deserializer=grantd_dot_v1_dot_vault__pb2.RotateKeyResponse.FromString,
                 _registered_method=True)
+        self.GetUploadKey = channel.unary_unary(
+                '/grantd.v1.VaultService/GetUploadKey',
+                request_serializer=grantd_dot_v1_dot_vault__pb2.GetUploadKeyRequest.SerializeToString,
+                response_deserializer=grantd_dot_v1_dot_vault__pb2.GetUploadKeyResponse.FromString,
+                _registered_method=True)
+        self.PutSecret = channel.unary_unary(
+                '/grantd.v1.VaultService/PutSecret',
+                request_serializer=grantd_dot_v1_dot_vault__pb2.PutSecretRequest.SerializeToString,
+                response_deserializer=grantd_dot_v1_dot_vault__pb2.PutSecretResponse.FromString,
+                _registered_method=True)
+        self.ListSecrets = channel.unary_unary(
+                '/grantd.v1.VaultService/ListSecrets',
+                request_serializer=grantd_dot_v1_dot_vault__pb2.ListSecretsRequest.SerializeToString,
+                response_deserializer=grantd_dot_v1_dot_vault__pb2.ListSecretsResponse.FromString,
+                _registered_method=True)
+        self.DeleteSecret = channel.unary_unary(
+                '/grantd.v1.VaultService/DeleteSecret',
+                request_serializer=grantd_dot_v1_dot_vault__pb2.DeleteSecretRequest.SerializeToString,
+                response_deserializer=grantd_dot_v1_dot_vault__pb2.DeleteSecretResponse.FromString,
+                _registered_method=True)
 
 
 class VaultServiceServicer(object):
-    """Keys of the tenant.
+    """Keys of the tenant, and secrets of it.
     """
 
     def GetVaultStatus(self, request, context):
@@ -60,6 +80,34 @@ class VaultServiceServicer(object):
 
     def RotateKey(self, request, context):
         """Makes the next version of a key; what older ones seal is moved in the background, then they are deleted. Needs a StepUp.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUploadKey(self, request, context):
+        """The key that a value is sealed to on its way in: it lives as long as the broker's process.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutSecret(self, request, context):
+        """Keeps a value, or the next version of it; the one before is gone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSecrets(self, request, context):
+        """Names, versions and what is due to be changed; no values.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSecret(self, request, context):
+        """Deletes the value. Its history stays, and another value can be put.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +126,26 @@ def add_VaultServiceServicer_to_server(servicer, server):
                     request_deserializer=grantd_dot_v1_dot_vault__pb2.RotateKeyRequest.FromString,
                     response_serializer=grantd_dot_v1_dot_vault__pb2.RotateKeyResponse.SerializeToString,
             ),
+            'GetUploadKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUploadKey,
+                    request_deserializer=grantd_dot_v1_dot_vault__pb2.GetUploadKeyRequest.FromString,
+                    response_serializer=grantd_dot_v1_dot_vault__pb2.GetUploadKeyResponse.SerializeToString,
+            ),
+            'PutSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutSecret,
+                    request_deserializer=grantd_dot_v1_dot_vault__pb2.PutSecretRequest.FromString,
+                    response_serializer=grantd_dot_v1_dot_vault__pb2.PutSecretResponse.SerializeToString,
+            ),
+            'ListSecrets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSecrets,
+                    request_deserializer=grantd_dot_v1_dot_vault__pb2.ListSecretsRequest.FromString,
+                    response_serializer=grantd_dot_v1_dot_vault__pb2.ListSecretsResponse.SerializeToString,
+            ),
+            'DeleteSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSecret,
+                    request_deserializer=grantd_dot_v1_dot_vault__pb2.DeleteSecretRequest.FromString,
+                    response_serializer=grantd_dot_v1_dot_vault__pb2.DeleteSecretResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'grantd.v1.VaultService', rpc_method_handlers)
@@ -87,7 +155,7 @@ def add_VaultServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class VaultService(object):
-    """Keys of the tenant.
+    """Keys of the tenant, and secrets of it.
     """
 
     @staticmethod
@@ -134,6 +202,114 @@ class VaultService(object):
             '/grantd.v1.VaultService/RotateKey',
             grantd_dot_v1_dot_vault__pb2.RotateKeyRequest.SerializeToString,
             grantd_dot_v1_dot_vault__pb2.RotateKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUploadKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/grantd.v1.VaultService/GetUploadKey',
+            grantd_dot_v1_dot_vault__pb2.GetUploadKeyRequest.SerializeToString,
+            grantd_dot_v1_dot_vault__pb2.GetUploadKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/grantd.v1.VaultService/PutSecret',
+            grantd_dot_v1_dot_vault__pb2.PutSecretRequest.SerializeToString,
+            grantd_dot_v1_dot_vault__pb2.PutSecretResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSecrets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/grantd.v1.VaultService/ListSecrets',
+            grantd_dot_v1_dot_vault__pb2.ListSecretsRequest.SerializeToString,
+            grantd_dot_v1_dot_vault__pb2.ListSecretsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/grantd.v1.VaultService/DeleteSecret',
+            grantd_dot_v1_dot_vault__pb2.DeleteSecretRequest.SerializeToString,
+            grantd_dot_v1_dot_vault__pb2.DeleteSecretResponse.FromString,
             options,
             channel_credentials,
             insecure,

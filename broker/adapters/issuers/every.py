@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from broker.adapters.issuers.postgres import PostgresIssuer
+from broker.adapters.issuers.secret import SecretIssuer
+from broker.core.clock import Clock
 from broker.core.kinds import TargetKind
 from broker.service.ports import CredentialIssuer, Store
 
 
-def every_issuer(store: Store, *, issuer: str) -> Mapping[TargetKind, CredentialIssuer]:
+def every_issuer(store: Store, *, issuer: str, clock: Clock) -> Mapping[TargetKind, CredentialIssuer]:
     """`issuer` is this broker's name among all that may use the same target."""
-    return {TargetKind.POSTGRES: PostgresIssuer(store, issuer=issuer)}
+    return {
+        TargetKind.POSTGRES: PostgresIssuer(store, issuer=issuer),
+        TargetKind.SECRET: SecretIssuer(store=store, clock=clock),
+    }

@@ -406,28 +406,26 @@ secret_version = Table(
     "secret_version",
     metadata,
     tenant(),
-    key("target_id"),
+    key("name"),
     key("version", INT),
     p2("put_by", TEXT),
     p2("put_at", BIG),
-    refers("target_id", "target"),
     refers("put_by", "identity"),
 )
-"""When each value of a target of kind `secret` was put, and by whom; the newest one alone is kept, in `secret`."""
+"""When each value of a secret was put, and by whom; the newest one alone is kept, in `secret`."""
 secret_checkout = Table(
     "secret_checkout",
     metadata,
     tenant(),
     key("credential_id"),
     p2("grant_id", TEXT),
-    p2("target_id", TEXT),
+    p1("name", TEXT),
     p2("version", INT),
     p2("at", BIG),
     p2("ended_at", BIG, nullable=True),
     refers("credential_id", "credential"),
     refers("grant_id", "access_grant"),
-    refers("target_id", "target"),
     unique("grant_id"),
-    Index(None, "tenant", "target_id", "version"),
+    Index(None, "tenant", "name", "version"),
 )
 """Who holds which value; one a grant. A value whose checkout ended is due to be changed: it cannot be un-known."""

@@ -15,6 +15,7 @@ from broker.adapters.store.identities import IdentityRowsSql
 from broker.adapters.store.once import IdempotencyRowsSql, OutboxRowsSql, SeenRowsSql
 from broker.adapters.store.requests import RequestRowsSql
 from broker.adapters.store.rules import FreezeRowsSql, PolicyRowsSql
+from broker.adapters.store.secrets import SecretRowsSql
 from broker.adapters.store.sessions import SessionRowsSql
 from broker.adapters.store.targets import TargetRowsSql, TeamRowsSql
 from broker.core.ids import TenantId
@@ -94,6 +95,10 @@ class SqlTx:
     @cached_property
     def audit(self) -> AuditRows:
         return self._source.audit(self._conn, self._tenant)
+
+    @cached_property
+    def secrets(self) -> SecretRowsSql:
+        return SecretRowsSql(self._conn, self._tenant)
 
     @cached_property
     def keys(self) -> KeyRows:

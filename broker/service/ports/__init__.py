@@ -24,7 +24,7 @@ from broker.service.ports.issuers import (
     SecretWish,
     WrappedSecret,
 )
-from broker.service.ports.machine import Entropy, FreezeSpool, Meter
+from broker.service.ports.machine import Entropy, FreezeSpool, Meter, Uploads
 from broker.service.ports.recordings import Indexer, Recordings
 from broker.service.ports.rows import (
     ActionRows,
@@ -39,6 +39,7 @@ from broker.service.ports.rows import (
     OutboxRows,
     PolicyRows,
     RequestRows,
+    SecretRows,
     SeenRows,
     SessionRows,
     Store,
@@ -58,6 +59,8 @@ from broker.service.ports.values import (
     JoinToken,
     PolicyVersion,
     RecordingKey,
+    SecretCheckout,
+    SecretVersion,
     Session,
     SessionState,
 )
@@ -111,6 +114,9 @@ __all__ = [
     "RequestRows",
     "Resealed",
     "Sealed",
+    "SecretCheckout",
+    "SecretRows",
+    "SecretVersion",
     "SecretWish",
     "SeenRows",
     "Session",
@@ -128,6 +134,7 @@ __all__ = [
     "TokenClaims",
     "Tokens",
     "Tx",
+    "Uploads",
     "VaultRows",
     "WrappedSecret",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
@@ -43,4 +44,20 @@ class FreezeSpool(Protocol):
 
     def all(self) -> Sequence[FreezeOrder]:
         """What a start finds. What cannot be read any more still stands as a freeze."""
+        ...
+
+
+class Uploads(Protocol):
+    """Values on their way in, sealed to a key that lives as long as this process."""
+
+    def public_key(self) -> bytes:
+        """X25519, 32 bytes."""
+        ...
+
+    def opened(self, upload_key: bytes, sealed: bytes, info: bytes) -> AbstractContextManager[bytearray]:
+        """The value, in one buffer that is zeroed when the context ends.
+
+        Raises:
+            Refusal: `upload_key_gone`, `bad_upload`.
+        """
         ...

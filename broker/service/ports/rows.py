@@ -37,6 +37,8 @@ from broker.service.ports.values import (
     JoinToken,
     PolicyVersion,
     RecordingKey,
+    SecretCheckout,
+    SecretVersion,
     Session,
 )
 from broker.service.ports.vault import Sealed, VaultRows
@@ -271,6 +273,37 @@ class KeyRows(Protocol):
         ...
 
 
+class SecretRows(Protocol):
+    """Secrets that people put: versions and checkouts. Values are in KeyRows."""
+
+    def newest(self, name: str) -> int:
+        """The newest version of a secret; 0 where it never had one."""
+        ...
+
+    def add_version(self, version: SecretVersion) -> None: ...
+    def all(self) -> Sequence[SecretVersion]:
+        """The newest version of each, by name."""
+        ...
+
+    def kept(self) -> frozenset[str]:
+        """Names that have a value now."""
+        ...
+
+    def check_out(self, checkout: SecretCheckout) -> bool:
+        """True for exactly one caller a grant, ever."""
+        ...
+
+    def checkout(self, credential: CredentialId) -> SecretCheckout | None: ...
+    def checkouts(self, name: str, version: int) -> Sequence[SecretCheckout]: ...
+    def open_on(self, target: TargetId) -> Sequence[SecretCheckout]:
+        """Of grants on a target, whose lease has not ended."""
+        ...
+
+    def end_checkout(self, checkout: SecretCheckout) -> None:
+        """Writes its `ended_at`."""
+        ...
+
+
 class Tx(Protocol):
     """One unit of work's view of one tenant. Valid only inside the unit."""
 
@@ -306,6 +339,8 @@ class Tx(Protocol):
     def audit(self) -> AuditRows: ...
     @property
     def keys(self) -> KeyRows: ...
+    @property
+    def secrets(self) -> SecretRows: ...
 
 
 class Store(Protocol):

@@ -169,3 +169,29 @@ class RecordingKey:
     recording: RecordingId
     key_id: str
     key: Secret[bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretVersion:
+    """That a secret got a value, without it."""
+
+    tenant: TenantId
+    name: str
+    version: int
+    """From 1 on; never used again, also after the value was deleted."""
+    put_by: IdentityId
+    put_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretCheckout:
+    """That a grant got the value of a secret. One a grant."""
+
+    tenant: TenantId
+    credential: CredentialId
+    grant: GrantId
+    name: str
+    version: int
+    at: datetime
+    ended_at: datetime | None
+    """When its lease ended; the value itself cannot be taken back."""

@@ -38,6 +38,7 @@ from broker.adapters.store.store import SqlStore
 from broker.adapters.store.tx import RowSource
 from broker.adapters.system import SystemClock, SystemEntropy
 from broker.adapters.tokens import JwtTokens
+from broker.adapters.uploads import UploadKey
 from broker.adapters.vault import SealingKey, Vault
 from broker.adapters.xaes import Key
 from broker.core.action import Outcome
@@ -436,7 +437,7 @@ async def _built(folder: Path, stack: AsyncExitStack) -> House:
     signer = CodeSigner(load_keys(folder / "signer", owner=os.geteuid()))
     targets = LocalTargets()
     world = World(
-        store=store, clock=clock, entropy=entropy, signer=signer, targets=targets, issuers={},
+        store=store, clock=clock, entropy=entropy, signer=signer, targets=targets, issuers={}, uploads=UploadKey(),
         recordings=FileRecordingStore(recordings, recorder, floor_bytes=0),
         tokens=JwtTokens(Secret(os.urandom(32)), issuer="grantd.example/c1", kid="t1"), meter=meter,
         audit_health=health, freezes=FreezeFiles(folder / "freezes"),

@@ -31,12 +31,14 @@ from broker.adapters.audit_log.health import LogHealth
 from broker.adapters.audit_log.reading import SqlAuditLog
 from broker.adapters.audit_log.signing import Keyring
 from broker.adapters.freeze_spool import FreezeFiles
+from broker.adapters.issuers.secret import SecretIssuer
 from broker.adapters.store.audit import AuditRowsSql
 from broker.adapters.store.keys import KeyRowsSql
 from broker.adapters.store.schema import audit_pending
 from broker.adapters.store.store import SqlStore
 from broker.adapters.store.tx import RowSource
 from broker.adapters.tokens import JwtTokens
+from broker.adapters.uploads import UploadKey
 from broker.adapters.vault import SealingKey, Vault
 from broker.adapters.xaes import Key
 from broker.core.action import Action, StdinMode
@@ -628,7 +630,10 @@ def _house(
     signer = KeySigner(_ca_keys(), clock)
     world = World(
         store=store, clock=clock, entropy=entropy, signer=signer, targets=targets, recordings=recordings,
-        issuers={TargetKind.POSTGRES: FakeIssuer()},
+        issuers={
+            TargetKind.POSTGRES: FakeIssuer(), TargetKind.SECRET: SecretIssuer(store=store, clock=clock),
+        },
+        uploads=UploadKey(),
         tokens=JwtTokens(Secret(hashlib.sha256(b"token").digest()), issuer="grantd.example/c1", kid="t1"), meter=meter,
         audit_health=health, freezes=FreezeFiles(folder / "freezes"),
         live=LiveRegistry(), leases=Leases(), ends=Ends(), policies=Policies(), bell=Bell(),
