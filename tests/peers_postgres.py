@@ -82,6 +82,11 @@ class PostgresCluster:
         stop_tree(self._process, signal.SIGINT)  # PostgreSQL's "fast": ends sessions, keeps no caller waiting
         shutil.rmtree(self.folder)
 
+    @property
+    def pid(self) -> int:
+        """The server; what it forks is below it."""
+        return self._process.pid
+
     def url(self, role: str, database: str) -> URL:
         """Where SQLAlchemy finds the database as that role, over loopback TCP."""
         password = self._passwords[role]

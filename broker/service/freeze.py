@@ -134,7 +134,7 @@ class FreezeService:
         await self._world.store.run(tenant, unit)
         self._world.live.close(tenant, order.told())
         await end_chosen(
-            self._world, self._ending, tenant, EVERYTHING, EndReason.FROZEN, by=order.by, words=order.reason
+            self._world, self._ending, tenant, EVERYTHING, EndReason.FROZEN, by=_person(order), words=order.reason
         )
         await self._ending.retry_due(tenant)
         self._world.bell.ring_all(tenant)
@@ -200,8 +200,13 @@ class FreezeService:
         return standing
 
 
+def _person(order: FreezeOrder) -> str:
+    """Who pulled it, as the log knows people; empty for whoever did on the host."""
+    return order.by if is_id(order.by) else ""
+
+
 def _frozen(tenant: TenantId, order: FreezeOrder) -> AuditEvent:
-    person = order.by if is_id(order.by) else ""
+    person = _person(order)
     return AuditEvent(
         tenant=tenant,
         name="system.frozen",

@@ -154,17 +154,18 @@ class House:
     # ---- life --------------------------------------------------------------------------------------------------------
     @classmethod
     def build(
-        cls, folder: Path, *, settings: str = "", prefix: list[str] | None = None, shell: Path | None = None
-    ) -> House:
+        cls, folder: Path, *, settings: str = "", prefix: list[str] | None = None, shell: Path | None = None,
+        database: str = "",
+    ) -> House:  # fmt: skip
         """A broker that serves, a host that trusts it under two names, two managers, two agents.
 
-        `shell`: what stands where the login's shell would, on the host.
+        `shell`: what stands where the login's shell would, on the host; `database`: the URL of a migrated one.
         """
         house = cls(folder)
         house.prefix = prefix or []
         try:
             words = ["init", "--config", str(house.config), "--data", str(house.data), "--base-port"]
-            made = house.grantd(*words, str(house.ports[0]))
+            made = house.grantd(*words, str(house.ports[0]), *(["--database", database] if database else []))
             assert made.status == 0, made.err
             house.config.write_text(house.config.read_text() + settings)
             house.serve()
