@@ -32,6 +32,7 @@ COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
         "actions": ("Proposed commands by class and what became of the proposal.", ("command_class", "state")),
         "executions": ("Commands that ran, by class and how they ended.", ("command_class", "state")),
         "grants_ended": ("Grants that ended, by reason.", ("reason",)),
+        "revocations": ("Revocations of many grants at once, by what they named.", ("scope",)),
         "freezes": ("Pulls of the kill switch.", ()),
         "revocation_failures": ("Tries to take access away that failed, by whether the grant is stuck.", ("stuck",)),
         "watches": ("Live sessions that somebody watched, by how the watching ended.", ("reason",)),

@@ -45,6 +45,8 @@ class Permission(StrEnum):
     SECRET_WRITE = "secret.write"  # noqa: S105  the name of a permission
     VAULT_READ = "vault.read"
     VAULT_WRITE = "vault.write"
+    REVOKE = "revoke.write"
+    """Of many grants at once; one grant at a time is ACCESS_REVOKE's."""
     FREEZE = "freeze.write"
     UNFREEZE = "unfreeze.write"
     CA_READ = "ca.read"
@@ -68,6 +70,7 @@ _MANAGER = _VIEWER | {
     Permission.SESSION_TERMINATE,
     Permission.RECORDING_READ,
     Permission.AGENT_WRITE,
+    Permission.REVOKE,
     Permission.FREEZE,
 }
 _ADMIN = _MANAGER | {

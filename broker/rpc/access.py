@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from broker.core.errors import invalid
 from broker.core.grant import Grant
 from broker.core.ids import GrantId, RequestId, TenantId
 from broker.core.request import AccessRequest
@@ -15,6 +16,7 @@ from broker.service.access import AccessService
 from broker.service.issue import IssueService
 from broker.service.issue_outside import OutsideIssueService
 from broker.service.names import NamesService
+from broker.service.revoke import RevokeService, Whose
 from grantd.v1 import access_pb2 as pb
 
 _PAGE = 50
@@ -24,9 +26,11 @@ class AccessServicer:
     """Translates; broker.service.access and broker.service.issue do the work."""
 
     def __init__(
-        self, access: AccessService, issue: IssueService, outside: OutsideIssueService, names: NamesService
-    ) -> None:
+        self, access: AccessService, issue: IssueService, outside: OutsideIssueService, names: NamesService,
+        revoke: RevokeService,
+    ) -> None:  # fmt: skip
         self._access, self._issue, self._outside, self._names = access, issue, outside, names
+        self._revoke = revoke
 
     async def RequestAccess(self, request: pb.RequestAccessRequest, call: Call) -> pb.RequestAccessResponse:
         made = await self._access.request(call.caller, wish_of(request))
@@ -73,6 +77,16 @@ class AccessServicer:
     async def RevokeGrant(self, request: pb.RevokeGrantRequest, call: Call) -> pb.RevokeGrantResponse:
         grant, cut = await self._access.revoke(call.caller, GrantId(request.grant_id), request.reason)
         return pb.RevokeGrantResponse(grant=await self._grant(call.caller.tenant, grant), sessions_cut=cut)
+
+    async def Revoke(self, request: pb.RevokeRequest, call: Call) -> pb.RevokeResponse:
+        scope = request.WhichOneof("scope")
+        if scope is None:
+            raise invalid("bad_scope", "a revocation names what it is about", "say whose grants are to end")
+        done = await self._revoke.revoke(call.caller, Whose(scope), getattr(request, scope), request.reason)
+        return pb.RevokeResponse(
+            grants_ended=len(done.grants), requests_cancelled=done.requests, sessions_cut=done.sessions,
+            sessions_late=done.late,
+        )  # fmt: skip
 
     async def _request(self, call: Call, request: AccessRequest) -> pb.AccessRequest:
         names = await self._names.of(request.tenant, [(request.identity, request.target_id)])

@@ -158,6 +158,10 @@ RULES: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
         "GetGrantRequest": {"grant_id": an_id("grant")},
         "ListGrantsRequest": {"page_size": _PAGE_SIZE, "page_token": an_id("grant", empty=True)},
         "RevokeGrantRequest": {"grant_id": an_id("grant"), "reason": text(2_048)},
+        "RevokeRequest": {
+            "reason": text(2_048), "agent": _NAME, "person": _NAME, "target": _NAME, "team": _NAME, "ticket": text(128),
+            "tenant": text(31),
+        },
         # approval
         "ListPendingRequest": {},
         "WatchPendingRequest": {},

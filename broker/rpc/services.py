@@ -20,7 +20,9 @@ from broker.service.world import Places
 def servicers(cases: UseCases, *, places: Places, clock: Clock, version: str) -> Mapping[str, object]:
     """Full service name -> servicer. `version` is what WhoAmI says of the broker."""
     return {
-        "grantd.v1.AccessService": AccessServicer(cases.access, cases.issue, cases.issue_outside, cases.names),
+        "grantd.v1.AccessService": AccessServicer(
+            cases.access, cases.issue, cases.issue_outside, cases.names, cases.revoke
+        ),
         "grantd.v1.ApprovalService": ApprovalServicer(cases.approval),
         "grantd.v1.ActionService": ActionServicer(cases.propose, cases.starting, cases.run, cases.issue, cases.waiting),
         "grantd.v1.SessionService": SessionServicer(cases.session, cases.watch, cases.search),

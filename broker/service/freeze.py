@@ -31,7 +31,7 @@ log = structlog.get_logger()
 MAX_REASON_BYTES = 512
 WRITTEN_WITHIN = timedelta(seconds=1)
 """How long whoever freezes waits for the store. What it has not taken by then is in the spool."""
-EVERYTHING = Choice(identities=None, target=None, ticket=None)
+EVERYTHING = Choice(identities=None, targets=None, ticket=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ from broker.service.ports import AuditLog
 from broker.service.propose import ProposeService
 from broker.service.recovery import Recovery
 from broker.service.refused import RefusedService
+from broker.service.revoke import RevokeService
 from broker.service.rules import RulesService
 from broker.service.run import RunService
 from broker.service.search import SearchService
@@ -74,6 +75,7 @@ class UseCases:
     simulate: SimulateService
     explain: ExplainService
     freeze: FreezeService
+    revoke: RevokeService
     vault: VaultService
     secrets: SecretsService
     gateway: GatewayService
@@ -127,6 +129,7 @@ class UseCases:
             simulate=SimulateService(world, aside),
             explain=ExplainService(world),
             freeze=freeze,
+            revoke=RevokeService(world, ending),
             vault=VaultService(world),
             secrets=SecretsService(world),
             gateway=gateway,

@@ -230,7 +230,7 @@ class StoreContract:
                 tx.grants.put(grant)
 
         await store.run(TENANT, put)
-        everything = Choice(identities=None, target=None, ticket=None)
+        everything = Choice(identities=None, targets=None, ticket=None)
 
         async def found(choice: Choice) -> set[GrantId]:
             return set(await store.read(TENANT, lambda tx: tx.grants.live_ids(choice)))
@@ -240,10 +240,10 @@ class StoreContract:
         assert samples.grant(14).id not in await found(everything)
         assert await found(replace(everything, identities=frozenset({samples.agent(2).id}))) == {samples.grant(11).id}
         assert await found(replace(everything, identities=frozenset())) == set()
-        assert await found(replace(everything, target=samples.target(2).id)) == {samples.grant(12).id}
+        assert await found(replace(everything, targets=frozenset({samples.target(2).id}))) == {samples.grant(12).id}
         assert await found(replace(everything, ticket="OPS-7")) == {samples.grant(13).id}
         assert await found(replace(everything, ticket="OPS")) == set()
-        both = Choice(identities=frozenset({samples.agent(2).id}), target=None, ticket="OPS-7")
+        both = Choice(identities=frozenset({samples.agent(2).id}), targets=None, ticket="OPS-7")
         assert await found(both) == set()
         assert not await store.read(OTHER, lambda tx: tx.grants.live_ids(replace(everything, ticket="OPS-7")))
 

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from grantd import GrantdError
+from grantd import GrantdError, asking
 from grantd.execution import EndsSoon, Told
 from grantd.v1.access_pb2 import GrantState
 from grantd.v1.action_pb2 import ActionState
 from grantd.v1.admin_pb2 import UnfreezeRequest
-from tests.e2e.stage import ASKS, House, Running, processes_with, wait_until
+from tests.e2e.stage import ASKS, FREE, House, Running, processes_with, wait_until
 from tests.pace import Since
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sshd, pytest.mark.xdist_group("e2e-ends")]
@@ -127,6 +127,38 @@ def test_revocation_cuts_whatever_the_command_does(house: House, tmp_path: Path)
     house.audited("grant.revoked", lambda entry: entry["grant"] == three.grant)
     again = house.ctl("owner", "grants", "revoke", three.grant, "--reason", "an incident")
     assert (again.status, again.out) == (0, f"{three.grant} is revoked; 0 sessions cut\n"), again.err
+
+
+def test_a_closed_ticket_ends_the_access_that_it_was_the_reason_for(house: House, tmp_path: Path) -> None:
+    """P22: its session is cut within a second, its certificate opens nothing, another's goes on; twice is once."""
+    client = house.client("builder")
+    grants, marks = list[str](), list[str]()
+    for ticket in ("OPS-7", "OPS-8"):
+        asked = client.request_access(
+            FREE, house.sshd.login, ceiling="read", ttl=timedelta(minutes=2), reason="x", ticket=ticket
+        )
+        grants.append(asking.require_grant(asked))
+        marks.append(str(tmp_path / ticket))
+    files = house.ssh_files(grants[0])
+    running = [house.run(grant, f"tail -f /dev/null {mark}") for grant, mark in zip(grants, marks, strict=True)]
+    for mark in marks:
+        wait_until(partial(_runs, mark), 10)
+    since = Since()
+    closed = house.ctl("approver", "ticket", "close", "OPS-7")
+    wait_until(lambda: not _runs(marks[0]), 10, every=0.005)
+    assert since.s() <= LATE_S + 1.0, "a program's start included"
+    assert (closed.status, closed.out) == (0, "1 grants ended, 1 sessions cut\n"), closed.err
+    assert running[0].finished().note == "revoked"
+    assert house.ssh(files, "uname -s").status == 255
+    assert running[1].is_going()
+    again = house.ctl("approver", "revoke", "--ticket", "OPS-7", "--reason", "again", "-o", "json")
+    assert set(again.json()[0].values()) == {0}, again.err
+    assert house.ctl("approver", "revoke", "--reason", "nothing named").status != 0
+    assert house.ctl("builder", "revoke", "--all", "--reason", "an agent").status == 3
+    ended = house.ctl("approver", "revoke", "--agent", "builder", "--reason", "over", "-o", "json").json()
+    assert ended[0]["sessions_cut"] == 1
+    assert running[1].finished().note == "revoked"
+    house.audited("grant.revoked", lambda entry: entry["grant"] == grants[1])
 
 
 def test_freeze_cuts_everything_and_survives_a_restart(house: House, tmp_path: Path) -> None:

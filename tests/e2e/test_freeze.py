@@ -43,20 +43,16 @@ def cluster() -> Iterator[PostgresCluster]:
     made.stop()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_freeze_with_the_database_paused_and_every_place_taken(
-    cluster: PostgresCluster, tmp_path: Path, workers: int
-) -> None:
+def test_freeze_with_the_database_paused_and_every_place_taken(cluster: PostgresCluster, tmp_path: Path) -> None:
     """I-61: all cut within 2 s, at clients and target; nothing issued then, nor when it goes on, nor after a kill."""
     database = cluster.create_database()
     migrate(database.owner, app_role=APP)
     url = database.app.set(drivername="postgresql").render_as_string(hide_password=False)
     house = House.build(tmp_path, database=url)
     try:
-        if workers:
-            house.stop()
-            house.config.write_text(house.config.read_text().replace("[ssh]", f"[ssh]\nworkers = {workers}"))
-            house.serve()
+        house.stop()  # sessions of the SDK run in the broker's own process all the same
+        house.config.write_text(house.config.read_text().replace("[ssh]", "[ssh]\nworkers = 2"))
+        house.serve()
         found = measure(house, cluster.pid, by_ssh=12, by_sdk=6, calls_each=250)
     finally:
         house.close()

@@ -909,3 +909,85 @@ class RevokeGrantResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeGrantResponse: _TypeAlias = RevokeGrantResponse  # noqa: Y015
+
+@_typing.final
+class RevokeRequest(_message.Message):
+    """Names whose grants are to end. Exactly one scope."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    PERSON_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    TEAM_FIELD_NUMBER: _builtins.int
+    TICKET_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why; at most 2,048 bytes."""
+    agent: _builtins.str
+    """Name of an agent."""
+    person: _builtins.str
+    """Name of a person."""
+    target: _builtins.str
+    """Name of a target."""
+    team: _builtins.str
+    """Name of a team: everybody who is in it."""
+    ticket: _builtins.str
+    """Ticket reference, exactly as it was given."""
+    tenant: _builtins.str
+    """The caller's own tenant, by name: everything."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        agent: _builtins.str = ...,
+        person: _builtins.str = ...,
+        target: _builtins.str = ...,
+        team: _builtins.str = ...,
+        ticket: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "person", b"person", "scope", b"scope", "target", b"target", "team", b"team", "tenant", b"tenant", "ticket", b"ticket"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "person", b"person", "reason", b"reason", "scope", b"scope", "target", b"target", "team", b"team", "tenant", b"tenant", "ticket", b"ticket"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_scope: _TypeAlias = _typing.Literal["agent", "person", "target", "team", "ticket", "tenant"]  # noqa: Y015
+    _WhichOneofArgType_scope: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_scope) -> _WhichOneofReturnType_scope | None: ...
+
+Global___RevokeRequest: _TypeAlias = RevokeRequest  # noqa: Y015
+
+@_typing.final
+class RevokeResponse(_message.Message):
+    """What ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANTS_ENDED_FIELD_NUMBER: _builtins.int
+    REQUESTS_CANCELLED_FIELD_NUMBER: _builtins.int
+    SESSIONS_CUT_FIELD_NUMBER: _builtins.int
+    SESSIONS_LATE_FIELD_NUMBER: _builtins.int
+    grants_ended: _builtins.int
+    """Grants that ended."""
+    requests_cancelled: _builtins.int
+    """Requests that waited for a decision and were taken back."""
+    sessions_cut: _builtins.int
+    """Sessions that were cut."""
+    sessions_late: _builtins.int
+    """Of those, how many were not closed within a second; they are being ended."""
+    def __init__(
+        self,
+        *,
+        grants_ended: _builtins.int = ...,
+        requests_cancelled: _builtins.int = ...,
+        sessions_cut: _builtins.int = ...,
+        sessions_late: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grants_ended", b"grants_ended", "requests_cancelled", b"requests_cancelled", "sessions_cut", b"sessions_cut", "sessions_late", b"sessions_late"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeResponse: _TypeAlias = RevokeResponse  # noqa: Y015

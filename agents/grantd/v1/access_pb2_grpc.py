@@ -76,6 +76,11 @@ class AccessServiceStub(object):
                 request_serializer=grantd_dot_v1_dot_access__pb2.RevokeGrantRequest.SerializeToString,
                 response_deserializer=grantd_dot_v1_dot_access__pb2.RevokeGrantResponse.FromString,
                 _registered_method=True)
+        self.Revoke = channel.unary_unary(
+                '/grantd.v1.AccessService/Revoke',
+                request_serializer=grantd_dot_v1_dot_access__pb2.RevokeRequest.SerializeToString,
+                response_deserializer=grantd_dot_v1_dot_access__pb2.RevokeResponse.FromString,
+                _registered_method=True)
 
 
 class AccessServiceServicer(object):
@@ -140,6 +145,14 @@ class AccessServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Revoke(self, request, context):
+        """Ends every grant of an agent, a person, a target, a team, a ticket or the tenant now, and takes back what waits there for a
+        decision: sessions are cut within a second. A manager's reach is the targets of their teams. Repeating it is harmless.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccessServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -182,6 +195,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.RevokeGrant,
                     request_deserializer=grantd_dot_v1_dot_access__pb2.RevokeGrantRequest.FromString,
                     response_serializer=grantd_dot_v1_dot_access__pb2.RevokeGrantResponse.SerializeToString,
+            ),
+            'Revoke': grpc.unary_unary_rpc_method_handler(
+                    servicer.Revoke,
+                    request_deserializer=grantd_dot_v1_dot_access__pb2.RevokeRequest.FromString,
+                    response_serializer=grantd_dot_v1_dot_access__pb2.RevokeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -402,6 +420,33 @@ class AccessService(object):
             '/grantd.v1.AccessService/RevokeGrant',
             grantd_dot_v1_dot_access__pb2.RevokeGrantRequest.SerializeToString,
             grantd_dot_v1_dot_access__pb2.RevokeGrantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Revoke(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/grantd.v1.AccessService/Revoke',
+            grantd_dot_v1_dot_access__pb2.RevokeRequest.SerializeToString,
+            grantd_dot_v1_dot_access__pb2.RevokeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,10 @@ class AccessServiceStub:
     """Grants, newest first: one's own; those of one's teams for a Manager; all for Admin, Owner and Viewer."""
     RevokeGrant: _grpc.UnaryUnaryMultiCallable[_access_pb2.RevokeGrantRequest, _access_pb2.RevokeGrantResponse]
     """Ends a grant now: sessions are cut within a second. Repeating it is harmless."""
+    Revoke: _grpc.UnaryUnaryMultiCallable[_access_pb2.RevokeRequest, _access_pb2.RevokeResponse]
+    """Ends every grant of an agent, a person, a target, a team, a ticket or the tenant now, and takes back what waits there for a
+    decision: sessions are cut within a second. A manager's reach is the targets of their teams. Repeating it is harmless.
+    """
 
 @_typing.type_check_only
 class AccessServiceAsyncStub(AccessServiceStub):
@@ -79,6 +83,10 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """Grants, newest first: one's own; those of one's teams for a Manager; all for Admin, Owner and Viewer."""
     RevokeGrant: _aio.UnaryUnaryMultiCallable[_access_pb2.RevokeGrantRequest, _access_pb2.RevokeGrantResponse]  # type: ignore[assignment]
     """Ends a grant now: sessions are cut within a second. Repeating it is harmless."""
+    Revoke: _aio.UnaryUnaryMultiCallable[_access_pb2.RevokeRequest, _access_pb2.RevokeResponse]  # type: ignore[assignment]
+    """Ends every grant of an agent, a person, a target, a team, a ticket or the tenant now, and takes back what waits there for a
+    decision: sessions are cut within a second. A manager's reach is the targets of their teams. Repeating it is harmless.
+    """
 
 class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     """Access requests, grants and the credentials that grants issue. Agents and people call it for themselves;
@@ -150,5 +158,15 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.RevokeGrantResponse, _abc.Awaitable[_access_pb2.RevokeGrantResponse]]:
         """Ends a grant now: sessions are cut within a second. Repeating it is harmless."""
+
+    @_abc_1.abstractmethod
+    def Revoke(
+        self,
+        request: _access_pb2.RevokeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.RevokeResponse, _abc.Awaitable[_access_pb2.RevokeResponse]]:
+        """Ends every grant of an agent, a person, a target, a team, a ticket or the tenant now, and takes back what waits there for a
+        decision: sessions are cut within a second. A manager's reach is the targets of their teams. Repeating it is harmless.
+        """
 
 def add_AccessServiceServicer_to_server(servicer: AccessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

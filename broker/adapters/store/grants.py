@@ -87,8 +87,8 @@ class GrantRowsSql(TenantRows):
         wanted = _LIVE_IDS
         if choice.identities is not None:
             wanted = wanted.where(access_grant.c.identity.in_(sorted(choice.identities)))
-        if choice.target is not None:
-            wanted = wanted.where(access_grant.c.target_id == choice.target)
+        if choice.targets is not None:
+            wanted = wanted.where(access_grant.c.target_id.in_(sorted(choice.targets)))
         if choice.ticket is not None:
             wanted = wanted.where(access_grant.c.request_id.in_(_OF_TICKET))
         among = {"tenant": self._tenant, "states": [state.value for state in LIVE], "ticket": choice.ticket}

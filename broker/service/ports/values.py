@@ -113,7 +113,7 @@ class Choice:
     """Which of a tenant's live grants are meant: those for which everything holds that is not None."""
 
     identities: frozenset[IdentityId] | None
-    target: TargetId | None
+    targets: frozenset[TargetId] | None
     ticket: str | None
     """Of the request that the grant came from, exactly."""
 
