@@ -44,6 +44,14 @@ exit 0
 """
 
 
+# Names alone: which keys they are stays there.
+_STATE: Final = """
+date +%s
+[ -s "$HOME/.ssh/authorized_keys" ] && echo keys
+exit 0
+"""
+
+
 class Look(Enum):
     """One fixed command: the text that stands in the certificate."""
 
@@ -53,6 +61,7 @@ class Look(Enum):
     SHELL = _SHELL
     """Without the wrapper: the login shell itself answers."""
     SETTINGS = force_command(SETTINGS.encode(), cwd="", env={}, seconds=SECONDS)
+    STATE = force_command(_STATE.encode(), cwd="", env={}, seconds=SECONDS)
     FILES = force_command(fileroot.LOOK.encode(), cwd="", env={}, seconds=SECONDS)
 
 

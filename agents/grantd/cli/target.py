@@ -120,12 +120,16 @@ def list_targets(shell: Shell) -> int:
     return Exit.OK
 
 
-@target.command("check")
+@target.command("doctor")
 @click.argument("name")
 @click.option("--login", default="", help="which login [the first]")
 @click.pass_obj
-def check_target(shell: Shell, name: str, login: str) -> int:
-    """Look at a target from outside: host key, trust, principals, start-up files. Exit 1 if something is wrong."""
+def doctor(shell: Shell, name: str, login: str) -> int:
+    """Look at a target's sshd from outside, and say what to change. Exit 1 if something is wrong.
+
+    Host key, trust, principals, other logins, forced commands, forwarding, sessions, passwords, clock, start-up files,
+    and while the egress CA's key changes, whether it knows the next one.
+    """
     told = _check(shell, name, login)
     return Exit.OK if all(finding.ok for finding in told.findings) else Exit.FAILURE
 
@@ -141,6 +145,9 @@ def set_password(shell: Shell, *, name: str, file: Path | None, key: Path | None
     told = submit(shell, lambda: shell.client.admin.SetTargetPassword, message, key=key, cosign=None)
     shell.show(told, lambda: f"the password of {one_line(name)} is in the vault")
     return Exit.OK
+
+
+target.add_command(doctor, "check")  # its earlier name
 
 
 @target.command("scan")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -44,6 +44,7 @@ _ACCEPTED: Final = {
     "too_slow": ("it does not finish the login in time", "check its load, UseDNS and MaxStartups"),
     "connection_lost": ("it ends the connection during the login", "look into sshd's log for the reason"),
 }
+RUNS_IT: Final = Finding(ok=True, what="it runs the certificate's command byte for byte, in bash", advice="")
 NO_PROOF: Final = Proof(record=b"", signatures=())
 
 
@@ -74,6 +75,10 @@ class Probe:
                 found += [*await self._home(), *await self._files()]
         return found
 
+    def of_generation(self, number: int) -> Probe:
+        """The same look with certificates of that generation of the egress CA."""
+        return replace(self, generation=number, serial=self._serial())
+
     async def is_let_in(self) -> bool:
         """Whether the target lets in what this generation signed; False also where it cannot be asked."""
         return (await self._accepted()).ok
@@ -88,7 +93,7 @@ class Probe:
 
     async def _accepted(self) -> Finding:
         try:
-            connection = await self._log_in(self._egress(self.login, Look.NOTHING, self.serial))
+            connection = await self.log_in(self.egress(self.login, Look.NOTHING, self.serial))
         except TargetFault as error:
             return Finding(ok=False, what=_ACCEPTED[error.code][0], advice=_ACCEPTED[error.code][1])
         connection.abort()
@@ -98,7 +103,7 @@ class Probe:
 
     async def _refused_principal(self) -> Finding:
         return await self._refused(
-            self._egress(_NOBODY, Look.NOTHING, self._serial()),
+            self.egress(_NOBODY, Look.NOTHING),
             "a certificate for another login is refused",
             "a certificate for another login is accepted",
             "set AuthorizedPrincipalsFile, and list in it this login's one principal alone",
@@ -114,7 +119,7 @@ class Probe:
 
     async def _refused(self, spec: Callable[[str], CertSpec], good: str, bad: str, advice: str) -> Finding:
         try:
-            connection = await self._log_in(spec)
+            connection = await self.log_in(spec)
         except TargetFault as error:
             if error.code == "login_refused":
                 return Finding(ok=True, what=good, advice="")
@@ -125,9 +130,9 @@ class Probe:
         return Finding(ok=False, what=bad, advice=advice)
 
     async def _forced(self) -> Finding:
-        said, ended = await self._asked(Look.EXACT, _OTHER)
+        said, ended = await self.asked(Look.EXACT, _OTHER)
         if ended == 0 and said == HOSTILE.encode():
-            return Finding(ok=True, what="it runs the certificate's command byte for byte, in bash", advice="")
+            return RUNS_IT
         if said == b"other":
             advice = "the server must honour the force-command of certificates, as OpenSSH does"
             return Finding(ok=False, what="it ran another command than the certificate's", advice=advice)
@@ -135,7 +140,7 @@ class Probe:
         return Finding(ok=False, what="it does not run the certificate's command byte for byte", advice=advice)
 
     async def _start_up(self) -> Finding:
-        said, _ = await self._asked(Look.SHELL, "look")
+        said, _ = await self.asked(Look.SHELL, "look")
         words = said.decode("ascii", "replace").split()
         level = int(words[-1].removeprefix("level=")) if words and words[-1].removeprefix("level=").isdigit() else 0
         if words[:1] != ["grantd"]:
@@ -150,12 +155,12 @@ class Probe:
         return Finding(ok=True, what="no start-up file is read before a command", advice="")
 
     async def _home(self) -> list[Finding]:
-        said, _ = await self._asked(Look.SETTINGS, "look")
+        said, _ = await self.asked(Look.SETTINGS, "look")
         return list(findings(said))
 
     async def _files(self) -> list[Finding]:
         """Notes: a target without either is fine for every other grant."""
-        said, ended = await self._asked(Look.FILES, "look")
+        said, ended = await self.asked(Look.FILES, "look")
         words = said.decode("ascii", "replace").split()
         if ended != 0 or "root" in words:
             return []
@@ -165,11 +170,11 @@ class Probe:
         advice = "sftp-root is refused here: it needs user namespaces for this login, and util-linux 2.36 or newer"
         return [Finding(ok=True, what="it cannot confine file transfer to a folder", advice=advice)]
 
-    async def _asked(self, look: Look, command: str) -> tuple[bytes, int | None]:
+    async def asked(self, look: Look, command: str) -> tuple[bytes, int | None]:
         """The command's stdout, about _MAX_ANSWER bytes at most, and its exit status; (b"", None) where it failed."""
         said = b""
         try:
-            connection = await self._log_in(self._egress(self.login, look, self._serial()))
+            connection = await self.log_in(self.egress(self.login, look))
         except Fault:
             return said, None
         try:
@@ -190,8 +195,14 @@ class Probe:
             connection.abort()
         return b"", None
 
-    async def _log_in(self, spec: Callable[[str], CertSpec]) -> Connection:
-        return await connect(sign=self._sign, target=self.target, login=self.login, spec=spec, announce=self.announce)
+    async def log_in(self, spec: Callable[[str], CertSpec], *, login: str = "") -> Connection:
+        """With a certificate of that specification, as another `login` where one is named.
+
+        Raises TargetFault, SignerFault.
+        """
+        return await connect(
+            sign=self._sign, target=self.target, login=login or self.login, spec=spec, announce=self.announce
+        )
 
     async def _sign(self, spec: CertSpec, public_key: bytes) -> bytes:
         if spec.ca is not Ca.EGRESS:
@@ -199,12 +210,13 @@ class Probe:
         number = self.generation or signing(await self.signer.generations(Ca.EGRESS)).number
         return await self.signer.sign_probe(spec, public_key, number)
 
-    def _egress(self, login: str, look: Look, serial: int) -> Callable[[str], CertSpec]:
-        now = self.now()
+    def egress(self, login: str, look: Look, serial: int = 0) -> Callable[[str], CertSpec]:
+        """What to sign for a look as the login whose principal it is; with a serial of its own where none is given."""
+        now, number = self.now(), serial or self._serial()
         return lambda source: egress_spec(
             # a check belongs to no grant: the target's own id stands in its certificates
             grant=GrantId(self.target.id),
-            serial=serial,
+            serial=number,
             principal=principal_of(self.target.tenant, self.target.id, login),
             source_address=source,
             force_command=look.value,

@@ -13,6 +13,7 @@ import asyncssh
 
 from broker.adapters.target_ssh.connection import Connection, shown_host_key
 from broker.adapters.target_ssh.credential import connect
+from broker.adapters.target_ssh.doctor import examine
 from broker.adapters.target_ssh.faults import fault, fault_of
 from broker.adapters.target_ssh.pool import START_SECONDS, Pool, opened
 from broker.adapters.target_ssh.probe import Probe
@@ -106,7 +107,7 @@ class SshTargets:
             serial=serial,
             generation=0,
         )
-        return await probe.run()
+        return await examine(probe)
 
     async def believes(
         self, target: Target, login: str, announce: Callable[[int], Awaitable[None]], generation: int

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -28,9 +30,9 @@ def failed(found: list[Finding]) -> list[str]:
 
 
 async def test_a_target_as_it_should_be(real: World) -> None:
-    """Eight findings, all fine, and notes; each certificate announced, none the same."""
+    """Thirteen findings, all fine, and notes; each certificate announced, none the same."""
     found = await probe(real)
-    assert (len([finding for finding in found if not finding.advice]), failed(found)) == (8, [])
+    assert (len([finding for finding in found if not finding.advice]), failed(found)) == (13, [])
     assert real.announced[0] == 77
     assert len(set(real.announced)) == len(real.announced) == len(real.signer.asked)
 
@@ -93,3 +95,45 @@ async def test_a_login_that_may_not_come_from_here(real: World) -> None:
     """A wrong source address shows as a refused login."""
     real.target = dataclasses.replace(real.target, source_address="192.0.2.0/24")
     assert failed(await probe(real)) == ["it refuses the certificate for this login"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another login takes root")
+async def test_a_target_with_one_principals_file_for_all(sshd_factory: StartSshd) -> None:
+    """I-04: without %u in AuthorizedPrincipalsFile, what opens one login opens all."""
+    with TemporaryDirectory() as name:
+        shared = Path(name) / "shared"  # read as the login that is asked for
+        shared.parent.chmod(0o755)
+        await _found_shared(sshd_factory, shared)
+
+
+async def _found_shared(sshd_factory: StartSshd, shared: Path) -> None:
+    async with world(sshd_factory, config=f"AuthorizedPrincipalsFile {shared}") as made:
+        shared.write_text(principal_of(TENANT, made.target.id, made.login) + "\n")
+        shared.chmod(0o644)
+        assert failed(await probe(made)) == ["this login's certificate opens another login"]
+
+
+async def test_a_target_with_one_session_a_connection(sshd_factory: StartSshd) -> None:
+    """What ends a read needs a session beside it; with few there is a note."""
+    async with world(sshd_factory, config="MaxSessions 1") as made:
+        assert failed(await probe(made)) == ["it takes fewer than two sessions on a connection"]
+    async with world(sshd_factory, config="MaxSessions 4") as made:
+        notes = [f.what for f in await probe(made) if f.ok and f.advice]
+        assert "it takes 4 sessions on a connection" in notes
+
+
+async def test_a_target_that_takes_passwords(sshd_factory: StartSshd) -> None:
+    """A note: grantd does not need them, and does not see who uses them."""
+    async with world(sshd_factory, config="PasswordAuthentication yes") as made:
+        notes = [f.what for f in await probe(made) if f.ok and f.advice]
+        assert "it takes more than keys for this login" in notes
+
+
+async def test_a_target_that_does_not_know_the_next_key(real: World) -> None:
+    """While the egress CA's key changes it is found, and gone once both keys are in the file."""
+    key = real.signer.start_rotation()
+    assert failed(await probe(real)) == ["it does not let in the egress CA's next key"]
+    real.sshd.trust([real.signer.line(Ca.EGRESS), key])
+    found = await probe(real)
+    assert failed(found) == []
+    assert "it lets in the egress CA's next key" in [f.what for f in found]

@@ -26,6 +26,7 @@ from broker.core.generation import Generation, Stage, Step
 from broker.core.identity import Login, Target
 from broker.core.ids import ActionId, AuditId, GrantId, TargetId, TenantId, render
 from broker.core.kinds import SshSettings
+from broker.core.sshwire import ed25519_blob
 from broker.service.ports import Chunk, ExecPlan, Proof, Stream, TargetProcess
 from broker.signer.probes import must_be_a_check
 from broker.signer.sign import sign_ssh
@@ -61,6 +62,12 @@ class InProcessSigner:
         default_factory=lambda: {ca: Ed25519PrivateKey.generate() for ca in (Ca.INGRESS, Ca.EGRESS, Ca.HOST)}
     )
     asked: list[CertSpec] = field(default_factory=list)
+    next_egress: Ed25519PrivateKey | None = None
+
+    def start_rotation(self) -> str:
+        """From here on the egress CA has a next key: its line."""
+        self.next_egress = Ed25519PrivateKey.generate()
+        return self.next_egress.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
     async def sign_ssh(self, spec: CertSpec, public_key: bytes, proof: Proof) -> bytes:
         check(spec, datetime.now(UTC))
@@ -74,11 +81,19 @@ class InProcessSigner:
 
     async def sign_probe(self, spec: CertSpec, public_key: bytes, generation: int) -> bytes:
         must_be_a_check(spec)
+        if generation == 2 and self.next_egress is not None:
+            self.asked.append(spec)
+            return sign_ssh(spec, public_key, self.next_egress)
         return await self.sign_ssh(spec, public_key, Proof(record=b"", signatures=()))
 
     async def generations(self, ca: Ca) -> tuple[Generation, ...]:
-        public = await self.ssh_ca(ca)
-        return (Generation(number=1, public=public, stage=Stage.SIGNING, since=EPOCH, voucher=b""),)
+        one = Generation(
+            number=1, public=await self.ssh_ca(ca), stage=Stage.SIGNING, since=EPOCH, voucher=b""
+        )  # fmt: skip
+        if ca is not Ca.EGRESS or self.next_egress is None:
+            return (one,)
+        public = ed25519_blob(self.next_egress.public_key().public_bytes_raw())
+        return (one, Generation(number=2, public=public, stage=Stage.NEXT, since=EPOCH, voucher=b""))
 
     async def rotate(self, ca: Ca, step: Step) -> tuple[Generation, ...]:
         raise NotImplementedError
