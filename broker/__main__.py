@@ -10,7 +10,7 @@ from broker.signer.harden import run_overwriting
 
 def main() -> None:
     """Runs the command line."""
-    if sys.argv[1:2] == ["serve"]:
+    if sys.argv[1:2] in (["serve"], ["signer"]):
         run_overwriting()
     grantd(prog_name="grantd")
 

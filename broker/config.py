@@ -7,6 +7,7 @@ that may stand in it is a password inside `store.url`: never shown, and then the
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import stat
 import tomllib
@@ -44,6 +45,16 @@ _PORTS = {"grpc": 7443, "join": 7444, "ssh": 7022, "metrics": 7480, "freeze": 74
 def _words(value: object) -> object:
     """A list, or one text with commas, which is how an environment variable says it."""
     return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
+def _user(value: object) -> object:
+    """A user's number; a name is looked up."""
+    if not isinstance(value, str) or value.isdecimal():
+        return value
+    try:
+        return pwd.getpwnam(value).pw_uid
+    except KeyError:
+        raise ValueError("there is no such user") from None
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_words)]
@@ -127,8 +138,8 @@ class SignerSettings(BaseModel):
     """Its keys; default: `signer` in the data directory. Only read where embedded."""
     socket: Path | None = None
     """Default: `run/signer.sock` in the data directory."""
-    uid: int | None = None
-    """Its user, where it is a service of its own."""
+    uid: Annotated[int | None, BeforeValidator(_user)] = None
+    """Its user, by number or name, where it is a service of its own."""
 
 
 class LimitSettings(BaseModel):

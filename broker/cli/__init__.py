@@ -109,17 +109,26 @@ async def _serve(settings: Settings, not_locked: str) -> None:
 
 
 @grantd.command()
-@click.option("--directory", type=click.Path(path_type=Path), required=True, help="the keys and the journal, 0700")
-@click.option("--socket", type=click.Path(path_type=Path), required=True, help="Unix socket to listen at")
-@click.option("--allowed-uid", type=int, required=True, help="uid of the broker")
-def signer(directory: Path, socket: Path, allowed_uid: int) -> None:
+@click.option("--config", type=click.Path(path_type=Path), help="its own file, instead of the three below")
+@click.option("--directory", type=click.Path(path_type=Path), help="the keys and the journal, 0700")
+@click.option("--socket", type=click.Path(path_type=Path), help="Unix socket to listen at")
+@click.option("--allowed-uid", type=int, help="uid of the broker")
+def signer(config: Path | None, directory: Path | None, socket: Path | None, allowed_uid: int | None) -> None:
     """Run the signer as a service of its own."""
+    if config is None and (directory is None or socket is None or allowed_uid is None):
+        raise click.UsageError("give --config, or --directory, --socket and --allowed-uid")
+    if config is not None and (directory, socket, allowed_uid) != (None, None, None):
+        raise click.UsageError("--config says it all: no other option beside it")
     with plainly():
         from broker.logs import configure  # noqa: PLC0415
         from broker.signer.process import SignerConfig, run_signer  # noqa: PLC0415
+        from broker.signer.settings import signer_config  # noqa: PLC0415
 
         configure("info", stream=sys.stderr)
-        run_signer(SignerConfig(directory=directory, socket=socket, allowed_uid=allowed_uid, parent_pid=None))
+        if config is not None:
+            run_signer(signer_config(config))
+        elif directory is not None and socket is not None and allowed_uid is not None:
+            run_signer(SignerConfig(directory=directory, socket=socket, allowed_uid=allowed_uid, parent_pid=None))
 
 
 @grantd.command()

@@ -76,7 +76,8 @@ def _run(config: SignerConfig) -> None:
     with listen(config.socket, own_uid=os.geteuid(), allowed=allowed) as listener:
         try:
             # before the first question and the first thread: each later one stands behind the same walls
-            _tell(walls.close_in(directory=config.directory, socket=config.socket, freed=freed))
+            raised = walls.close_in(directory=config.directory, socket=config.socket, freed=freed)
+            _tell(raised, embedded=config.parent_pid is not None)
             sys.stdout.buffer.write(READY)
             sys.stdout.buffer.flush()
             serve(listener, allowed, authority.answer)
@@ -85,11 +86,13 @@ def _run(config: SignerConfig) -> None:
             config.socket.unlink(missing_ok=True)
 
 
-def _tell(raised: tuple[Wall, ...]) -> None:
+def _tell(raised: tuple[Wall, ...], *, embedded: bool) -> None:
+    """What does not stand, always; what does only where nobody else's start is told on the same lines."""
     for wall in raised:
         if not wall.stands:
             log.warning("signer.wall_missing", wall=wall.name, why=wall.detail)
-    log.info("signer.closed_in", walls={wall.name: wall.detail for wall in raised if wall.stands})
+    if not embedded:
+        log.info("signer.closed_in", walls={wall.name: wall.detail for wall in raised if wall.stands})
 
 
 class _Stop(BaseException):

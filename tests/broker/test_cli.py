@@ -257,3 +257,21 @@ def test_the_broker_leaves_no_core_and_nobody_reads_its_memory(tmp_path: Path) -
     done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout == "0 0 0\n"
     assert "absent.toml" in done.stderr
+
+
+# ---- signer
+@pytest.mark.parametrize("words", [(), ("--directory", "/x"), ("--config", "/x", "--allowed-uid", "0")])
+def test_the_signer_is_told_all_or_a_file(words: tuple[str, ...]) -> None:
+    """Half of it, or both ways at once, is a mistake of usage."""
+    assert in_process("signer", *words).exit_code == 2
+
+
+def test_the_signer_reads_its_own_file(tmp_path: Path) -> None:
+    """`--config` says where its keys are: here there are none, which is one line and status 1."""
+    config = tmp_path / "signer.toml"
+    config.write_text(f'directory = "{tmp_path}/keys"\nsocket = "{tmp_path}/s"\nbroker = {os.getuid()}\n')
+    config.chmod(0o600)
+    words = [sys.executable, "-m", "broker", "signer", "--config", str(config)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 1
+    assert f"{tmp_path}/keys: no signer keys here" in done.stderr

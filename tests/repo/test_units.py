@@ -13,7 +13,8 @@ from tests.peers import REPOSITORY
 if TYPE_CHECKING:
     from pathlib import Path
 
-UNITS: Final = sorted((REPOSITORY / "deploy" / "systemd").glob("*.service"))
+SYSTEMD: Final = REPOSITORY / "deploy" / "systemd"
+UNITS: Final = sorted(SYSTEMD.glob("*.service"))
 EXPOSURE_TENTHS: Final = 15
 
 
@@ -41,6 +42,22 @@ def test_units_hold_only_keys_that_systemd_knows(unit: Path, tmp_path: Path) -> 
 def test_a_misspelt_key_is_found(tmp_path: Path) -> None:
     """The test above can fail."""
     assert "ProtectHom" in verify(UNITS[0].read_text().replace("ProtectHome=", "ProtectHom="), tmp_path)
+
+
+def test_the_broker_with_a_signer_apart_exposes_little(tmp_path: Path) -> None:
+    """The drop-in takes away what would hide the signer's user, and no more: keys are known, the score holds."""
+    joined = (SYSTEMD / "grantd.service").read_text() + (SYSTEMD / "grantd.service.d" / "signer.conf").read_text()
+    alone = [line for line in joined.splitlines() if line != "Requires=grantd-signer.service"]  # not installed here
+    assert verify("\n".join(alone), tmp_path) == ""
+    (tmp_path / "grantd.service").write_text(joined)
+    scored = analyze("security", "--offline=true", f"--threshold={EXPOSURE_TENTHS}", str(tmp_path / "grantd.service"))
+    assert scored.returncode == 0, scored.stdout[-400:]
+
+
+def test_the_signer_has_no_network() -> None:
+    """Not an address family but Unix sockets, and a network namespace with nothing in it (I-53)."""
+    said = (SYSTEMD / "grantd-signer.service").read_text().splitlines()
+    assert {"PrivateNetwork=yes", "RestrictAddressFamilies=AF_UNIX", "CapabilityBoundingSet="} <= set(said)
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
