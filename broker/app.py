@@ -36,6 +36,7 @@ from broker.adapters.metrics import PrometheusMeter, serve_metrics
 from broker.adapters.root_key import RootKeys
 from broker.adapters.server_identity import ServerCertificate, hosts_of
 from broker.adapters.signer_client import SignerClient, start_signer
+from broker.adapters.signer_heads import SignerHeads
 from broker.adapters.store.audit import AuditRowsSql
 from broker.adapters.store.keys import KeyRowsSql
 from broker.adapters.store.store import SqlStore
@@ -59,6 +60,7 @@ from broker.jobs.freezing import Freezing
 from broker.jobs.gauges import Gauges
 from broker.jobs.indexing import Indexing
 from broker.jobs.leftovers import Leftovers
+from broker.jobs.pinning import Pinning
 from broker.jobs.rekeying import Rekeying
 from broker.jobs.renewal import Renewal
 from broker.jobs.reviving import Reviving
@@ -121,6 +123,9 @@ class House:
         self.sequencer = await self._open_log()
         self.world = await self._open_world()
         await self._remember_the_time()
+        self.signer_heads = SignerHeads(
+            ask=self.signer.head, store=self.store, folder=self.settings.data / "signer-heads", meter=self.meter
+        )
         self.use_cases = UseCases.over(self.world, self._log_reader())
         self.gatehouse = Gatehouse(self.settings, self.world, self.use_cases, fast_path=self.fast_path)
         self.use_cases.cas.told.append(self._ca_changed)
@@ -307,6 +312,7 @@ class House:
             Rekeying(look_again=self.vault.look_again, store=self.store, vault=self.use_cases.vault, meter=self.meter),
             Renewal(renew_if_due=self.renew_certificate, clock=self.clock),
             Renewal(renew_if_due=self.gatehouse.renew, clock=self.clock),
+            Pinning(look=self.signer_heads.look, clock=self.clock),
             *self.gatehouse.jobs(),
             *([self.reviving] if self.reviving is not None else []),
         ]

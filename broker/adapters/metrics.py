@@ -70,6 +70,7 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
         "audit_broken_logs": ("Logs that do not continue their last signed head: they refuse grants.", ()),
         "recorder_lag_seconds": ("Age of the oldest recorded event that is not durable yet.", ()),
         "vault_keys_behind": ("Purposes of tenants whose older keys still seal something.", ()),
+        "signer_journal_broken": ("1 where the signer's journal does not continue the head kept of it, else 0.", ()),
         "build_info": ("Version of the broker.", ("version",)),
         "memory_locked": (
             "1 where all of the broker's memory is kept out of swap, 0 where the limit does not allow it.",

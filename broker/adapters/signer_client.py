@@ -24,6 +24,7 @@ from broker.core.signing import (
     Answer,
     Ask,
     AskGenerations,
+    AskHead,
     AskTrust,
     FrameError,
     Learn,
@@ -114,6 +115,10 @@ class SignerClient:
     async def believed(self, tenant: str, subject: str) -> bytes:
         """As ports.Signer."""
         return await self._signed(AskTrust(tenant=tenant, subject=subject))
+
+    async def head(self, since: int) -> bytes:
+        """The signed head of its journal, its key and the proof of growth, as signing.AskHead says. SignerFault."""
+        return await self._signed(AskHead(since=since))
 
     async def ssh_ca(self, name: str) -> bytes:
         """As ports.Signer: `ingress`, `egress` or `host`."""

@@ -108,6 +108,16 @@ class AskTrust:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AskHead:
+    """Sign the head of the signer's journal, and prove that the first `since` rows are still where they were.
+
+    Answered with Signed over PAE of the note, its verifier key and PAE of the proof's hashes (none for no such row).
+    """
+
+    since: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Signed:
     """The certificate, public key or statement asked for."""
 
@@ -128,7 +138,7 @@ class Told:
     generations: tuple[Generation, ...]
 
 
-Ask: TypeAlias = SignSsh | SignX509 | SignProbe | AskCa | AskGenerations | RotateCa | Learn | AskTrust
+Ask: TypeAlias = SignSsh | SignX509 | SignProbe | AskCa | AskGenerations | RotateCa | Learn | AskTrust | AskHead
 Answer: TypeAlias = Signed | Refused | Told
 T = TypeVar("T", Ask, Answer)
 
@@ -168,6 +178,8 @@ def encode_ask(ask: Ask) -> bytes:
             return pae([b"rotate", ask.ca.encode(), ask.step.encode()])
         case Learn():
             return pae([b"learn", ask.statement, pae(ask.signatures)])
+        case AskHead(since=since):
+            return pae([b"head", _number(since)])
         case AskTrust():
             return pae([b"trust", ask.tenant.encode(), ask.subject.encode()])
 
@@ -298,6 +310,8 @@ def _ask(parts: tuple[bytes, ...]) -> Ask:
             return RotateCa(ca=Ca(name.decode()), step=Step(step.decode()))
         case [b"learn", statement, signatures]:
             return Learn(statement=statement, signatures=_signatures(signatures))
+        case [b"head", since]:
+            return AskHead(since=_int(since))
         case [b"trust", tenant, subject]:
             return AskTrust(tenant=tenant.decode(), subject=subject.decode())
         case _:

@@ -15,11 +15,13 @@ import structlog
 from broker.core.cert import Ca, CertMismatch, check, check_x509, must_match
 from broker.core.clock import micros
 from broker.core.errors import Fault
+from broker.core.records import pae
 from broker.core.signing import (
     Answer,
     Ask,
     AskCa,
     AskGenerations,
+    AskHead,
     AskTrust,
     Learn,
     Refused,
@@ -102,6 +104,12 @@ class Authority:
                 return Signed(blob=self._learn(ask))
             case AskTrust():
                 return Signed(blob=self._prover.told(ask))
+            case AskHead():
+                return Signed(blob=self._head(ask.since))
+
+    def _head(self, since: int) -> bytes:
+        proof = self._journal.growth(since) if 0 <= since <= self._journal.size() else []
+        return pae([self._journal.sign_head(), self._journal.vkey.encode(), pae(proof)])
 
     def _rotate(self, ask: RotateCa) -> Told:
         now = self._now()

@@ -49,9 +49,9 @@ class Pins:
             folder.mkdir(mode=0o700)
             _sync_folder(self._folder)
         if at_s - self._kept_s.get(tenant, -_HISTORY_S) >= _HISTORY_S:
-            _put(folder / str(size), note)
+            put(folder / str(size), note)
             self._kept_s[tenant] = at_s
-        _put(folder / _LATEST, note)
+        put(folder / _LATEST, note)
         _sync_folder(folder)
 
     def keep_vkey(self, tenant: TenantId, vkey: str) -> None:
@@ -60,11 +60,11 @@ class Pins:
         wanted = vkey.encode() + b"\n"
         if not (folder / _VKEY).exists() or (folder / _VKEY).read_bytes() != wanted:
             folder.mkdir(mode=0o700, exist_ok=True)
-            _put(folder / _VKEY, wanted)
+            put(folder / _VKEY, wanted)
             _sync_folder(folder)
 
 
-def _put(path: Path, data: bytes) -> None:
+def put(path: Path, data: bytes) -> None:
     """Replace the file whole: a reader sees the old bytes or the new ones, also after a power cut."""
     new = path.with_name(f".{path.name}.new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)

@@ -533,10 +533,10 @@ class House:
     async def pending_of(self, who: Somebody) -> list[Pending]:
         return list(await self.cases.approval.pending(who.caller))
 
-    async def events(self) -> list[str]:
+    async def events(self, tenant: TenantId = TENANT) -> list[str]:
         """Names of the tenant's audit events, in the order they were written."""
-        query = select(audit_pending.c.entry).where(audit_pending.c.tenant == TENANT).order_by(audit_pending.c.id)
-        entries = await self.store.inner.read_sql(TENANT, lambda conn: list(conn.execute(query).scalars()))
+        query = select(audit_pending.c.entry).where(audit_pending.c.tenant == tenant).order_by(audit_pending.c.id)
+        entries = await self.store.inner.read_sql(tenant, lambda conn: list(conn.execute(query).scalars()))
         return [NAME_OF[_code(entry)] for entry in entries]
 
 
