@@ -19,6 +19,8 @@ from policy.shell import Verdict, classify_by
 
 _KEPT_TENANTS = 64
 _KEPT_COMMANDS = 1_024
+_LONG = 512
+"""Bytes of a command whose verdict is not kept: that of a long one takes hundreds of times its own size."""
 
 
 class Prover:
@@ -69,11 +71,17 @@ class Prover:
         programs = self._trust.book.programs(tenant)
         kept = self._classed.get(tenant)
         if kept is None or kept[0] != programs:
-            kept = programs, lru_cache(maxsize=_KEPT_COMMANDS)(partial(classify_by, _catalogue(programs)))
+            kept = programs, _remembering(partial(classify_by, _catalogue(programs)))
             self._classed[tenant] = kept
             while len(self._classed) > _KEPT_TENANTS:
                 self._classed.popitem(last=False)
         return kept[1](command)
+
+
+def _remembering(classify: Callable[[bytes], Verdict]) -> Callable[[bytes], Verdict]:
+    """The same, which keeps what it found of short commands: most come again."""
+    short = lru_cache(maxsize=_KEPT_COMMANDS)(classify)
+    return lambda command: classify(command) if len(command) > _LONG else short(command)
 
 
 def _catalogue(programs: Programs) -> Catalogue:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from broker.core.signing import Answer, Refused, Signed
 from broker.core.wrapper import force_command
 from broker.signer.authority import Authority
 from policy.classes import CommandClass, Tier
+from policy.shell import Classified
 from tests.broker.signer.world import (
     INSTALL,
     MANAGER,
@@ -153,3 +155,18 @@ def test_a_manager_is_lowered_by_one(authority: Authority) -> None:
     before = statement(MANAGER.id, MANAGER.person(Role.MANAGER))
     lower = statement(MANAGER.id, MANAGER.person(Role.VIEWER), before=before)
     assert isinstance(authority.answer(learn(lower, OWNER)), Signed)
+
+
+def test_long_commands_leave_nothing_behind(authority: Authority) -> None:
+    """Whoever runs many long commands does not fill the signer's memory with verdicts over them (I-60)."""
+    asker = Asker()
+    spoken = [b"cat " + b" ".join(b"%d.%d" % (number, word) for word in range(1_000)) for number in range(12)]
+
+    def verdicts() -> int:
+        gc.collect()
+        return sum(isinstance(each, Classified) for each in gc.get_objects())
+
+    before = verdicts()
+    for command in spoken:
+        assert isinstance(authority.answer(asker.ask(asker.record(command))), Signed)
+    assert verdicts() == before
