@@ -71,12 +71,14 @@ class IssueService:
             not_after=credential.not_after,
         )
         certificate = await self._world.signer.sign_ssh(spec, public_key, Proof(record=b"", signatures=()))
+        known_hosts = await self._known_hosts()
+        self._must_still_stand(grant)
         return SshCredential(
             credential=credential.id,
             certificate=certificate,
             user=gateway_user(grant.login, target.name),
             address=self._world.places.gateway,
-            known_hosts=await self._known_hosts(),
+            known_hosts=known_hosts,
             not_after=credential.not_after,
         )
 
@@ -97,6 +99,12 @@ class IssueService:
         return TokenCredential(
             credential=credential.id, token=self._world.tokens.sign(claims), not_after=credential.not_after
         )
+
+    def _must_still_stand(self, grant: Grant) -> None:
+        """What was frozen or revoked while the signer worked leaves the house no more (I-02, I-61)."""
+        self._world.live.must_be_open(grant.tenant)
+        if self._ending.has_ended(grant.id):
+            raise not_found("grant")
 
     async def grant_of_token(self, caller: Caller, token: str) -> GrantId:
         """The grant that a token names: signature, binding to the caller's key, and its row all hold (I-08, I-09)."""

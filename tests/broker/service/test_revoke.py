@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from broker.core.action import ActionState
+from broker.core.cert import CertSpec
 from broker.core.errors import StoreFault
 from broker.core.grant import EndReason, GrantState
 from broker.core.ids import GrantId
 from broker.core.request import RequestState
 from broker.core.roles import Role
+from broker.core.sshwire import ed25519_blob
+from broker.service.ports import Proof
 from broker.service.revoke import Revoked, Whose
 from broker.service.slices import SLICE
 from tests.broker.service.test_ending import cut_within_a_second, two_running
@@ -143,3 +147,24 @@ async def test_very_many_are_marked_before_the_first_is_written(house: House, mo
     await revoke(house, owner, Whose.AGENT, "deployer")
     assert held == [len(grants), 3]
     assert set(await states(house, *grants)) == {GrantState.REVOKED}
+
+
+@pytest.mark.parametrize("how", ["frozen", "not_found"])
+async def test_a_certificate_that_is_being_signed_when_it_ends_is_not_handed_out(
+    house: House, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Issued a moment before would be issued all the same: frozen, or revoked, while the signer works (I-61, I-02)."""
+    agent, owner = await house.add("deployer"), await house.add("owner", Role.OWNER)
+    grant, sign = await house.granted(agent), house.world.signer.sign_ssh
+
+    async def slowly(spec: CertSpec, public_key: bytes, proof: Proof) -> bytes:
+        signed = await sign(spec, public_key, proof)
+        if how == "frozen":
+            await house.cases.freeze.freeze(owner.caller, "incident")
+        else:
+            await revoke(house, owner, Whose.AGENT, "deployer")
+        return signed
+
+    monkeypatch.setattr(house.world.signer, "sign_ssh", slowly)
+    blob = ed25519_blob(Ed25519PrivateKey.generate().public_key().public_bytes_raw())
+    assert await refused(house.cases.issue.ssh(agent.caller, grant, blob)) == how
