@@ -18,6 +18,7 @@ from broker.cli.history import explain, simulate
 from broker.cli.options import CONFIG
 from broker.cli.plainly import plainly, quiet
 from broker.cli.policy import policy
+from broker.cli.restoring import restore
 from broker.cli.vault import doctor, vault
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ grantd.add_command(policy)
 grantd.add_command(freeze)
 grantd.add_command(vault)
 grantd.add_command(doctor)
+grantd.add_command(restore)
 
 
 @grantd.command()

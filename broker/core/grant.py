@@ -66,6 +66,8 @@ class EndReason(StrEnum):
     REVOKED = "revoked"
     FROZEN = "frozen"
     IDENTITY_REMOVED = "identity_removed"
+    RESTORED = "restored"
+    """It came back with an older database: it may have been revoked since."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import structlog
@@ -195,6 +196,30 @@ class Ending:
         live = [g for g in tx.grants.in_states(LIVE) if only is None or g.identity in only]
         voided = _waiting_of(tx, live)
         return [self._end_in(tx, grant, reason, by=by, voids=voided.get(grant.id, ())) for grant in live]
+
+    async def end_restored(self, tenant: TenantId) -> int:
+        """Ends every live grant and takes back every request: an older database holds what was revoked since.
+
+        Returns:
+            How many grants there were.
+        """
+        live = [grant for grant, _ in await self._world.store.read(tenant, lambda tx: tx.grants.deadlines())]
+        for begin in range(0, len(live), SLICE):
+            some = live[begin : begin + SLICE]
+            await self._world.store.run(tenant, partial(self._end_restored_in, grants=some))
+        await self._world.store.run(tenant, self._withdraw_restored_in)
+        return len(live)
+
+    def _end_restored_in(self, tx: Tx, grants: Sequence[GrantId]) -> None:
+        for grant in grants:
+            self.end_in(tx, grant, EndReason.RESTORED, by="", words="")
+
+    def _withdraw_restored_in(self, tx: Tx) -> None:
+        now = self._world.clock.now()
+        for request in tx.requests.pending():
+            cancelled = advance_request(request, RequestEvent.CANCEL, note="the database was restored")
+            tx.requests.put(cancelled)
+            tx.audit.append(story.of_request("access.cancelled", cancelled, actor=""), now)
 
     def withdraw_all_in(self, tx: Tx, identity: IdentityId, *, by: str) -> None:
         """Takes back every request of an identity that still waits, inside a caller's transaction."""

@@ -62,6 +62,7 @@ class Recovery:
             await self._freeze.restore(tenant)
             sessions += await self._lose(tenant, broken[tenant])
             grants += len((await self._ending.lapse_all(tenant)).grants)
+            grants += await self._end_what_was_restored(tenant)
             await self._hand_endings(tenant)
             await self._arm(tenant)
         await self._finish_what_is_quick()
@@ -97,6 +98,14 @@ class Recovery:
             tx.actions.put(gone)
             tx.audit.append(story.of_action("action.lost", gone, actor=""), now)
         return len(lost)
+
+    async def _end_what_was_restored(self, tenant: TenantId) -> int:
+        """A database that is older than what was signed holds grants that were revoked since: all of them end."""
+        if not self._world.audit_health.forked(tenant):
+            return 0
+        ended = await self._ending.end_restored(tenant)
+        log.error("recovery.older_database", tenant=tenant, grants=ended)
+        return ended
 
     async def _hand_endings(self, tenant: TenantId) -> None:
         """ENDING and STUCK grants: nothing of them runs in this new process."""

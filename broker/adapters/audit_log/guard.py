@@ -59,8 +59,8 @@ def _published_by_others(connection: Connection, tenant: TenantId, vkey: str) ->
     """The newest published head, for a broker that joins others. On SQLite there are none: what was kept is lost."""
     notes = select(audit_checkpoint.c.note).where(audit_checkpoint.c.tenant == tenant)
     note = connection.execute(notes.order_by(audit_checkpoint.c.size.desc()).limit(1)).scalar_one_or_none()
-    if note is None:
-        return None
+    if note is None or not bytes(note).startswith(vkey.split("+", maxsplit=1)[0].encode() + b"\n"):
+        return None  # none at all, or none of this epoch
     if connection.dialect.name == "sqlite":
         raise LogForked("heads were published, and none of them is kept outside the database")
     return newest_of([bytes(note)], vkey)

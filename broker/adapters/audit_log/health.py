@@ -73,12 +73,12 @@ class LogHealth:
 
     def refuse_if_broken(self, tenant: TenantId) -> None:
         """Refuses on a fork of this log or of `_system`, and while any entry waits too long for its place or head."""
-        if tenant in self._broken or SYSTEM_TENANT in self._broken:
+        if self.forked(tenant):
             raise Refusal(
                 "audit_log_forked",
                 "the audit log does not continue what was signed before: nothing is granted",
                 blame=Blame.UNAVAILABLE,
-                way_out="an operator has to find out why, from the heads kept outside the database",
+                way_out="after a restore from backup: grantd restore --acknowledge; else find out why first",
             )
         if self.waiting.oldest_s() > MAX_LAG_S or self.unsigned.oldest_s() > MAX_UNSIGNED_S:
             raise Refusal(
@@ -87,6 +87,10 @@ class LogHealth:
                 blame=Blame.UNAVAILABLE,
                 way_out="try again in a minute; an operator sees the cause in grantd's log",
             )
+
+    def forked(self, tenant: TenantId) -> bool:
+        """As AuditHealth."""
+        return tenant in self._broken or SYSTEM_TENANT in self._broken
 
     def noted(self, tenant: TenantId) -> None:
         """An entry of this log waits, or will once its transaction commits."""

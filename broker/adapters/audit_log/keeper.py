@@ -15,6 +15,7 @@ from typing import Final, Protocol, TypeVar
 import structlog
 from sqlalchemy import Connection
 
+from broker.adapters.audit_log import tree
 from broker.adapters.audit_log.errors import LogDamaged, LogForked
 from broker.adapters.audit_log.guard import continued, newest_of, published_size
 from broker.adapters.audit_log.health import LogHealth
@@ -76,11 +77,24 @@ class SqlAuditKeeper:
             return
         self._keyring.put(key)
         for tenant in sorted({*held, *await self._logs()}):
+            key.enter(tenant, await asyncio.to_thread(self._pins.epoch, tenant))
             try:
                 await self._hold_against_kept(tenant)
             except (LogForked, LogDamaged) as wrong:
                 self._health.break_log(tenant, wrong.what)
         await self.waiting(sweep=True)
+
+    async def begin_epoch(self, tenant: TenantId, now: datetime, *, by: str) -> None:
+        """Goes on with a broken log as it stands: said in the log with both heads, then its kept heads are laid aside.
+
+        The next start signs it under the name of a new epoch. `by`: the Owner who acknowledged that rows are gone.
+        """
+        kept = newest_of(await asyncio.to_thread(self._pins.newest, tenant), self._keyring.get().vkey(tenant))
+        stands = await self._store.read_sql(tenant, lambda conn: tree.head(conn, tenant))
+        facts: dict[str, str | int] = {"size": stands.size, "root": stands.root.hex()}
+        facts |= {"size_before": kept.size, "root_before": kept.root.hex()} if kept else {}
+        await self._tell(AuditEvent(tenant=tenant, name="audit.epoch_started", actor=by, facts=facts), now)
+        await asyncio.to_thread(self._pins.begin_epoch, tenant)
 
     async def _hold_against_kept(self, tenant: TenantId) -> None:
         notes = await asyncio.to_thread(self._pins.newest, tenant)

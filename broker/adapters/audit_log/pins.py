@@ -1,7 +1,8 @@
 """Signed heads kept outside the database: what the broker itself holds against a restored or rewritten log (M11, I-32).
 
 Files: `<folder>/<tenant>/latest`, `<folder>/<tenant>/<size>` at most one a minute (the history an operator copies
-elsewhere), `<folder>/<tenant>/vkey`. Never judges a note: the guard does. All calls block on the disk.
+elsewhere), `<folder>/<tenant>/vkey`; `<folder>/<tenant>/epoch` once a log was begun anew, with what was kept before in
+`<folder>/<tenant>/e<n>`. Never judges a note: the guard does. All calls block on the disk.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from broker.core.ids import SYSTEM_TENANT, TenantId, is_tenant
 
 _LATEST: Final = "latest"
 _VKEY: Final = "vkey"
+_EPOCH: Final = "epoch"
 _HISTORY_S: Final = 60  # seconds between two kept sizes: a busy log signs every second, for years
 _SIZE: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 
@@ -41,6 +43,27 @@ class Pins:
         names = [_LATEST] if (folder / _LATEST).exists() else []
         names += [max(sizes, key=int)] if sizes else []
         return [(folder / name).read_bytes() for name in names]
+
+    def epoch(self, tenant: TenantId) -> int:
+        """How often the log was begun anew after a restore; 0 for most."""
+        path = self._folder / tenant / _EPOCH
+        return int(path.read_text(encoding="ascii")) if path.exists() else 0
+
+    def begin_epoch(self, tenant: TenantId) -> int:
+        """Lays the heads of the present epoch aside, in `e<n>`, and begins the next; returns its number.
+
+        Stopped half-way it is done when repeated.
+        """
+        folder, epoch = self._folder / tenant, self.epoch(tenant)
+        aside = folder / f"e{epoch}"
+        aside.mkdir(mode=0o700, exist_ok=True)
+        for path in [path for path in folder.iterdir() if path.name in (_LATEST, _VKEY) or _SIZE.fullmatch(path.name)]:
+            path.replace(aside / path.name)
+        _sync_folder(aside)
+        put(folder / _EPOCH, b"%d\n" % (epoch + 1))
+        _sync_folder(folder)
+        self._kept_s.pop(tenant, None)
+        return epoch + 1
 
     def keep(self, tenant: TenantId, note: bytes, *, size: int, at_s: int) -> None:
         """Durable when this returns. OSError when the disk says no: then the head must not be published."""

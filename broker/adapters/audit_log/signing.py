@@ -44,9 +44,9 @@ class LogNames:
                 "bad_log_name", "the cluster's domain and id name its logs for ever", "lower case, digits, dots, dashes"
             )
 
-    def origin(self, tenant: TenantId) -> str:
-        """The name of a tenant's log."""
-        return f"{self.domain}/{self.cluster}/audit/{tenant}"
+    def origin(self, tenant: TenantId, epoch: int = 0) -> str:
+        """The name of a tenant's log. Each epoch after a restore has its own: its heads continue no earlier one's."""
+        return f"{self.domain}/{self.cluster}/audit/{tenant}" + (f"/e{epoch}" if epoch else "")
 
 
 class HeadKey:
@@ -56,20 +56,29 @@ class HeadKey:
         """`seed`: 32 bytes. Raises WeakKey."""
         must_be_strong(seed.reveal())
         self._names = names
+        self._epochs: dict[TenantId, int] = {}
         self._private = Ed25519PrivateKey.from_private_bytes(seed.reveal())
         self._public = self._private.public_key().public_bytes_raw()
 
     def __repr__(self) -> str:
         return f"HeadKey({self._public.hex()})"
 
+    def enter(self, tenant: TenantId, epoch: int) -> None:
+        """From now on it signs for this epoch of a log."""
+        self._epochs[tenant] = epoch
+
+    def origin(self, tenant: TenantId) -> str:
+        """The name of a log in its present epoch."""
+        return self._names.origin(tenant, self._epochs.get(tenant, 0))
+
     def vkey(self, tenant: TenantId) -> str:
         """What anyone needs to check heads of this log."""
-        return vkey(self._names.origin(tenant), self._public)
+        return vkey(self.origin(tenant), self._public)
 
     def sign(self, tenant: TenantId, head: Head, now: datetime) -> tuple[Checkpoint, bytes]:
         """The head as a checkpoint and as its signed note, checked. The caller has asked the guard first."""
         checkpoint = Checkpoint(
-            origin=self._names.origin(tenant), size=head.size, root=head.root, time_s=micros(now) // _SECOND_US
+            origin=self.origin(tenant), size=head.size, root=head.root, time_s=micros(now) // _SECOND_US
         )
         return checkpoint, sign(checkpoint, public_key=self._public, signer=self._private.sign)
 

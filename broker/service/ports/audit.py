@@ -67,6 +67,13 @@ class AuditHealth(Protocol):
         """Raises Refusal `audit_log_forked` or `audit_log_late`; never waits, never touches the store."""
         ...
 
+    def forked(self, tenant: TenantId) -> bool:
+        """Whether this log, or that of `_system`, does not continue what was signed: the database may be an older one.
+
+        Known from the start of the process on.
+        """
+        ...
+
 
 class AuditLog(Protocol):
     """Reading a tenant's log. Who reads, and why, is the service's to write down first (I-33)."""

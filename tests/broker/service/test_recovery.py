@@ -11,16 +11,18 @@ import pytest
 from structlog.testing import capture_logs
 
 from broker.core.action import ActionState
+from broker.core.clock import Instant
 from broker.core.errors import StoreFault, TargetFault
 from broker.core.grant import EndReason, GrantState
-from broker.core.ids import GrantId
+from broker.core.ids import SYSTEM_TENANT, GrantId
+from broker.core.request import RequestState
 from broker.core.roles import Role
 from broker.service import recovery
 from broker.service.ports import Session, SessionState
 from broker.service.start import Ticket
 from recorder.grec import Kind
 from tests.broker.adapters.store.fixtures import TENANT
-from tests.broker.service.world import HANG, READ, WRITE, House
+from tests.broker.service.world import HANG, READ, WRITE, House, refused
 
 
 async def died_running(house: House, *, seconds: float = 1.0) -> tuple[GrantId, Ticket]:
@@ -76,6 +78,52 @@ async def test_what_ended_meanwhile_is_ended_before_serving(house: House) -> Non
         assert (await house.action(ticket.action)).state is ActionState.LOST
         assert grant in after.targets.ended
         assert len(after.world.ends) == 0
+
+
+async def test_a_day_back_at_a_restart_lengthens_nothing(house: House) -> None:
+    """I-05: by the moment that was kept, what has ended is over, what lasts has what it had left, and nothing begins;
+    once the clock is right again neither has more.
+    """  # noqa: D205
+    agent = await house.add("deployer")
+    short, long = [await house.granted(agent, ttl=timedelta(minutes=minutes)) for minutes in (5, 15)]
+    for grant in (short, long):
+        await house.started(agent, grant, READ)
+    house.clock.forward(600)
+    kept = house.clock.now()
+    house.clock.wall -= timedelta(days=1)
+    async with house.restarted() as after:
+        after.world.leases.remember(Instant(wall=kept, mono=house.clock.monotonic()))
+        await after.cases.recovery.run()
+        assert [(await house.grant(grant)).state for grant in (short, long)] == [GrantState.EXPIRED, GrantState.ACTIVE]
+        for grant in (short, long):
+            assert await refused(after.propose(agent, grant, READ)) == "clock_moved_back"
+        house.clock.forward(299)
+        assert after.world.ends.due(after.world.reading(), 9) == []
+        house.clock.forward(2)
+        assert [lapse.grant for lapse in after.world.ends.due(after.world.reading(), 9)] == [long]
+        house.clock.wall += timedelta(days=1)
+        assert await refused(after.propose(agent, long, READ)) == "grant_expired"
+
+
+async def test_an_older_database_revives_nothing(house: House) -> None:
+    """After a restore from backup: what was revoked since is ended before anything is served, and so is all else that
+    lives in it; nothing is granted or decided. A tenant whose log is whole keeps what it has only if `_system`'s is.
+    """  # noqa: D205
+    agent, person = await house.add("deployer"), await house.add("asker", Role.VIEWER)
+    used, unused = await house.granted(agent), await house.granted(agent)
+    await house.started(agent, used, READ)
+    allowed = (await house.propose(agent, used, WRITE)).action
+    asked = await house.cases.access.request(person.caller, house.wish())
+    async with house.restarted() as after:
+        after.health.break_log(SYSTEM_TENANT, "the log has 3 rows, 9 were signed")
+        assert (await after.cases.recovery.run()).grants == 2
+        for grant in (used, unused):
+            ended = await house.grant(grant)
+            assert (ended.state, ended.end_reason) == (GrantState.REVOKED, EndReason.RESTORED)
+        assert (await house.action(allowed)).state is ActionState.CANCELLED
+        assert (await house.request(asked)).state is RequestState.CANCELLED
+        assert await refused(after.propose(agent, used, READ)) == "audit_log_forked"
+        assert (await after.cases.recovery.run()).grants == 0
 
 
 async def test_every_end_that_is_still_to_come_is_awaited_again(house: House) -> None:
