@@ -60,6 +60,7 @@ from broker.jobs.freezing import Freezing
 from broker.jobs.gauges import Gauges
 from broker.jobs.indexing import Indexing
 from broker.jobs.leftovers import Leftovers
+from broker.jobs.lifeline import Lifeline
 from broker.jobs.pinning import Pinning
 from broker.jobs.rekeying import Rekeying
 from broker.jobs.renewal import Renewal
@@ -305,6 +306,7 @@ class House:
             ),
             Freezing(self.use_cases.freeze),
             Gauges(store=self.store, live=live, meter=self.meter),
+            Lifeline(store=self.store, live=self.world.live, clock=self.clock),
             Timekeeping(leases=self.world.leases, clock=self.clock, keep=self.high_water.keep),
             Tidying(store=self.store, forgetting=self.use_cases.forgetting),
             Leftovers(store=self.store, leftovers=self.use_cases.leftovers, clock=self.clock),
