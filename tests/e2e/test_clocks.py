@@ -138,7 +138,7 @@ def test_a_day_back_at_a_restart_revives_nothing(moved: Moved, tmp_path: Path) -
     """  # noqa: D205
     house = moved.house
     over, _ = _running(house, tmp_path / "over", ttl=10)
-    lasting, end = _running(house, tmp_path / "lasting", ttl=60)
+    lasting, end = _running(house, tmp_path / "lasting", ttl=30)
     wait_until(lambda: _state(house, over) == "expired", 20)
     house.kill()
     moved.set(-86_400)
