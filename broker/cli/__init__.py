@@ -19,6 +19,7 @@ from broker.cli.options import CONFIG
 from broker.cli.plainly import plainly, quiet
 from broker.cli.policy import policy
 from broker.cli.restoring import restore
+from broker.cli.stuck import stuck
 from broker.cli.vault import doctor, vault
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ grantd.add_command(freeze)
 grantd.add_command(vault)
 grantd.add_command(doctor)
 grantd.add_command(restore)
+grantd.add_command(stuck)
 
 
 @grantd.command()
