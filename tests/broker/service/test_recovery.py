@@ -102,7 +102,7 @@ async def test_a_day_back_at_a_restart_lengthens_nothing(house: House) -> None:
         house.clock.forward(2)
         assert [lapse.grant for lapse in after.world.ends.due(after.world.reading(), 9)] == [long]
         house.clock.wall += timedelta(days=1)
-        assert await refused(after.propose(agent, long, READ)) == "grant_expired"
+        assert await refused(after.propose(agent, long, READ, idempotency_key="later")) == "grant_expired"
 
 
 async def test_an_older_database_revives_nothing(house: House) -> None:
