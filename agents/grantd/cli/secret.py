@@ -102,7 +102,12 @@ def checkout(shell: Shell, grant: str, to_stdout: bool, show: bool) -> int:  # n
     if to_stdout and sys.stdout.isatty() and not show:
         raise Invalid("terminal", "standard output is a terminal, which keeps what it showed", "--show, or a pipe")
     folder = None if to_stdout else _in_memory()  # before anything is taken out: it can be taken out once
-    value = shell.client.checkout(grant)
+    try:
+        value = shell.client.checkout(grant)
+    except BaseException:
+        if folder is not None:
+            folder.rmdir()
+        raise
     try:
         if folder is None:
             _written(sys.stdout.fileno(), value)
