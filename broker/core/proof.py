@@ -72,6 +72,8 @@ def must_be_proven(ask: SignSsh, known: Known) -> None:
     _require(level >= seen.command_class and record.opaque >= seen.opaque, "the class that its command has")
     # (3) it runs exactly that, until the record's own end
     _must_run(ask.spec, record, machine, known.now)
+    reads = level is CommandClass.READ and not record.opaque
+    _require(not reads or record.login in _read_logins(machine), "the login that reads are for")
     # (4) a person where the tier says so: enough of them, over these very bytes, lately and once
     #     both tiers count: to claim the one beside the signer's own loosens nothing
     alone = min(_UNATTENDED[machine.tier], _UNATTENDED[Tier(record.tier)])
@@ -100,8 +102,6 @@ def _machine(spec: CertSpec, record: ActionRecord, book: Book) -> Machine:
         raise _refused("a target that an owner named to the signer (grantctl trust)")
     names = {name for one in machine.logins for name in (one.name, one.read_login) if name}
     _require(login in names, "a login that the target has")
-    reads = record.command_class == CommandClass.READ.word and not record.opaque
-    _require(not reads or login in _read_logins(machine), "the login that reads are for")
     _require(record.host_key == machine.host_key, "the host key that the target has")
     return machine
 
