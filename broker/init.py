@@ -204,6 +204,27 @@ def _owner(settings: Settings, name: str, key: ApprovalKey, now: datetime) -> Id
     )
 
 
+async def begin_trust(settings: Settings, *, owner: str, key: ApprovalKey, now: datetime) -> Identity:
+    """For an installation from before there was a trust file: its first line, an Owner whom the store knows.
+
+    Raises:
+        Refusal: `init_failed`: no such Owner with this key, or the file has a first line already.
+    """
+    tenant = TenantId(settings.tenant)
+    try:
+        async with AsyncExitStack() as stack:
+            house = House(settings, stack)
+            await house.build_foundation()
+            person = await house.store.read(tenant, lambda tx: tx.identities.by_name(IdentityKind.PERSON, owner))
+        line = parse_line(key.line).line()
+        if person is None or person.role is not Role.OWNER or line not in person.approval_keys:
+            raise invalid("init_failed", "the store knows no such Owner with this key", "name an Owner and their key")
+        await asyncio.to_thread(_begin, settings, person, key, now)  # the signer that the house had is gone
+    except Fault as fault:
+        raise invalid("init_failed", f"it was not begun: {fault}", "stop the broker and its signer first") from fault
+    return person
+
+
 def _begin(settings: Settings, person: Identity, key: ApprovalKey, now: datetime) -> None:
     """The first line of what the signer believes, signed by the Owner whom it names."""
     said = first_statement(person, now)

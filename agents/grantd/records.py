@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Final
 
 from google.protobuf.message import Message
@@ -20,6 +21,10 @@ APPROVAL_NAMESPACE: Final = "grantd-approval@v1"
 SIGN_IN_NAMESPACE: Final = "grantd-sign-in@v1"
 CHANGE_NAMESPACE: Final = "grantd-change@v1"
 _CODE_LENGTH: Final = 6
+_NONCE_BYTES: Final = 16
+_MADE_SECONDS: Final = 11 * 60
+"""A question waits ten minutes; one for clocks that differ."""
+_AHEAD_SECONDS: Final = 60
 
 
 def pae(*parts: bytes) -> bytes:
@@ -130,6 +135,15 @@ def step_up_record(step_up: options_pb2.StepUp, *, tenant: str, method: str, req
         signed_at_us=step_up.signed_at_us,
         nonce=step_up.nonce,
     )
+
+
+def made_recently(nonce: bytes, now: datetime) -> bool:
+    """Whether the record with this nonce was made in the last minutes, by the second that stands in its first bytes.
+
+    Whoever signs asks this of their own clock: a signature that somebody keeps cannot be called fresh later.
+    """
+    age = int(now.timestamp()) - int.from_bytes(nonce[:4], "big")
+    return len(nonce) == _NONCE_BYTES and -_AHEAD_SECONDS <= age <= _MADE_SECONDS
 
 
 def digest_of(record: bytes) -> bytes:

@@ -133,6 +133,30 @@ def signer(config: Path | None, directory: Path | None, socket: Path | None, all
             run_signer(SignerConfig(directory=directory, socket=socket, allowed_uid=allowed_uid, parent_pid=None))
 
 
+@grantd.group()
+def trust() -> None:
+    """What the signer believes, at the signer's own directory."""
+
+
+@trust.command("begin")
+@CONFIG
+@click.option("--owner", required=True, help="name of an Owner; their signature opens the file")
+@click.option("--owner-key", type=click.Path(path_type=Path, exists=True), required=True, help="their public key")
+def begin_trust(config: Path, owner: str, owner_key: Path) -> None:
+    """Write the first line of a trust file that is not there yet. The broker must be stopped."""
+    quiet()
+    with plainly():
+        import asyncio  # noqa: PLC0415
+        from datetime import UTC, datetime  # noqa: PLC0415
+
+        from broker.config import Settings  # noqa: PLC0415
+        from broker.init import begin_trust as begin  # noqa: PLC0415
+        from broker.init import own_key  # noqa: PLC0415
+
+        person = asyncio.run(begin(Settings.load(config), owner=owner, key=own_key(owner_key), now=datetime.now(UTC)))
+    click.echo(f"the signer believes {person.name}; start the broker, then: grantctl trust adopt")
+
+
 @grantd.command()
 @CONFIG
 @click.option("--owner-url", default="", envvar="GRANTD_OWNER_URL", help="the database owner's URL (PostgreSQL)")

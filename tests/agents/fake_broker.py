@@ -107,7 +107,7 @@ def action_item(
         tier="approval",
         not_after_us=ends_us,
         policy_version="p" * 64,
-        nonce=bytes([number % 256]) * 16,
+        nonce=int(time.time()).to_bytes(4, "big") + bytes([number % 256]) * 12,
         outlives=outlives,
     )
     value = options_pb2.CommandClass.Value(f"COMMAND_CLASS_{command_class.upper()}")
@@ -153,7 +153,7 @@ def access_item(*, ceiling: str, number: int = 1, flags: tuple[str, ...] = ()) -
         flags=frozenset(flags),
         ttl=timedelta(minutes=15),
         policy_version="p" * 64,
-        nonce=b"n" * 16,
+        nonce=int(time.time()).to_bytes(4, "big") + b"n" * 12,
     )
     return approval_pb2.PendingItem(
         id=record.request_id,

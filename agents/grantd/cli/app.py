@@ -44,6 +44,7 @@ COMMANDS: Final = {
     "target": "target:target",
     "team": "directory:team",
     "ticket": "revoking:ticket",
+    "trust": "trust:trust",
     "unfreeze": "freezing:unfreeze",
     "vault": "vault:vault",
     "whoami": "login:whoami",

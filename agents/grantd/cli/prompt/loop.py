@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, assert_never
 
 from grantd import records
@@ -253,6 +253,11 @@ class Loop:
 
     def _decide(self, question: Question, verdict: Verdict.ValueType, note: str) -> None:
         yes = verdict == VERDICT_APPROVE
+        if yes and not question.is_recent(datetime.now(UTC)):
+            self._say(
+                [*cells("not decided: ", Style.WARNING), *cells("by this machine's clock it was not asked just now")]
+            )
+            return
         self._terminal.toolbar((Span("signing...", Style.DIM),))
         signed = question.record if yes else records.denial_record(question.record)
         try:

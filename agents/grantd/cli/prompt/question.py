@@ -45,6 +45,11 @@ class Question:
         """Until when it can be decided; aware, UTC."""
         return self.item.expires_at.ToDatetime(tzinfo=UTC)
 
+    def is_recent(self, now: datetime) -> bool:
+        """Whether it was asked in the last minutes, by the clock of who answers."""
+        action = self.item.WhichOneof("record") == "action"
+        return records.made_recently(self.item.action.nonce if action else self.item.access.nonce, now)
+
     @property
     def expected(self) -> str:
         """What has to be typed before Enter."""
