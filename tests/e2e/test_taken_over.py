@@ -22,6 +22,7 @@ import pytest
 from tests import peers
 from tests.e2e.stage import ASKS, House, finish
 
+pytestmark = [pytest.mark.e2e, pytest.mark.sshd, pytest.mark.xdist_group("e2e-taken-over")]
 UID = 4242
 """The signer's; nobody else's on a test machine."""
 TRIES = {
@@ -65,7 +66,7 @@ MAY = (
 class TakenOver:
     """What came of it."""
 
-    house: House
+    stage: House
     folder: Path
     told: dict[tuple[str, str], str]
 
@@ -85,7 +86,7 @@ def taken_over() -> Iterator[TakenOver]:
         house.stop()
         signer = _apart(house, folder)
         try:
-            yield TakenOver(house=house, folder=folder, told=_evil(house, folder, ran.id))
+            yield TakenOver(stage=house, folder=folder, told=_evil(house, folder, ran.id))
         finally:
             signer.send_signal(signal.SIGTERM)
             signer.wait(20)
@@ -96,15 +97,15 @@ def taken_over() -> Iterator[TakenOver]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _apart(house: House, folder: Path) -> subprocess.Popen[bytes]:
+def _apart(stage: House, folder: Path) -> subprocess.Popen[bytes]:
     """The signer's directory as another user's, and a signer that runs as that user."""
     mine = folder / "signer"
     mine.mkdir(mode=0o755)
-    shutil.move(house.data / "signer", mine / "keys")
+    shutil.move(stage.data / "signer", mine / "keys")
     for place in (mine, *mine.rglob("*")):
         os.chown(place, UID, UID)
     settings = f'\n[signer]\nembedded = false\ndirectory = "{mine}/keys"\nsocket = "{mine}/s"\nuid = {UID}\n'
-    house.config.write_text(house.config.read_text() + settings)
+    stage.config.write_text(stage.config.read_text() + settings)
     # it may read the installation wherever that lies; its own files are its own all the same
     words = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--pdeathsig=TERM",
              "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", sys.executable, "-m", "broker.signer",
@@ -115,22 +116,21 @@ def _apart(house: House, folder: Path) -> subprocess.Popen[bytes]:
     return signer
 
 
-def _evil(house: House, folder: Path, action: str) -> dict[tuple[str, str], str]:
+def _evil(stage: House, folder: Path, action: str) -> dict[tuple[str, str], str]:
     """Runs the broker in other hands, without any privilege over other users' files."""
     place = folder / "evil"
     place.mkdir()
     env = {**os.environ, "EVIL_ACTION": action, "EVIL_FOLDER": str(place)}
-    env["EVIL_APPROVER"] = str(house.folder / "approver_key")
+    env["EVIL_APPROVER"] = str(stage.folder / "approver_key")
     words = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-m", "tests.e2e.evil"]
     done = subprocess.run(
-        [*words, str(house.config), house.sshd.login], env=env, capture_output=True, text=True, timeout=120, check=False
+        [*words, str(stage.config), stage.sshd.login], env=env, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"kind"')]
     return {(one["kind"], one["name"]): one["told"] for one in said}
 
 
-@pytest.mark.sshd
 def test_a_broker_in_other_hands_gets_nothing_that_nobody_allowed(taken_over: TakenOver) -> None:
     """No way to an install, a write where the tier asks, another target or another rule; each refused by its rule."""
     told = {name: why for (kind, name), why in taken_over.told.items() if kind == "try"}
@@ -142,14 +142,12 @@ def test_a_broker_in_other_hands_gets_nothing_that_nobody_allowed(taken_over: Ta
         assert rule in told[name], name
 
 
-@pytest.mark.sshd
 def test_what_a_broker_in_other_hands_can_have_signed(taken_over: TakenOver) -> None:
     """What runs without a person anyway, and what a person allowed, once: so says SECURITY.md."""
     told = {name: why for (kind, name), why in taken_over.told.items() if kind == "may"}
     assert told == dict.fromkeys(MAY, "")
 
 
-@pytest.mark.sshd
 def test_the_signers_files_are_not_the_brokers(taken_over: TakenOver) -> None:
     """Under a uid of its own: neither keys nor what it believes can be read, let alone written (I-06)."""
     told = {name: why for (kind, name), why in taken_over.told.items() if kind == "file"}
@@ -157,10 +155,9 @@ def test_the_signers_files_are_not_the_brokers(taken_over: TakenOver) -> None:
     assert set(told.values()) == {"PermissionError"}
 
 
-@pytest.mark.sshd
 def test_the_targets_own_sshd_runs_what_was_signed_and_nothing_else(taken_over: TakenOver) -> None:
     """A certificate with a force-command in evil hands: whatever is asked for, the approved bytes run."""
-    sshd, place = taken_over.house.sshd, taken_over.folder / "evil"
+    sshd, place = taken_over.stage.sshd, taken_over.folder / "evil"
     known = place / "known_hosts"
     known.write_text(f"[{sshd.host}]:{sshd.port} {sshd.host_key}\n")
     words = ["ssh", "-F", "none", "-i", str(place / "key"), "-o", f"CertificateFile={place}/key-cert.pub",
