@@ -35,7 +35,7 @@ def db() -> None:
 
 @db.command("open")
 @click.argument("target")
-@click.argument("profile")
+@click.argument("login", metavar="PROFILE")
 @click.option(
     "--ceiling", type=click.Choice(asking.CLASSES), default="read", show_default=True, help="class to ask for"
 )
@@ -49,7 +49,7 @@ def open_database(
     shell: Shell,
     *,
     target: str,
-    profile: str,
+    login: str,
     ceiling: str,
     ttl: timedelta,
     reason: str,
@@ -61,7 +61,7 @@ def open_database(
     if grant_id is None:
         if not reason:
             raise click.UsageError("give --reason, or --grant")
-        asked = shell.client.request_access(target, profile, ceiling=ceiling, ttl=ttl, reason=reason, ticket=ticket)
+        asked = shell.client.request_access(target, login, ceiling=ceiling, ttl=ttl, reason=reason, ticket=ticket)
         if not asking.is_decided(asked):
             shell.say(f"{asked.id} waits for an approver")
             asked = shell.client.wait_request(asked.id, wait_for)
