@@ -70,10 +70,10 @@ def must_be_proven(ask: SignSsh, known: Known) -> None:
     seen = _seen(record, known)
     level = CommandClass.from_word(record.command_class)
     _require(level >= seen.command_class and record.opaque >= seen.opaque, "the class that its command has")
-    # (3) it runs exactly that, until the record's own end
-    _must_run(ask.spec, record, machine, known.now)
     reads = level is CommandClass.READ and not record.opaque
     _require(not reads or record.login in _read_logins(machine), "the login that reads are for")
+    # (3) it runs exactly that, until the record's own end
+    _must_run(ask.spec, record, machine, known.now)
     # (4) a person where the tier says so: enough of them, over these very bytes, lately and once
     #     both tiers count: to claim the one beside the signer's own loosens nothing
     alone = min(_UNATTENDED[machine.tier], _UNATTENDED[Tier(record.tier)])
