@@ -19,6 +19,7 @@ import structlog
 from broker.adapters.issuers import postgres_ending
 from broker.adapters.issuers.postgres_check import Check
 from broker.adapters.issuers.postgres_faults import fault_of
+from broker.adapters.issuers.postgres_locks import free
 from broker.adapters.issuers.postgres_login import Connection, Logins, settings_of
 from broker.adapters.issuers.postgres_role import GRANTS_LOCK, PREFIX, lock_of, prove, role_of, statements
 from broker.core.errors import Refusal, invalid
@@ -95,9 +96,11 @@ class PostgresIssuer:
         settings = settings_of(lease.target)
         profile, role = settings.profile(lease.login), role_of(lease.credential)
         async with self._logins.connected(lease.target, settings.database) as connection, connection.transaction():
+            await free(connection, lock_of(lease.credential))
             await connection.execute("SELECT pg_advisory_xact_lock(%s)", [lock_of(lease.credential)])
             if await _is_there(connection, role):
                 return
+            await free(connection, GRANTS_LOCK)
             await connection.execute("SELECT pg_advisory_xact_lock(%s)", [GRANTS_LOCK])
             made = statements(
                 role, profile, verifier=verifier, not_after=lease.not_after, mark=self._mark(lease),

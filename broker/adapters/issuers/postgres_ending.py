@@ -1,6 +1,7 @@
-"""Taking a role away: no new session, no session, nothing of its own or granted to it, no role. In this order.
+"""Taking a role away: no session, no new one, nothing of its own or granted to it, no role. In this order.
 
 VALID UNTIL and NOLOGIN stop logins only; a session in the middle of a statement is ended by the server's own word.
+Nothing is waited for that a session of the role can hold, before its sessions are gone: locks are anybody's to take.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import psycopg
 from psycopg import errors, sql
 
 from broker.adapters.issuers.postgres_faults import fault
+from broker.adapters.issuers.postgres_locks import free
 from broker.adapters.issuers.postgres_login import Connection, Logins, settings_of
 from broker.adapters.issuers.postgres_role import GRANTS_LOCK, lock_of, role_of
 from broker.core.database import Profile
@@ -23,6 +25,10 @@ _LOOKS: Final = 100
 _QUIET: Final = 2
 """Looks in a row without a session: one that was let in a moment before the role was closed shows in the second."""
 _TRIES: Final = 4
+_SHUTS: Final = 16
+_LOCKED: Final = "55P03"
+_OWN_ADMIN: Final = 150_000
+"""Before this version a role could take itself away from whoever made it, and could then not be ended by them."""
 _AGAIN: Final = ("XX000", "40P01", "40001", "2BP01")  # tuple concurrently updated, deadlock, serialisation, dependents
 _ROLE: Final = "SELECT oid FROM pg_roles WHERE rolname = %s"
 _END: Final = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usesysid = %s"
@@ -41,18 +47,42 @@ async def end(logins: Logins, target: Target, credential: CredentialId) -> None:
     """
     role = role_of(credential)
     async with logins.connected(target, settings_of(target).database) as connection:
+        await _shut(connection, role)
         # whoever makes it holds this until its transaction is over, also one whose broker died in the middle
+        await free(connection, lock_of(credential))
         await connection.execute("SELECT pg_advisory_lock(%s)", [lock_of(credential)])
-        oid = await _oid(connection, role)
+        oid = await _shut(connection, role)
         if oid is None:
             return
-        await connection.execute(
-            sql.SQL("ALTER ROLE {} NOLOGIN VALID UNTIL '-infinity' CONNECTION LIMIT 0").format(sql.Identifier(role))
-        )
         await _cut(connection, oid)
         await _clear(logins, connection, target, role, oid)
         if await _sessions(connection, oid) or await _oid(connection, role) is not None:
             raise fault("not_taken_away")
+
+
+async def _shut(connection: Connection, role: str) -> int | None:
+    """Lets nobody in as the role any more, and returns its oid; None where it is not there.
+
+    Its sessions go before: one that has changed its own row, in a transaction that it leaves open, keeps that row.
+    """
+    close = sql.SQL("ALTER ROLE {} NOLOGIN VALID UNTIL '-infinity' CONNECTION LIMIT 0").format(sql.Identifier(role))
+    await connection.execute("SET lock_timeout = '250ms'")
+    for left in range(_SHUTS, 0, -1):
+        oid = await _oid(connection, role)
+        if oid is None:
+            break
+        if connection.info.server_version < _OWN_ADMIN:
+            await connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
+        await _sessions(connection, oid)
+        try:
+            await connection.execute(close)
+        except psycopg.Error as error:
+            if left == 1 or error.sqlstate not in (*_AGAIN, _LOCKED):
+                raise
+        else:
+            break
+    await connection.execute("RESET lock_timeout")
+    return oid
 
 
 async def _oid(connection: Connection, role: str) -> int | None:
@@ -112,6 +142,7 @@ async def _drop_owned(logins: Logins, target: Target, database: str, role: str) 
     """What it made goes to the owner that its profile names, else away; what was granted to it goes in any case."""
     name = sql.Identifier(role)
     async with logins.connected(target, database) as there, there.transaction():
+        await free(there, GRANTS_LOCK)
         await there.execute("SELECT pg_advisory_xact_lock(%s)", [GRANTS_LOCK])
         heir = await _heir(there, target, role)
         if heir:

@@ -6,7 +6,7 @@ Every name goes in as an identifier or a literal of the driver's; no text of a r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Final, LiteralString
 
@@ -14,7 +14,7 @@ from psycopg import sql
 
 from broker.adapters.issuers.postgres_faults import fault
 from broker.adapters.issuers.postgres_login import Connection
-from broker.core.database import Privilege, Profile, Thing
+from broker.core.database import MEMBERSHIPS, Privilege, Profile, Thing
 from broker.core.ids import PREFIXES, CredentialId
 from policy.classes import CommandClass
 
@@ -55,6 +55,20 @@ SELECT
   WHERE n.nspname !~ '^pg_(temp|toast)' AND has_schema_privilege(who.oid, n.oid, 'CREATE'))
 """
 """Whatever it can do itself or by SET ROLE."""
+_RULES: Final = """
+WITH who AS (SELECT oid, rolname FROM pg_roles WHERE pg_has_role(%(role)s, oid, 'MEMBER'))
+SELECT
+ (SELECT count(*) FROM pg_shdepend s JOIN who ON who.oid = s.refobjid
+  WHERE s.refclassid = 'pg_authid'::regclass AND s.deptype = 'o')
++ (SELECT count(*) FROM pg_auth_members m JOIN who ON who.oid = m.member WHERE m.admin_option)
++ (SELECT count(*) FROM who WHERE starts_with(rolname, 'pg_') AND NOT rolname = ANY(%(known)s))
++ (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, who
+  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^(pg_|information_schema$)'
+  AND has_table_privilege(who.oid, c.oid, 'TRUNCATE, REFERENCES, TRIGGER'))
++ (SELECT count(*) FROM pg_namespace n, who
+  WHERE n.nspname !~ '^pg_(temp|toast)' AND has_schema_privilege(who.oid, n.oid, 'CREATE'))
+"""
+"""What only the class execute has: owning things, giving roles away, and making code that others run."""
 _MISSING: Final[dict[Thing, LiteralString]] = {
     Thing.SCHEMA: "SELECT NOT has_schema_privilege(%(role)s, %(schema)s, %(word)s)",
     Thing.TABLE: (
@@ -121,9 +135,12 @@ async def prove(connection: Connection, role: str, profile: Profile) -> None:
                 raise fault("not_made")
     if profile.level is CommandClass.READ and await _number(connection, _WRITES, {"role": role}):
         raise fault("not_made")
+    known = [name for name, least in MEMBERSHIPS.items() if least <= profile.level]
+    if profile.level < CommandClass.EXECUTE and await _number(connection, _RULES, {"role": role, "known": known}):
+        raise fault("not_made")
 
 
-async def _number(connection: Connection, question: LiteralString, of: dict[str, str]) -> int:
+async def _number(connection: Connection, question: LiteralString, of: Mapping[str, str | list[str]]) -> int:
     cursor = await connection.execute(question, of)
     row = await cursor.fetchone()
     return int(row[0]) if row else 1
