@@ -17,6 +17,8 @@ from broker.service.ports import Store
 log = structlog.get_logger()
 EVERY: Final = 60.0
 """Seconds."""
+WITHIN: Final = 300.0
+"""Seconds that one tenant's targets may take in all."""
 UNHEARD_FOR: Final = timedelta(minutes=2)
 """Longer than any making takes: what is still only planned then was given up."""
 
@@ -36,13 +38,20 @@ class Leftovers:
     async def step(self) -> None:
         """One pass over every tenant."""
         try:
-            for tenant in await self._store.tenants():
-                await self._sweep(tenant)
+            tenants = await self._store.tenants()
         except Fault as fault:
             log.warning("leftovers.failed", cause=fault.what)
+            return
+        # side by side: the targets of one that hang hold up no other's
+        async with asyncio.TaskGroup() as group:
+            for tenant in tenants:
+                group.create_task(self._sweep(tenant))
 
     async def _sweep(self, tenant: TenantId) -> None:
         try:
-            await self._leftovers.sweep(tenant, planned_before=self._clock.now() - UNHEARD_FOR)
+            async with asyncio.timeout(WITHIN):
+                await self._leftovers.sweep(tenant, planned_before=self._clock.now() - UNHEARD_FOR)
         except Fault as fault:
             log.warning("leftovers.failed", tenant=tenant, cause=fault.what)
+        except TimeoutError:
+            log.warning("leftovers.too_slow", tenant=tenant)

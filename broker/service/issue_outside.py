@@ -99,7 +99,9 @@ class OutsideIssueService:
         lease = planned.lease
         try:
             access = await self._issuer(lease.target.kind).create(lease, wish)
+            self._world.live.must_be_open(lease.tenant)
             await self._world.store.run(lease.tenant, lambda tx: self._issued(tx, caller, planned.credential))
+            self._world.live.must_be_open(lease.tenant)  # the kill switch waits for no commit, and counts at once
         except (Fault, Refusal):
             await self._take_back(lease)
             raise

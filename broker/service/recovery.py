@@ -14,6 +14,7 @@ from datetime import datetime
 import structlog
 
 from broker.core.action import ActionEvent, ActionState, advance
+from broker.core.errors import Fault
 from broker.core.grant import GrantState
 from broker.core.ids import RecordingId, TenantId
 from broker.service import story
@@ -66,8 +67,7 @@ class Recovery:
             await self._hand_endings(tenant)
             await self._arm(tenant)
         await self._finish_what_is_quick()
-        for tenant in tenants:
-            await self._leftovers.sweep(tenant, planned_before=self._world.clock.now())
+        await self._sweep_what_is_quick(tenants)
         count = sum(len(found) for found in broken.values())
         return Recovered(sessions=sessions, grants=grants, recordings=count)
 
@@ -119,6 +119,21 @@ class Recovery:
                 await self._ending.finishing.drain()
         except TimeoutError:
             log.warning("recovery.endings_go_on")
+
+    async def _sweep_what_is_quick(self, tenants: Sequence[TenantId]) -> None:
+        """Targets that hang, of one tenant, keep no other from being served: the job looks again."""
+        try:
+            async with asyncio.timeout(FINISH_WITHIN), asyncio.TaskGroup() as group:
+                for tenant in tenants:
+                    group.create_task(self._sweep(tenant))
+        except TimeoutError:
+            log.warning("recovery.leftovers_go_on")
+
+    async def _sweep(self, tenant: TenantId) -> None:
+        try:
+            await self._leftovers.sweep(tenant, planned_before=self._world.clock.now())
+        except Fault as fault:
+            log.warning("recovery.leftovers_unknown", tenant=tenant, cause=fault.what)
 
     async def _arm(self, tenant: TenantId) -> None:
         """Every end that is still to come, from an index of two columns."""

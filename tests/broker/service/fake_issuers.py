@@ -31,6 +31,8 @@ class FakeIssuer:
     stalls: asyncio.Event | None = None
     """A `create` waits for it before it makes anything, and tells `begun`."""
     begun: asyncio.Event = field(default_factory=asyncio.Event)
+    hangs: bool = False
+    """`leftovers` never answers."""
     journal: list[str] = field(default_factory=list)
 
     def plan(self, lease: Lease, wish: CredentialWish) -> Plan:
@@ -58,6 +60,8 @@ class FakeIssuer:
 
     async def leftovers(self, target: Target) -> Sequence[CredentialId]:
         self._may("leftovers")
+        if self.hangs:
+            await asyncio.Event().wait()
         return [made for made, where in self.there.items() if where == (target.tenant, target.id)]
 
     async def check(self, target: Target, login: str) -> Sequence[Finding]:

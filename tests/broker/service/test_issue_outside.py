@@ -13,6 +13,8 @@ from broker.core.errors import StoreFault, TargetFault
 from broker.core.grant import EndReason, GrantState
 from broker.core.ids import CredentialId, GrantId
 from broker.core.kinds import TargetKind
+from broker.core.roles import Role
+from broker.service import recovery
 from broker.service.finishing import TRIES
 from broker.service.issue_outside import OutsideCredential
 from broker.service.ports import Credential, DatabaseAccess, DatabaseWish
@@ -162,6 +164,28 @@ async def test_an_end_in_the_middle_wins(house: House) -> None:
     assert await refused(making) == "grant_over"
     assert issuer.there == {}
     assert await house.store.inner.read(TENANT, lambda tx: tx.credentials.outside(None)) == []
+
+
+async def test_nothing_is_given_while_access_is_frozen(house: House) -> None:
+    """I-61: the kill switch is pulled while the target makes it, and nothing can be written: it is taken back."""
+    agent, owner = await house.add("deployer"), await house.add("owner", Role.OWNER)
+    grant, issuer = await granted(house, agent), fake(house)
+    issuer.stalls = asyncio.Event()
+    making = asyncio.ensure_future(issue(house, agent, grant))  # noqa: TID251  awaited below
+    await asyncio.wait_for(issuer.begun.wait(), 5)
+    house.world.live.close(TENANT, f"by {owner.row.id}")
+    issuer.stalls.set()
+    assert await refused(making) == "frozen"
+    assert issuer.there == {}
+
+
+async def test_a_target_that_hangs_stops_no_start(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I-60: what one tenant's targets do not say is asked again later; everybody is served meanwhile."""
+    await add_database(house)
+    monkeypatch.setattr(recovery, "FINISH_WITHIN", 0.2)
+    async with house.restarted() as after:
+        fake(after).hangs = True
+        await asyncio.wait_for(after.cases.recovery.run(), 20)
 
 
 async def test_a_caller_that_goes_away_leaves_nothing_half_made(house: House) -> None:
