@@ -17,6 +17,7 @@ from broker.core.action import Action, Outcome, finish
 from broker.core.errors import StoreFault
 from broker.core.ids import SessionId, TenantId
 from broker.service import story
+from broker.service.late import every_one
 from broker.service.ports import Session, SessionState, Tx
 from broker.service.start import Ticket
 from broker.service.world import World
@@ -97,9 +98,11 @@ class Closing:
 
     async def write_late(self) -> None:
         """Writes the ends that the store would not take when they happened."""
-        for session_id, (tenant, unit) in list(self._unwritten.items()):
-            await self._world.store.run(tenant, unit)
-            self._unwritten.pop(session_id, None)
+        await every_one(self._write_one(session, *what) for session, what in list(self._unwritten.items()))
+
+    async def _write_one(self, session: SessionId, tenant: TenantId, unit: Callable[[Tx], None]) -> None:
+        await self._world.store.run(tenant, unit)
+        self._unwritten.pop(session, None)
 
     async def _persist(self, session: Session, unit: Callable[[Tx], None]) -> None:
         """Tries for a while. Only what is given up here is left to `write_late`: an end is in the log once."""

@@ -25,6 +25,7 @@ from broker.core.request import RequestEvent
 from broker.core.request import advance as advance_request
 from broker.service import story
 from broker.service.finishing import CUT_WITHIN, END_GRANT, Finishing, name_of_end
+from broker.service.late import every_one
 from broker.service.live import Cut, Scope
 from broker.service.ports import Effect, Tx
 from broker.service.world import World
@@ -86,9 +87,11 @@ class Ending:
 
     async def write_late(self) -> None:
         """Writes the ends that the store would not take when they happened."""
-        for grant_id, (tenant, reason, by, words) in list(self._unwritten.items()):
-            await self._write(tenant, grant_id, reason, by, words)
-            await self.finish(tenant, grant_id)
+        await every_one(self._write_one(grant_id, *how) for grant_id, how in list(self._unwritten.items()))
+
+    async def _write_one(self, grant_id: GrantId, tenant: TenantId, reason: EndReason, by: str, words: str) -> None:
+        await self._write(tenant, grant_id, reason, by, words)
+        await self.finish(tenant, grant_id)
 
     # ---- by time
     def strike(self, tenant: TenantId, grants: Sequence[GrantId]) -> int:

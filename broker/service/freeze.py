@@ -21,6 +21,7 @@ from broker.core.roles import Permission, holds
 from broker.service import lookup, story
 from broker.service.ending import Ending
 from broker.service.identify import caller_of
+from broker.service.late import every_one
 from broker.service.live import Cut, Scope
 from broker.service.ports import Choice, Freeze, FreezeOrder, Tx
 from broker.service.slices import end_chosen
@@ -114,14 +115,16 @@ class FreezeService:
     async def write_late(self) -> None:
         """Writes what was pulled and is not in the store. Raises StoreFault while that does not take it."""
         async with self._turn:
-            for tenant, order in list(self._orders.items()):
-                for each in await self._world.store.tenants() if tenant is None else [tenant]:
-                    await self._write(each, order)
-                if tenant is None:
-                    self._world.live.reopen(None)  # each tenant is closed for itself by now
-                await asyncio.to_thread(self._world.freezes.drop, tenant)
-                if self._orders.get(tenant) is order:
-                    del self._orders[tenant]
+            await every_one(self._write_order(tenant, order) for tenant, order in list(self._orders.items()))
+
+    async def _write_order(self, tenant: TenantId | None, order: FreezeOrder) -> None:
+        tenants = await self._world.store.tenants() if tenant is None else [tenant]
+        await every_one(self._write(each, order) for each in tenants)
+        if tenant is None:
+            self._world.live.reopen(None)  # each tenant is closed for itself by now
+        await asyncio.to_thread(self._world.freezes.drop, tenant)
+        if self._orders.get(tenant) is order:
+            del self._orders[tenant]
 
     async def _write(self, tenant: TenantId, order: FreezeOrder) -> None:
         now = self._world.clock.now()

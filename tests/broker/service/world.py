@@ -45,7 +45,7 @@ from broker.core.action import Action, StdinMode
 from broker.core.approval import Verdict
 from broker.core.cert import Ca, CertSpec, X509Spec, check, check_x509
 from broker.core.clock import micros
-from broker.core.errors import Refusal, SignerFault, StoreFault
+from broker.core.errors import Refusal, SignerFault, StoreFault, VaultFault
 from broker.core.events import AuditEvent
 from broker.core.generation import Generation, Step
 from broker.core.grant import Grant
@@ -190,12 +190,16 @@ class FailingStore:
         self.inner = inner
         self.writes_fail = self.reads_fail = self.commits_fail = self.fails_once = False
         self.writes = self.refused = 0
+        self.spoiled: set[TenantId] = set()
+        """Tenants whose keys somebody damaged: nothing can be written there."""
 
     async def run(self, tenant: TenantId, unit: Callable[[Tx], T]) -> T:
         if self.writes_fail or self.fails_once:
             self.fails_once = False
             self.refused += 1
             raise StoreFault("the disk is full")
+        if tenant in self.spoiled:
+            raise VaultFault("a sealed value does not open")
         self.writes += 1
         return await self.inner.run(tenant, self._doomed(unit) if self.commits_fail else unit)
 
