@@ -32,6 +32,8 @@ from broker.core.signing import (
 MAX_CONNECTIONS = 8
 REST_OF_FRAME_SECONDS = 5.0
 """From the first byte of a question to its last, and for an answer to be taken."""
+LOOK_UP_SECONDS = 1.0
+"""At least as often, Python looks for signals that came at a bad moment."""
 MAX_SOCKET_PATH = 100  # sun_path is 108 bytes
 _UCRED = struct.Struct("3i")
 
@@ -77,8 +79,13 @@ def listen(path: Path, *, own_uid: int, allowed: AllowedPeer) -> socket.socket:
 def serve(listener: socket.socket, allowed: AllowedPeer, answer: Callable[[Ask], Answer]) -> None:
     """Accepts for ever, one thread a connection, at most MAX_CONNECTIONS of them; ends by an exception alone."""
     slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
+    # a signal that comes just before the call waits for its return: SIGTERM, or the parent's end, may be that signal
+    listener.settimeout(LOOK_UP_SECONDS)
     while True:
-        connection, _ = listener.accept()
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            continue
         if not allowed.admits(connection):
             log.warning("signer.peer_refused")
             connection.close()

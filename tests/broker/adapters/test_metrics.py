@@ -31,7 +31,7 @@ LABELS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
 DECLARED: Final = [(how, name) for how, names in LABELS.items() for name in names]
 BOUNDED: Final = {
     "decision", "verdict", "command_class", "state", "reason", "feature", "step", "method", "code", "version",
-    "permission", "kind", "purpose", "stuck",
+    "permission", "kind", "purpose", "stuck", "scope",
 }  # fmt: skip
 """Every one is a word of ours out of a fixed set: none names a tenant, an identity, a target or an id."""
 

@@ -52,9 +52,14 @@ def serving(path: Path, allowed: AllowedPeer, answer: Callable[[Ask], Answer] = 
     try:
         yield
     finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
         listener.close()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _looks_up_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop notices a closed listener when it looks up."""
+    monkeypatch.setattr(server, "LOOK_UP_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -238,3 +243,29 @@ def test_a_place_that_cannot_be_says_so(tmp_path: Path, name: str) -> None:
     """Too long for the kernel, or no such directory: a fault of ours with the path in it."""
     with pytest.raises(SocketFault):
         listen(tmp_path / name, own_uid=os.geteuid(), allowed=ME)
+
+
+_SIGNALLED_ELSEWHERE = """
+import signal, sys, threading, time
+from broker.signer.server import AllowedPeer, listen, serve
+from pathlib import Path
+
+def stop(number, at):
+    raise SystemExit(7)
+
+def another():
+    time.sleep(0.3)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    time.sleep(60)
+
+signal.signal(signal.SIGTERM, stop)
+threading.Thread(target=another, daemon=True).start()
+me = AllowedPeer(uid=int(sys.argv[2]), pid=None)
+serve(listen(Path(sys.argv[1]), own_uid=me.uid, allowed=me), me, lambda ask: None)
+"""
+
+
+def test_a_signal_that_wakes_nobody_is_still_heard(path: Path) -> None:
+    """A SIGTERM that does not break into accept(), as one just before it, ends the signer: no orphan keeps the keys."""
+    command = [sys.executable, "-c", _SIGNALLED_ELSEWHERE, str(path), str(os.geteuid())]
+    assert subprocess.run(command, timeout=50, check=False).returncode == 7
