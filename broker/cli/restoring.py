@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +29,8 @@ def restore(config: Path, acknowledge: bool, profile: Path, key: Path | None) ->
     """Let a broker grant again whose database was restored from a backup. Start it once before, and anew afterwards."""
     quiet()
     with plainly():
+        import asyncio  # noqa: PLC0415
+
         from broker.config import Settings  # noqa: PLC0415
         from broker.core.errors import invalid  # noqa: PLC0415
         from grantd.profile import Profile  # noqa: PLC0415

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -29,6 +28,8 @@ def stuck(config: Path, output: str, retry: str) -> None:
     """List endings that failed: why, since when, how often, and when they are tried again."""
     quiet()
     with plainly():
+        import asyncio  # noqa: PLC0415
+
         from broker.config import Settings  # noqa: PLC0415
 
         found = asyncio.run(_found(Settings.load(config), retry))

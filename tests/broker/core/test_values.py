@@ -227,13 +227,15 @@ def test_an_event_starts_empty_and_shares_nothing() -> None:
 
 # ---- roles
 
-OWNERS_ALONE = {Permission.PERSON_WRITE, Permission.POLICY_WRITE, Permission.CA_ROTATE}
+OWNERS_ALONE = {Permission.PERSON_WRITE, Permission.POLICY_WRITE, Permission.VAULT_WRITE, Permission.CA_ROTATE}
 FROM_ADMIN = {
     Permission.AUDIT_READ,
     Permission.TEAM_WRITE,
     Permission.TARGET_WRITE,
     Permission.UNFREEZE,
     Permission.CA_READ,
+    Permission.SECRET_WRITE,
+    Permission.VAULT_READ,
 }
 FROM_MANAGER = {
     Permission.APPROVAL_DECIDE,
@@ -242,6 +244,7 @@ FROM_MANAGER = {
     Permission.RECORDING_READ,
     Permission.AGENT_WRITE,
     Permission.FREEZE,
+    Permission.REVOKE,
 }
 FROM_VIEWER = {Permission.SESSION_READ, Permission.DIRECTORY_READ, Permission.POLICY_READ, Permission.APPROVAL_READ}
 EVERYBODYS = {
