@@ -77,7 +77,7 @@ async def _begun(settings: Settings, store: SqlStore, profile: Profile, key: Pat
     broken = [tenant for tenant in (SYSTEM_TENANT, *await store.tenants()) if health.broken(tenant)]
     owner = TenantId(profile.description.tenant), IdentityId(profile.description.identity_id)
     change = _change(profile, key, ",".join(broken).encode(), now)
-    await acknowledge(store, keeper, broken, owner=owner, change=change, now=now)
+    await acknowledge(store, keeper, broken, owner=owner, change=change, now=now, operators=TenantId(settings.tenant))
     return broken
 
 

@@ -34,13 +34,15 @@ class Epochs(Protocol):
 
 async def acknowledge(
     store: Store, epochs: Epochs, broken: Sequence[TenantId], *, owner: tuple[TenantId, IdentityId], change: Change,
-    now: datetime,
+    now: datetime, operators: TenantId,
 ) -> None:  # fmt: skip
     """Begins a new epoch of each broken log. The broker is started anew afterwards.
 
+    `operators`: the tenant whose Owners decide over what all tenants share, and so over the logs of others.
+
     Raises:
         Refusal: nothing is broken; live grants are left, which the first start would have ended; the signature is not
-            a fresh one of somebody who may lift a freeze.
+            a fresh one of somebody who may lift a freeze; or logs are broken that are not their tenant's.
     """
     if not broken:
         raise conflict("nothing_to_acknowledge", "every log continues what was signed", "start the broker")
@@ -51,6 +53,8 @@ async def acknowledge(
                 "not_ended_yet", "the older database still holds live grants", "start the broker once: it ends them"
             )
     tenant, person = owner
+    if tenant != operators and set(broken) != {tenant}:
+        raise forbidden("not_permitted", "logs of other tenants are broken too", f"ask an owner of {operators}")
     caller = await store.run(tenant, lambda tx: _signed(tx, person, change, now))
     for log in broken:
         await epochs.begin_epoch(log, now, by=caller.identity)
