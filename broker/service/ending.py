@@ -91,7 +91,9 @@ class Ending:
 
     async def _write_one(self, grant_id: GrantId, tenant: TenantId, reason: EndReason, by: str, words: str) -> None:
         await self._write(tenant, grant_id, reason, by, words)
-        await self.finish(tenant, grant_id)
+        self._remember(grant_id)
+        self._world.ends.forget(grant_id)
+        await self.finishing.hand_due(tenant)  # and waits for none of it: a target may hang
 
     # ---- by time
     def strike(self, tenant: TenantId, grants: Sequence[GrantId]) -> int:

@@ -109,6 +109,7 @@ class FreezeService:
         try:
             async with asyncio.timeout(WRITTEN_WITHIN.total_seconds()):
                 await self.write_late()
+                await self._ending.finishing.drain()
         except (StoreFault, TimeoutError):
             log.warning("freeze.unwritten", tenant=order.tenant)
 
@@ -139,7 +140,7 @@ class FreezeService:
         await end_chosen(
             self._world, self._ending, tenant, EVERYTHING, EndReason.FROZEN, by=_person(order), words=order.reason
         )
-        await self._ending.retry_due(tenant)
+        await self._ending.finishing.hand_due(tenant)  # and waits for none of it: another tenant's freeze may be next
         self._world.bell.ring_all(tenant)
 
     # ---- lifting -----------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ class FakeIssuer:
     """A `create` waits for it before it makes anything, and tells `begun`."""
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     hangs: bool = False
-    """`leftovers` never answers."""
+    """`end` and `leftovers` never answer."""
     journal: list[str] = field(default_factory=list)
 
     def plan(self, lease: Lease, wish: CredentialWish) -> Plan:
@@ -55,17 +55,20 @@ class FakeIssuer:
 
     async def end(self, target: Target, credential: CredentialId) -> None:
         self.journal.append(f"end {credential}")
-        self._may("end")
+        await self._answers("end")
         self.there.pop(credential, None)
 
     async def leftovers(self, target: Target) -> Sequence[CredentialId]:
-        self._may("leftovers")
-        if self.hangs:
-            await asyncio.Event().wait()
+        await self._answers("leftovers")
         return [made for made, where in self.there.items() if where == (target.tenant, target.id)]
 
     async def check(self, target: Target, login: str) -> Sequence[Finding]:
         return [Finding(ok=True, what=f"{target.name} as {login}", advice="")]
+
+    async def _answers(self, what: str) -> None:
+        self._may(what)
+        if self.hangs:
+            await asyncio.Event().wait()
 
     def _may(self, what: str) -> None:
         if what in self.fails:

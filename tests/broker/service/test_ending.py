@@ -181,6 +181,7 @@ async def test_revoke_while_the_store_fails(house: House) -> None:
         await house.cases.ending.write_late()
     house.store.writes_fail = False
     await house.cases.ending.write_late()
+    await house.cases.ending.finishing.drain()
     ended = await house.grant(grant)
     assert (ended.state, ended.end_reason, ended.ended_by) == (GrantState.REVOKED, EndReason.REVOKED, owner.id)
     assert not house.cases.ending.is_ended(grant)

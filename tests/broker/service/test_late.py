@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from broker.core.errors import StoreFault, VaultFault
@@ -9,6 +11,7 @@ from broker.core.grant import EndReason, GrantState
 from broker.core.ids import GrantId, TenantId, render
 from broker.service.ports import FreezeOrder
 from tests.broker.adapters.store.fixtures import OTHER, TENANT
+from tests.broker.service.test_issue_outside import fake, granted, issue
 from tests.broker.service.world import House
 
 
@@ -43,3 +46,24 @@ async def test_a_freeze_that_cannot_be_written_keeps_no_other(
         await freeze.write_late()
     assert (await house.grant(grant)).end_reason is EndReason.FROZEN
     assert house.world.live.is_closed(OTHER)
+
+
+@pytest.mark.parametrize("late", ["end", "freeze"])
+async def test_nothing_late_waits_for_a_target_that_hangs(house: House, late: str) -> None:
+    """I-60: it is written and handed on: what others wait to have written comes next, and not ten seconds later."""
+    agent = await house.add("deployer")
+    grant = await granted(house, agent)
+    await issue(house, agent, grant)
+    fake(house).hangs = True
+    if late == "end":
+        house.cases.ending.hold(TENANT, [grant], EndReason.REVOKED, by="", words="")
+        await asyncio.wait_for(house.cases.ending.write_late(), 5)
+    else:
+        order = FreezeOrder(tenant=TENANT, by="host:0", name="", reason="incident", at=house.clock.now())
+        house.cases.freeze.close(order)
+        await asyncio.wait_for(house.cases.freeze.write_late(), 5)
+    assert (await house.grant(grant)).state is GrantState.ENDING
+    fake(house).hangs = False
+    await house.cases.ending.finishing.drain()
+    assert (await house.grant(grant)).state is GrantState.REVOKED
+    assert fake(house).there == {}
