@@ -42,6 +42,7 @@ from broker.adapters.store.keys import KeyRowsSql
 from broker.adapters.store.store import SqlStore
 from broker.adapters.store.tx import RowSource
 from broker.adapters.system import SystemClock, SystemEntropy
+from broker.adapters.target_ssh.revocation_list import SshRevocationLists
 from broker.adapters.target_ssh.targets import SshTargets
 from broker.adapters.tokens import JwtTokens
 from broker.adapters.uploads import UploadKey
@@ -65,6 +66,7 @@ from broker.jobs.pinning import Pinning
 from broker.jobs.rekeying import Rekeying
 from broker.jobs.renewal import Renewal
 from broker.jobs.reviving import Reviving
+from broker.jobs.revocations import KeepingLists
 from broker.jobs.sequencer import Sequencer
 from broker.jobs.tidying import Tidying
 from broker.jobs.timekeeping import Timekeeping
@@ -79,6 +81,7 @@ from broker.service.leases import Leases
 from broker.service.live import LiveRegistry, Scope
 from broker.service.policies import Policies
 from broker.service.ports import Entropy, Meter, Tx
+from broker.service.revocations import Revocations
 from broker.service.switch import KillSwitch
 from broker.service.use_cases import UseCases
 from broker.service.wake import Bell
@@ -284,6 +287,11 @@ class House:
         lane.start()
         self._stack.callback(lane.stop)
 
+    def _keeping_lists(self) -> KeepingLists:
+        lists = SshRevocationLists(signer=self.signer, entropy=self.entropy, now=self.clock.now)
+        revocations = Revocations(self.world, lists)
+        return KeepingLists(store=self.store, revocations=revocations, bell=self.world.bell)
+
     async def _cut_all(self) -> None:
         """A stop takes the access away: sessions are cut, sealed and written before the store closes."""
         for tenant in await self.store.tenants():
@@ -315,6 +323,7 @@ class House:
             Renewal(renew_if_due=self.renew_certificate, clock=self.clock),
             Renewal(renew_if_due=self.gatehouse.renew, clock=self.clock),
             Pinning(look=self.signer_heads.look, clock=self.clock),
+            self._keeping_lists(),
             *self.gatehouse.jobs(),
             *([self.reviving] if self.reviving is not None else []),
         ]

@@ -37,6 +37,7 @@ COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
         "revocation_failures": ("Tries to take access away that failed, by whether the grant is stuck.", ("stuck",)),
         "credential_leftovers": ("Credentials found on targets that nothing said should be there.", ("kind",)),
         "credential_takebacks_failed": ("Half-made credentials that could not be taken back at once.", ("kind",)),
+        "revocation_list_failures": ("Revocation lists that could not be brought to their target.", ()),
         "watches": ("Live sessions that somebody watched, by how the watching ended.", ("reason",)),
         "features_refused": ("SSH features that were asked for and refused.", ("feature",)),
         "connections_refused": ("SSH connections that were not admitted.", ("reason",)),

@@ -19,6 +19,7 @@ from broker.core.cert import Ca, CertMismatch, CertSpec, X509Spec, must_match
 from broker.core.children import CHILD_ENVIRON
 from broker.core.errors import Fault, SignerFault, SignerRefused
 from broker.core.generation import Generation, Step, UnknownGeneration, must_follow, signing
+from broker.core.revoking import pushing
 from broker.core.signing import (
     HEADER_BYTES,
     Answer,
@@ -31,6 +32,7 @@ from broker.core.signing import (
     Refused,
     RotateCa,
     Signed,
+    SignKrl,
     SignProbe,
     SignSsh,
     SignX509,
@@ -96,6 +98,17 @@ class SignerClient:
         certificate = await self._signed(SignProbe(spec=spec, public_key=public_key, generation=generation))
         try:
             must_match(spec, certificate, public_key=public_key, ca_key=ca_key)
+        except CertMismatch as error:
+            raise SignerFault("the signer signed something else") from error
+        return certificate
+
+    async def sign_krl(self, spec: CertSpec, public_key: bytes, grants: tuple[str, ...]) -> bytes:
+        """As ports.ListSigner. Raises SignerFault."""
+        told = await self.generations(Ca.EGRESS)
+        certificate = await self._signed(SignKrl(spec=spec, public_key=public_key, grants=grants))
+        try:
+            wanted = pushing(spec, grants, [each.public for each in told])
+            must_match(wanted, certificate, public_key=public_key, ca_key=signing(told).public)
         except CertMismatch as error:
             raise SignerFault("the signer signed something else") from error
         return certificate

@@ -30,7 +30,10 @@ class TargetKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SshSettings:
-    """Nothing beyond what stands in every target: the host key is among it."""
+    """What stands in no target of another kind; the host key stands in every one."""
+
+    krl_login: str
+    """The login that keeps the target's revocation list, of no use for anything else; empty where none is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,8 @@ from enum import Enum
 from typing import Final
 
 from broker.core import fileroot
+from broker.core.krl import HEADER_BYTES
+from broker.core.revoking import FILE
 from broker.core.wrapper import force_command
 
 SECONDS: Final = 10.0
@@ -52,6 +54,16 @@ exit 0
 """
 
 
+NO_LIST: Final = 3
+"""Exit status of the look at a revocation list that is not there."""
+# The beginning of a revocation list, as text. Asked of the login that keeps it.
+_LIST: Final = f"""
+f=$HOME/{FILE}
+[ -s "$f" ] || exit {NO_LIST}
+head -c {HEADER_BYTES} -- "$f" | base64 -w 0
+"""
+
+
 class Look(Enum):
     """One fixed command: the text that stands in the certificate."""
 
@@ -62,6 +74,7 @@ class Look(Enum):
     """Without the wrapper: the login shell itself answers."""
     SETTINGS = force_command(SETTINGS.encode(), cwd="", env={}, seconds=SECONDS)
     STATE = force_command(_STATE.encode(), cwd="", env={}, seconds=SECONDS)
+    LIST = force_command(_LIST.encode(), cwd="", env={}, seconds=SECONDS)
     FILES = force_command(fileroot.LOOK.encode(), cwd="", env={}, seconds=SECONDS)
 
 

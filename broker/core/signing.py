@@ -77,6 +77,18 @@ class SignProbe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignKrl:
+    """Sign an egress certificate that writes a target's revocation list, and does nothing else.
+
+    `spec` is without a command: the signer derives it (broker.core.revoking) from these grants and its own CA keys.
+    """
+
+    spec: CertSpec
+    public_key: bytes
+    grants: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AskGenerations:
     """Tell which keys of a CA are believed, and which one signs."""
 
@@ -138,7 +150,9 @@ class Told:
     generations: tuple[Generation, ...]
 
 
-Ask: TypeAlias = SignSsh | SignX509 | SignProbe | AskCa | AskGenerations | RotateCa | Learn | AskTrust | AskHead
+Ask: TypeAlias = (
+    SignSsh | SignX509 | SignProbe | SignKrl | AskCa | AskGenerations | RotateCa | Learn | AskTrust | AskHead
+)
 Answer: TypeAlias = Signed | Refused | Told
 T = TypeVar("T", Ask, Answer)
 
@@ -160,7 +174,7 @@ def body_bytes(header: bytes) -> int:
     return size
 
 
-def encode_ask(ask: Ask) -> bytes:
+def encode_ask(ask: Ask) -> bytes:  # noqa: C901  one case a question
     """The body of a question."""
     match ask:
         case SignSsh():
@@ -170,6 +184,8 @@ def encode_ask(ask: Ask) -> bytes:
             return pae([b"sign-x509", *_x509_parts(ask.spec), ask.csr_der])
         case SignProbe():
             return pae([b"sign-probe", *_spec_parts(ask.spec), ask.public_key, _number(ask.generation)])
+        case SignKrl():
+            return pae([b"sign-krl", *_spec_parts(ask.spec), ask.public_key, pae(each.encode() for each in ask.grants)])
         case AskCa():
             return pae([b"ca", ask.ca.encode()])
         case AskGenerations():
@@ -279,7 +295,7 @@ def _generation(packed: bytes) -> Generation:
     )
 
 
-def _ask(parts: tuple[bytes, ...]) -> Ask:
+def _ask(parts: tuple[bytes, ...]) -> Ask:  # noqa: C901  one case a question
     match parts:
         case [b"sign-ssh", *spec, key, record, signatures, access, access_signatures]:
             return SignSsh(
@@ -292,6 +308,8 @@ def _ask(parts: tuple[bytes, ...]) -> Ask:
             )
         case [b"sign-probe", *spec, key, generation]:
             return SignProbe(spec=_spec(spec), public_key=key, generation=_int(generation))
+        case [b"sign-krl", *spec, key, grants]:
+            return SignKrl(spec=_spec(spec), public_key=key, grants=tuple(each.decode() for each in unpae(grants)))
         case [b"sign-x509", uri, hosts, not_before, not_after, server, serial, csr]:
             request = X509Spec(
                 uri=uri.decode(),

@@ -243,7 +243,9 @@ RULES: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
             "host_key": text(2_048), "tier": a_choice(_TIERS), "teams": _TEAMS,
             "labels": pairs(32, text(64), text(64)), "logins": many(16, a_message), "seal_reads": judged,
             "source_address": text(128), "postgres": a_message, "secret": a_message,
+            "ssh": a_message,
         },
+        "SshTarget": {"krl_login": text(32)},
         "PostgresTarget": {
             "database": text(63), "admin": text(63), "ca": text(64 * _KIB), "profiles": many(16, a_message),
         },

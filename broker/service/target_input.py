@@ -56,8 +56,8 @@ def checked(given: TargetInput) -> TargetInput:
     ):
         raise invalid("bad_label", "at most 32 labels of letters, digits, '.', '_', '/' and '-'")
     match given.settings:
-        case SshSettings():
-            return _host(given)
+        case SshSettings() as settings:
+            return _host(given, settings)
         case PostgresSettings() as settings:
             return _database(given, settings)
         case SecretSettings() as settings:
@@ -74,12 +74,15 @@ def check_address(host: str, port: int) -> None:
         raise invalid("bad_port", "a port is 1 to 65535")
 
 
-def _host(given: TargetInput) -> TargetInput:
+def _host(given: TargetInput, settings: SshSettings) -> TargetInput:
     check_address(given.host, given.port)
     key = parse_line(given.host_key)
     if not 1 <= len(given.logins) <= MAX_LOGINS or len({login.name for login in given.logins}) != len(given.logins):
         raise invalid("bad_login", "a target has 1 to 16 different logins", "name the logins that grants may use")
-    for name in (n for login in given.logins for n in (login.name, login.read_login) if n):
+    names = [name for login in given.logins for name in (login.name, login.read_login) if name]
+    if settings.krl_login in names:
+        raise invalid("bad_login", "the login that keeps the revocation list is nobody else's", "name another one")
+    for name in [*names, *([settings.krl_login] if settings.krl_login else [])]:
         if not is_login(name):
             raise invalid("bad_login", "a login is lower case letters, digits, '_' and '-', starting with a letter")
     if given.source_address and not is_address_list(given.source_address):

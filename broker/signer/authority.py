@@ -16,6 +16,7 @@ from broker.core.cert import Ca, CertMismatch, check, check_x509, must_match
 from broker.core.clock import micros
 from broker.core.errors import Fault
 from broker.core.records import pae
+from broker.core.revoking import pushing
 from broker.core.signing import (
     Answer,
     Ask,
@@ -27,6 +28,7 @@ from broker.core.signing import (
     Refused,
     RotateCa,
     Signed,
+    SignKrl,
     SignProbe,
     SignSsh,
     SignX509,
@@ -86,7 +88,7 @@ class Authority:
             self._prover.close()
             # the lock stays taken on purpose: a late question waits until the process has ended
 
-    def _answer(self, ask: Ask) -> Answer:
+    def _answer(self, ask: Ask) -> Answer:  # noqa: C901  one case a question
         match ask:
             case SignSsh():
                 return Signed(blob=self._sign_ssh(ask))
@@ -94,6 +96,8 @@ class Authority:
                 return Signed(blob=self._sign_x509(ask))
             case SignProbe():
                 return Signed(blob=self._sign_probe(ask))
+            case SignKrl():
+                return Signed(blob=self._sign_krl(ask))
             case AskCa():
                 return Signed(blob=self._keys.public(ask.ca))
             case AskGenerations():
@@ -125,6 +129,17 @@ class Authority:
         ca_key = ed25519_blob(key.public_key().public_bytes_raw())
         must_match(ask.spec, certificate, public_key=ask.public_key, ca_key=ca_key)
         proven = SignSsh(spec=ask.spec, public_key=ask.public_key, record=b"", signatures=())
+        self._journal.append(_ssh_line(proven, certificate, now))
+        return certificate
+
+    def _sign_krl(self, ask: SignKrl) -> bytes:
+        now, ca_key = self._now(), self._keys.public(Ca.EGRESS)
+        check(ask.spec, now)
+        spec = pushing(ask.spec, ask.grants, [each.public for each in self._keys.generations[Ca.EGRESS]])
+        check(spec, now)
+        certificate = _made(lambda: sign_ssh(spec, ask.public_key, self._keys.ssh[Ca.EGRESS]))
+        must_match(spec, certificate, public_key=ask.public_key, ca_key=ca_key)
+        proven = SignSsh(spec=spec, public_key=ask.public_key, record=b"", signatures=())
         self._journal.append(_ssh_line(proven, certificate, now))
         return certificate
 

@@ -24,7 +24,7 @@ from broker.core.credential import CredentialEvent, CredentialState
 from broker.core.database import PostgresSettings, Privilege, Profile, Thing
 from broker.core.errors import Refusal, StoreFault
 from broker.core.events import AuditEvent
-from broker.core.grant import LIVE, OVER, Grant, GrantState
+from broker.core.grant import LIVE, OVER, EndReason, Grant, GrantState
 from broker.core.identity import IdentityKind, IdentityStatus
 from broker.core.ids import SYSTEM_TENANT, ActionId, GrantId, RecordingId, RequestId, TenantId
 from broker.core.kinds import SecretSettings
@@ -574,6 +574,25 @@ class StoreContract:
         await store.read(TENANT, look)
         others = await store.read(OTHER, lambda tx: tx.grants.due(NOW + timedelta(days=99), 9))
         assert others == [samples.grant(1).id]
+
+    async def test_what_was_revoked_lately_is_found(self, store: SqlStore) -> None:
+        """Ended by somebody, not by time, at a moment or later; the newest first, a tenant's own alone (I-62)."""
+        ends = [
+            (EndReason.REVOKED, 30), (EndReason.FROZEN, 20), (EndReason.EXPIRED, 10), (EndReason.REVOKED, 5),
+            (EndReason.NEVER_STARTED, 4), (EndReason.IDENTITY_REMOVED, 61),
+        ]  # fmt: skip
+
+        def fill(tx: Tx) -> None:
+            for number, (reason, ago) in enumerate(ends):
+                grant = samples.grant(number + 2)
+                ended_at = NOW - timedelta(seconds=ago)
+                tx.grants.put(replace(grant, state=GrantState.REVOKED, end_reason=reason, ended_at=ended_at))
+
+        await store.run(TENANT, fill)
+        since = NOW - timedelta(seconds=30)
+        found = await store.read(TENANT, lambda tx: tx.grants.revoked_since(since))
+        assert found == [(samples.grant(n).id, samples.grant(n).target_id) for n in (5, 3, 2)]
+        assert await store.read(OTHER, lambda tx: tx.grants.revoked_since(since)) == []
 
     async def test_an_old_done_removes_no_new_effect(self, store: SqlStore) -> None:
         """A number that comes again belongs to another effect: nothing that still has to end is forgotten (I-02)."""

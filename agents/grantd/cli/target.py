@@ -18,7 +18,7 @@ from grantd.cli.shell import Shell, word
 from grantd.cli.visible import one_line, readable
 from grantd.errors import Invalid
 from grantd.v1 import admin_pb2
-from grantd.v1.admin_pb2 import CheckTargetResponse, Target, TargetLogin
+from grantd.v1.admin_pb2 import CheckTargetResponse, SshTarget, Target, TargetLogin
 from grantd.v1.options_pb2 import AutonomyTier
 
 _TIERS: Final = {"approval": 1, "trusted": 2, "closed-loop": 3}
@@ -45,6 +45,7 @@ def target() -> None:
 @click.option("--fingerprint", help="with --scan: the fingerprint that you expect")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="for policies; may be repeated")
 @click.option("--seal-reads", is_flag=True, help="every read gets its own certificate")
+@click.option("--krl-login", default="", help="the host's login that keeps its revocation list, and does nothing else")
 @click.option("--source-address", default="", help="the broker's address as the target sees it")
 @click.option("--check/--no-check", default=True, show_default=True, help="look at the target from outside afterwards")
 @step_up_options
@@ -64,6 +65,7 @@ def add(
     fingerprint: str | None,
     labels: tuple[str, ...],
     seal_reads: bool,
+    krl_login: str,
     source_address: str,
     check: bool,
     key: Path | None,
@@ -72,6 +74,8 @@ def add(
     """Add or change a target, under a fresh signature; prints the lines that its sshd needs."""
     if (kind == "ssh") is not bool(logins) or (kind == "postgres") is not (settings is not None):
         raise click.UsageError("a host needs --login, a database --kind postgres and --settings FILE")
+    if krl_login and kind != "ssh":
+        raise click.UsageError("--krl-login is of hosts alone")
     host, port = split_address(address, _PORTS[kind])
     message = admin_pb2.PutTargetRequest(
         idempotency_key=asking.new_key(),
@@ -81,6 +85,7 @@ def add(
             port=port,
             host_key="" if settings else _host_key(shell, host, port, host_key, scan=scan, fingerprint=fingerprint),
             postgres=database_file.read(settings) if settings else None,
+            ssh=SshTarget(krl_login=krl_login) if krl_login else None,
             tier=AutonomyTier.ValueType(_TIERS[tier]),
             teams=teams,
             labels=_labels(labels),

@@ -828,6 +828,7 @@ class Target(_message.Message):
     SOURCE_ADDRESS_FIELD_NUMBER: _builtins.int
     POSTGRES_FIELD_NUMBER: _builtins.int
     SECRET_FIELD_NUMBER: _builtins.int
+    SSH_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id; in a new one the id that its statement names, drawn by the caller, or empty: the broker draws one."""
     name: _builtins.str
@@ -864,6 +865,10 @@ class Target(_message.Message):
     def secret(self) -> Global___SecretTarget:
         """A value of the vault."""
 
+    @_builtins.property
+    def ssh(self) -> Global___SshTarget:
+        """An SSH host's own; may be left out."""
+
     def __init__(
         self,
         *,
@@ -880,16 +885,39 @@ class Target(_message.Message):
         source_address: _builtins.str = ...,
         postgres: Global___PostgresTarget | None = ...,
         secret: Global___SecretTarget | None = ...,
+        ssh: Global___SshTarget | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["postgres", b"postgres", "secret", b"secret", "settings", b"settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["postgres", b"postgres", "secret", b"secret", "settings", b"settings", "ssh", b"ssh"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "host_key", b"host_key", "id", b"id", "labels", b"labels", "logins", b"logins", "name", b"name", "port", b"port", "postgres", b"postgres", "seal_reads", b"seal_reads", "secret", b"secret", "settings", b"settings", "source_address", b"source_address", "teams", b"teams", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "host_key", b"host_key", "id", b"id", "labels", b"labels", "logins", b"logins", "name", b"name", "port", b"port", "postgres", b"postgres", "seal_reads", b"seal_reads", "secret", b"secret", "settings", b"settings", "source_address", b"source_address", "ssh", b"ssh", "teams", b"teams", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_settings: _TypeAlias = _typing.Literal["postgres", "secret"]  # noqa: Y015
+    _WhichOneofReturnType_settings: _TypeAlias = _typing.Literal["postgres", "secret", "ssh"]  # noqa: Y015
     _WhichOneofArgType_settings: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_settings) -> _WhichOneofReturnType_settings | None: ...
 
 Global___Target: _TypeAlias = Target  # noqa: Y015
+
+@_typing.final
+class SshTarget(_message.Message):
+    """What an SSH host may have beside the rest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KRL_LOGIN_FIELD_NUMBER: _builtins.int
+    krl_login: _builtins.str
+    """The login that keeps the host's revocation list; empty where none is kept."""
+    def __init__(
+        self,
+        *,
+        krl_login: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["krl_login", b"krl_login"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SshTarget: _TypeAlias = SshTarget  # noqa: Y015
 
 @_typing.final
 class PutTargetRequest(_message.Message):

@@ -15,7 +15,7 @@ from broker.adapters.store.values import from_span, from_time, from_words, to_sp
 from broker.core.clock import from_micros, micros
 from broker.core.credential import OUTSIDE, CredentialState
 from broker.core.grant import LIVE, EndReason, Grant, GrantState
-from broker.core.ids import CredentialId, GrantId, IdentityId
+from broker.core.ids import CredentialId, GrantId, IdentityId, TargetId
 from broker.service.ports import Choice, Credential
 from policy.classes import CommandClass, Tier
 
@@ -45,6 +45,13 @@ _DEADLINES: Final = (
 )
 _DUE: Final = Hot(_DEADLINES.where(access_grant.c.ends_at <= bindparam("now")).limit(bindparam("limit")))
 _EVERY_DEADLINE: Final = Hot(_DEADLINES)
+_REVOKED: Final = Hot(
+    select(access_grant.c.id, access_grant.c.target_id)
+    .where(access_grant.c.tenant == bindparam("tenant"), access_grant.c.ended_at >= bindparam("since"))
+    .where(access_grant.c.end_reason != EndReason.EXPIRED.value)
+    .where(access_grant.c.end_reason != EndReason.NEVER_STARTED.value)
+    .order_by(access_grant.c.ended_at.desc(), access_grant.c.id)
+)
 _BY_SERIAL: Final = select(credential).where(
     credential.c.tenant == bindparam("tenant"),
     credential.c.kind == bindparam("kind"),
@@ -105,6 +112,10 @@ class GrantRowsSql(TenantRows):
 
     def deadlines(self) -> Sequence[tuple[GrantId, datetime]]:
         return [(GrantId(of), from_micros(at)) for of, at in _EVERY_DEADLINE.rows(self._conn, {"tenant": self._tenant})]
+
+    def revoked_since(self, since: datetime) -> Sequence[tuple[GrantId, TargetId]]:
+        rows = _REVOKED.rows(self._conn, {"tenant": self._tenant, "since": micros(since)})
+        return [(GrantId(of), TargetId(target)) for of, target in rows]
 
     def page(self, *, identity: IdentityId | None, after: GrantId | None, limit: int) -> Sequence[Grant]:
         whose = true() if identity is None else access_grant.c.identity == identity

@@ -13,8 +13,8 @@ from policy.classes import CommandClass
 def settings_to_text(settings: TargetSettings) -> str:
     """JSON text; equal settings are equal text."""
     match settings:
-        case SshSettings():
-            return "{}"
+        case SshSettings(krl_login=login):
+            return to_json({"krl_login": login}) if login else "{}"
         case SecretSettings(secret=secret):
             return to_json({"secret": secret})
         case PostgresSettings():
@@ -35,7 +35,7 @@ def settings_of(kind: TargetKind, text: str) -> TargetSettings:
     given = from_json(text)
     match kind:
         case TargetKind.SSH:
-            return SshSettings()
+            return SshSettings(krl_login=given.get("krl_login", ""))
         case TargetKind.SECRET:
             return SecretSettings(secret=given["secret"])
         case TargetKind.POSTGRES:

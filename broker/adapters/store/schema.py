@@ -161,6 +161,7 @@ access_grant = Table(
     refers("target_id", "target"),
     Index(None, "tenant", "state"),
     Index(None, "tenant", "ends_at", "id"),
+    Index(None, "tenant", "ended_at"),
     Index(None, "tenant", "identity", "approved_at", "id"),
     Index(None, "tenant", "approved_at", "id"),
 )

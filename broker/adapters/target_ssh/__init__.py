@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from broker.adapters.target_ssh.revocation_list import SshRevocationLists
 from broker.adapters.target_ssh.sshd_lines import sshd_lines
 from broker.adapters.target_ssh.targets import SshTargets
 
-__all__ = ["SshTargets", "sshd_lines"]
+__all__ = ["SshRevocationLists", "SshTargets", "sshd_lines"]

@@ -6,9 +6,10 @@ Looks from outside, and where a fixed command has to look from inside, believes 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -21,7 +22,10 @@ from broker.adapters.target_ssh.process import RemoteProcess
 from broker.core.cert import SKEW, Ca
 from broker.core.errors import Fault, TargetFault
 from broker.core.generation import Stage
-from broker.core.looks import Look
+from broker.core.kinds import SshSettings
+from broker.core.krl import NoList, read_header
+from broker.core.looks import NO_LIST, Look
+from broker.core.revoking import CANARY, FILE, FRESH, comment_of
 from broker.service.ports import Finding
 
 _WITHIN: Final = 10.0
@@ -43,7 +47,7 @@ async def examine(probe: Probe) -> list[Finding]:
         found += [await ward.other_login(), await ward.forwarding(), await ward.sessions(), await ward.methods()]
         if RUNS_IT in found:
             found += await ward.state()
-        found += await ward.next_key()
+        found += [*await ward.next_key(), *await ward.revocation_list()]
     return found
 
 
@@ -144,6 +148,33 @@ class Ward:
             Finding(ok=False, what=bad, advice="put both lines of `grantctl ca list` into its TrustedUserCAKeys file")
         ]
 
+    async def revocation_list(self) -> Sequence[Finding]:
+        """Where a list is kept: whether it is there, ours and fresh, and whether sshd reads it.
+
+        RevokedKeys is advised in one case alone: without the file sshd refuses everybody's keys.
+        """
+        settings, now = self.probe.target.settings, self.probe.now()
+        if not isinstance(settings, SshSettings) or not settings.krl_login:
+            return []
+        said, ended = await replace(self.probe, login=settings.krl_login).asked(Look.LIST, "look")
+        wrong = _wrong_with_list(said, ended, comment_of(self.probe.target.id), now)
+        if wrong:
+            advice = "set no RevokedKeys until this is gone: without a good list sshd refuses all keys of these logins"
+            return [Finding(ok=False, what=wrong, advice=advice)]
+        return [await self._list_is_read()]
+
+    async def _list_is_read(self) -> Finding:
+        """A certificate with the serial that every list of ours revokes."""
+        try:
+            connection = await self.probe.log_in(self.probe.egress(self.probe.login, Look.NOTHING, CANARY))
+        except TargetFault as error:
+            if error.code == "login_refused":
+                return Finding(ok=True, what="it keeps a fresh revocation list, and its sshd obeys it", advice="")
+            return Finding(ok=False, what="its revocation list could not be tried", advice=_CANNOT)
+        connection.abort()
+        advice = f"set RevokedKeys to the file {FILE} in the home of the login that keeps it, for this login"
+        return Finding(ok=True, what="it keeps a fresh revocation list that its sshd does not read", advice=advice)
+
     async def _in(self) -> Connection:
         return await self.probe.log_in(self.probe.egress(self.probe.login, Look.NOTHING))
 
@@ -157,6 +188,21 @@ async def _opened(connection: Connection) -> int:
                 except asyncssh.ChannelOpenError:
                     return number
     return _ENOUGH
+
+
+def _wrong_with_list(said: bytes, ended: int | None, comment: str, now: datetime) -> str:
+    """Nothing, where the list is there, ours and fresh."""
+    if ended == NO_LIST:
+        return "it keeps no revocation list yet"
+    if ended != 0:
+        return "its revocation list cannot be read by the login that keeps it"
+    try:
+        header = read_header(base64.b64decode(said, validate=True))
+    except (NoList, ValueError):
+        return "its revocation list is damaged"
+    if header.comment != comment:
+        return "its revocation list is another target's, or not grantd's"
+    return "its revocation list is not kept up" if abs(now - header.generated) > FRESH else ""
 
 
 def _clock(shown: int, now: datetime) -> Finding:

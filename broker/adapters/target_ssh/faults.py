@@ -12,6 +12,7 @@ _PHRASES = {
     "login_refused": "the target refused the login",
     "too_slow": "the target did not answer in time",
     "connection_lost": "the connection to the target was lost",
+    "list_not_kept": "the target did not keep its revocation list",
     "no_terminal": "the target gives no terminal",
     "no_bash": "the target does not run commands with bash as grantd needs it",
 }

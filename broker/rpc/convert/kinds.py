@@ -32,14 +32,15 @@ def settings_of(given: admin_pb2.Target) -> TargetSettings:
         )
     if given.HasField("secret"):
         return SecretSettings(secret=given.secret.secret)
-    return SshSettings()
+    return SshSettings(krl_login=given.ssh.krl_login)
 
 
 def settings_into(out: admin_pb2.Target, settings: TargetSettings) -> admin_pb2.Target:
     """The target, and what its kind needs."""
     match settings:
-        case SshSettings():
-            pass
+        case SshSettings(krl_login=login):
+            if login:
+                out.ssh.krl_login = login
         case PostgresSettings():
             out.postgres.database, out.postgres.admin, out.postgres.ca = settings.database, settings.admin, settings.ca
             out.postgres.profiles.extend(_profile_out(profile) for profile in settings.profiles)

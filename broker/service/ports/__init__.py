@@ -26,6 +26,7 @@ from broker.service.ports.issuers import (
 )
 from broker.service.ports.machine import Entropy, FreezeSpool, Meter, Uploads
 from broker.service.ports.recordings import Indexer, Recordings
+from broker.service.ports.revocation_list import ListSigner, RevocationLists
 from broker.service.ports.rows import (
     ActionRows,
     ApprovalRows,
@@ -102,6 +103,7 @@ __all__ = [
     "KeyRows",
     "KeyStanding",
     "Lease",
+    "ListSigner",
     "Meter",
     "OutboxRows",
     "Plan",
@@ -113,6 +115,7 @@ __all__ = [
     "Recordings",
     "RequestRows",
     "Resealed",
+    "RevocationLists",
     "Sealed",
     "SecretCheckout",
     "SecretRows",

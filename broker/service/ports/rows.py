@@ -115,6 +115,10 @@ class GrantRows(Protocol):
         """Of every live one, the soonest first; read from an index alone."""
         ...
 
+    def revoked_since(self, since: datetime) -> Sequence[tuple[GrantId, TargetId]]:
+        """What somebody ended, rather than time, at `since` or later, and where it was; the newest first."""
+        ...
+
     def page(self, *, identity: IdentityId | None, after: GrantId | None, limit: int) -> Sequence[Grant]:
         """Newest first."""
         ...

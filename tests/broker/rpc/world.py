@@ -472,5 +472,5 @@ def web1(team: TeamId) -> Target:
         tenant=TENANT, id=TargetId(render("target", secrets.token_bytes(16))), name="web1", host="127.0.0.1", port=22,
         host_key=parse_blob(ed25519_blob(bytes(range(32)))).line(), tier=Tier.APPROVAL, teams=frozenset({team}),
         labels={}, logins=(Login(name="deploy", read_login=""),), seal_reads=False, source_address="",
-        settings=SshSettings(), created_at=NOW,
+        settings=SshSettings(krl_login=""), created_at=NOW,
     )  # fmt: skip

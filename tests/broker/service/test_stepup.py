@@ -34,7 +34,7 @@ def given(house: House, **changed: object) -> TargetInput:
     made = TargetInput(
         name="db1", host="192.0.2.9", port=22, host_key=house.web1.host_key, tier=Tier.APPROVAL,
         teams=frozenset({"ops"}), labels={"env": "prod"}, logins=(Login(name="deploy", read_login=""),),
-        seal_reads=False, source_address="", settings=SshSettings(),
+        seal_reads=False, source_address="", settings=SshSettings(krl_login=""),
     )  # fmt: skip
     return replace(made, **changed)  # type: ignore[arg-type]
 

@@ -395,7 +395,7 @@ class House:
             tenant=TENANT, id=TargetId(render("target", hashlib.md5(name.encode()).digest())), name=name, host=host,  # noqa: S324
             port=22, host_key=host_key, tier=tier, teams=frozenset(map(team_id, teams)), labels={},
             logins=(Login(name="deploy", read_login="reader"),), seal_reads=False, source_address="",
-            settings=SshSettings(), created_at=NOW,
+            settings=SshSettings(krl_login=""), created_at=NOW,
         )  # fmt: skip
         await self.change_target(made)
         return made

@@ -99,7 +99,7 @@ def target(number: int = 1, *, tenant: TenantId = TENANT) -> Target:
         logins=(Login(name="deploy", read_login="reader"), Login(name="root", read_login="")),
         seal_reads=True,
         source_address="192.0.2.0/24",
-        settings=SshSettings(),
+        settings=SshSettings(krl_login=""),
         created_at=NOW,
     )
 

@@ -26,6 +26,7 @@ from broker.core.generation import Generation, Stage, Step
 from broker.core.identity import Login, Target
 from broker.core.ids import ActionId, AuditId, GrantId, TargetId, TenantId, render
 from broker.core.kinds import SshSettings
+from broker.core.revoking import pushing
 from broker.core.sshwire import ed25519_blob
 from broker.service.ports import Chunk, ExecPlan, Proof, Stream, TargetProcess
 from broker.signer.probes import must_be_a_check
@@ -85,6 +86,10 @@ class InProcessSigner:
             self.asked.append(spec)
             return sign_ssh(spec, public_key, self.next_egress)
         return await self.sign_ssh(spec, public_key, Proof(record=b"", signatures=()))
+
+    async def sign_krl(self, spec: CertSpec, public_key: bytes, grants: tuple[str, ...]) -> bytes:
+        whole = pushing(spec, grants, [each.public for each in await self.generations(Ca.EGRESS)])
+        return await self.sign_ssh(whole, public_key, Proof(record=b"", signatures=()))
 
     async def generations(self, ca: Ca) -> tuple[Generation, ...]:
         one = Generation(
@@ -200,7 +205,7 @@ def target_for(**changes: object) -> Target:
         logins=(),
         seal_reads=False,
         source_address="",
-        settings=SshSettings(),
+        settings=SshSettings(krl_login=""),
         created_at=datetime.now(UTC),
     )
     return replace(target, **changes)  # type: ignore[arg-type]  # a test names fields of Target
