@@ -6,8 +6,8 @@ What people read stands on stderr, each line behind `grantd: `. Exit status 126 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -149,7 +149,15 @@ class ExecSession(asyncssh.SSHServerSession[bytes]):
 
     async def tell(self, line: str) -> None:
         """As Outlet."""
-        await self.err(f"grantd: {line}\r\n".encode())
+        await self.err(_told(line))
+
+    def over(self, lines: Sequence[str]) -> None:
+        """As Outlet. The client is let go now: its channel closes behind these lines."""
+        if not self._gone:
+            with suppress(ConnectionError):  # it is closed already
+                for line in lines:
+                    self._channel.write(_told(line), _STDERR)
+            self._channel.exit(NOT_RUN)
 
     async def _send(self, data: bytes, datatype: asyncssh.DataType) -> None:
         """Writes, then waits until neither window nor socket nor an unfinished key exchange holds the bytes back."""
@@ -295,9 +303,13 @@ def _exit(channel: GatewayChannel, action: Action) -> int:
     outcome = action.outcome
     if outcome is None or (outcome.exit_status is None and not outcome.signal):
         reason = outcome.reason if outcome else "unknown"
-        channel.write(f"grantd: ended: {reason}\r\n".encode(), _STDERR)
+        channel.write(_told(f"ended: {reason}"), _STDERR)
         return NOT_RUN
     if outcome.exit_status is not None:
         return outcome.exit_status
     channel.exit_with_signal(outcome.signal, False, "", "")  # noqa: FBT003
     return NOT_RUN
+
+
+def _told(line: str) -> bytes:
+    return f"grantd: {line}\r\n".encode()

@@ -7,6 +7,7 @@ The channel opens once the connection stands; until then nothing but a failure i
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -110,6 +111,11 @@ class ForwardSession(ExecSession):
 
     async def tell(self, line: str) -> None:
         """As `warn`."""
+
+    def over(self, lines: Sequence[str]) -> None:
+        """As Outlet: the stream of bytes ends."""
+        if self._open.is_set() and not self._gone:
+            self._channel.abort()
 
     # ---- the connection ----------------------------------------------------------------------------------------------
     async def _forward(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 from broker.core.errors import invalid
@@ -30,7 +30,7 @@ class Mouth:
         self._waiting: deque[pb.ExecuteResponse | tuple[Stream, bytes]] = deque()
         self._bytes = 0
         self._something, self._room = asyncio.Event(), asyncio.Event()
-        self._finished = self._gone = False
+        self._finished = self._over = self._gone = False
 
     async def out(self, data: bytes) -> None:
         await self._queue(Stream.OUT, data)
@@ -42,7 +42,16 @@ class Mouth:
         self.say(pb.ExecuteResponse(warning=pb.EndWarning(left=duration(left))))
 
     async def tell(self, line: str) -> None:
-        self.say(pb.ExecuteResponse(notice=pb.Notice(text=line)))
+        if not self._over:
+            self.say(pb.ExecuteResponse(notice=pb.Notice(text=line)))
+
+    def over(self, lines: Sequence[str]) -> None:
+        """As Outlet. `finished` still follows: it says that the recording is sealed and the end written."""
+        if not self._over:
+            for line in lines:
+                self.say(pb.ExecuteResponse(notice=pb.Notice(text=line)))
+            self._over = True
+            self._room.set()
 
     def say(self, message: pb.ExecuteResponse) -> None:
         """Queues one message; there are few of them, so it never waits."""
@@ -72,10 +81,10 @@ class Mouth:
             self._room.set()
 
     async def _queue(self, stream: Stream, data: bytes) -> None:
-        while self._bytes >= MAX_WAITING_BYTES and not self._gone:
+        while self._bytes >= MAX_WAITING_BYTES and not (self._gone or self._over):
             self._room.clear()
             await self._room.wait()
-        if self._gone:
+        if self._gone or self._over:
             raise ConnectionError("the caller is gone")
         self._waiting.append((stream, data))
         self._bytes += len(data)

@@ -33,7 +33,7 @@ from broker.service.world import World
 log = structlog.get_logger()
 REMEMBERED = 10_000
 """Grants that ended lately: whatever was started under one a moment before does not begin any more."""
-SLICE: Final = 100
+SLICE: Final = 32
 """Ends that one transaction writes: others wait for the store no longer than that takes."""
 _WAITING: Final = (ActionState.AWAITING, ActionState.ALLOWED)
 

@@ -50,6 +50,14 @@ class Warned(Protocol):
         """A line for the person, from the broker: fixed phrases, with whatever others wrote escaped in them."""
         ...
 
+    def over(self, lines: Sequence[str]) -> None:
+        """It was cut. These are the last lines, and nothing is let through after them.
+
+        Never waits: neither for a caller that does not read, nor for what is still to be sealed and written. Whatever
+        comes after it is dropped, or raises ConnectionError.
+        """
+        ...
+
 
 class Outlet(Warned, Protocol):
     """Where a door wants the bytes. Awaiting is the back-pressure; ConnectionError means the caller is gone."""
@@ -107,10 +115,19 @@ async def guard(live: LiveSession, sink: RecordingSink, outlet: Warned, left: fl
 
 async def say_why(live: LiveSession, outlet: Warned) -> None:
     """What whoever cut the session said; a caller that does not read does not hold up its end."""
-    if live.words:
-        with contextlib.suppress(TimeoutError, ConnectionError):
-            async with asyncio.timeout(_TOLD_WITHIN_S):
-                await outlet.tell(f"an operator ended this: {visible(live.words)}")
+    with contextlib.suppress(TimeoutError, ConnectionError):
+        async with asyncio.timeout(_TOLD_WITHIN_S):
+            for line in _words_of(live):
+                await outlet.tell(line)
+
+
+def last_lines(live: LiveSession, reason: str) -> Sequence[str]:
+    """What the person in a session that was cut is told: what whoever cut it said, and the fixed word."""
+    return [*_words_of(live), f"ended: {reason}"]
+
+
+def _words_of(live: LiveSession) -> Sequence[str]:
+    return [f"an operator ended this: {visible(live.words)}"] if live.words else []
 
 
 async def _warn(outlet: Warned, left: float) -> None:

@@ -25,7 +25,7 @@ from broker.service.live import LiveSession
 from broker.service.oversight import Oversight
 from broker.service.plan import plan_of
 from broker.service.ports import ExecPlan
-from broker.service.pump import CutShort, Inlet, Outlet, Pump, Steering, Warned, guard, say_why
+from broker.service.pump import CutShort, Inlet, Outlet, Pump, Steering, Warned, guard, last_lines, say_why
 from broker.service.sealing import failed_to_run, first, note_checkpoints, seal
 from broker.service.shield import settled, to_the_end
 from broker.service.site import Site
@@ -91,7 +91,8 @@ class RunService:
                         raise gone
                     ended = await self._attempt(ticket, live, sink, warned, move)
                 finally:
-                    commitment = await to_the_end(seal(sink, ended))
+                    # whoever was told of the end may leave while it is sealed: the seal counts all the same
+                    commitment, cancelled = await settled(seal(sink, ended))
             await say_why(live, warned)
         except asyncio.CancelledError as error:
             cancelled = error
@@ -122,7 +123,7 @@ class RunService:
         try:
             async with asyncio.TaskGroup() as group:
                 guards = [
-                    group.create_task(guard(live, sink, warned, left)),
+                    group.create_task(_guarded(live, sink, warned, left)),
                     group.create_task(hold(live, warned, unwatched_for=unwatched_for)),
                     group.create_task(note_checkpoints(self._site.control, ticket.session, sink)),
                 ]
@@ -132,6 +133,7 @@ class RunService:
         except* (CutShort, RecorderFailed, Refusal, Fault) as several:
             short = first(several)
         if isinstance(short, CutShort):
+            warned.over(last_lines(live, short.reason))
             return cut(short.reason)
         if short is not None:
             log.warning("session.failed", session_id=ticket.session.id, cause=repr(short))
@@ -146,3 +148,14 @@ class RunService:
             files=files,
             terminal=steering.terminal if steering is not None else None,
         )
+
+
+async def _guarded(live: LiveSession, sink: RecordingSink, warned: Warned, left: float) -> None:
+    """As `guard`. The caller hears of the end first: the target, the disk and the store all take longer (I-01)."""
+    try:
+        await guard(live, sink, warned, left)
+    except* CutShort as several:
+        short = first(several)
+        if isinstance(short, CutShort):
+            warned.over(last_lines(live, short.reason))
+        raise

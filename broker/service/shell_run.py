@@ -53,7 +53,7 @@ class ShellRun:
                         raise gone
                     ended = await self._attempt(ticket, live, sink, outlet, body)
                 finally:
-                    commitment = await to_the_end(seal(sink, ended))
+                    commitment, cancelled = await settled(seal(sink, ended))
         except asyncio.CancelledError as error:
             cancelled = error
         except Exception as failure:
@@ -96,8 +96,12 @@ class ShellRun:
 
 
 async def _farewell(live: LiveSession, outlet: Outlet, reason: str) -> None:
-    """A person who does not read the reason does not hold up the end. Recorded, like everything that is shown."""
+    """A person who does not read the reason does not hold up the end. Recorded, like everything that is shown.
+
+    They are let go before what is left of the session is sealed and written.
+    """
     with suppress(TimeoutError, ConnectionError, RecorderFailed):
         async with asyncio.timeout(_FAREWELL_S):
             await say_why(live, outlet)
             await outlet.tell(f"ended: {reason}")
+    outlet.over(())

@@ -7,7 +7,7 @@ It begins on a target's server that can only read. The first operation above tha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -54,6 +54,10 @@ class Client(Protocol):
         """As Outlet."""
         ...
 
+    def over(self, lines: Sequence[str]) -> None:
+        """As Outlet."""
+        ...
+
     async def ticket(self, command: bytes) -> Ticket | None:
         """Decides a file session, a person's time long; None or Refusal where it may not run."""
         ...
@@ -96,6 +100,10 @@ class FileSession:
     async def tell(self, line: str) -> None:
         """As Conversation."""
         await self._client.tell(line)
+
+    def over(self, lines: Sequence[str]) -> None:
+        """As Conversation."""
+        self._client.over(lines)
 
     async def _ended_by(self, problem: Exception) -> None:
         match problem:
@@ -300,6 +308,9 @@ class _Writing:
     async def tell(self, line: str) -> None:
         """As Conversation."""
         await self._session.tell(line)
+
+    def over(self, lines: Sequence[str]) -> None:
+        """The other conversation goes on, or is over itself and says so."""
 
 
 async def _asked(upstream: Upstream) -> Mapping[bytes, bytes] | None:

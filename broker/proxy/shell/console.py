@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -92,6 +93,11 @@ class Console:
         if line != self._told:
             self._told = line
             await self.say(line)
+
+    def over(self, lines: Sequence[str]) -> None:
+        """As Outlet. The last lines were told before, recorded like all that is shown."""
+        del lines
+        self.wire.over()
 
     # ---- showing -----------------------------------------------------------------------------------------------------
     async def program(self, data: bytes, *, drawn: bool) -> None:

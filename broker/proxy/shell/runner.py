@@ -205,3 +205,6 @@ class Captured:
         """As Outlet."""
         if self._errors is not None:
             await self._errors.tell(line)
+
+    def over(self, lines: Sequence[str]) -> None:
+        """The shell goes on, or is over itself and says so."""

@@ -7,7 +7,7 @@ line and runs nothing by itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -50,6 +50,9 @@ class Drawn:
     async def tell(self, line: str) -> None:
         """As Outlet."""
         await self._console.tell(line)
+
+    def over(self, lines: Sequence[str]) -> None:
+        """The shell goes on, or is over itself and says so."""
 
 
 class Turn:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import asyncssh
 
@@ -17,6 +17,9 @@ from broker.proxy.steering import ClientSteering
 if TYPE_CHECKING:
     from broker.proxy.channel import GatewayChannel
     from broker.proxy.connection import GatewayConnection
+
+_CUT: Final = 126
+"""What a shell that was cut exits with."""
 
 
 class Wire(asyncssh.SSHServerSession[bytes]):
@@ -95,6 +98,11 @@ class Wire(asyncssh.SSHServerSession[bytes]):
         if self._used >= limits.WAITING_WINDOW // 2:
             used, self._used = self._used, 0
             self.channel.take(used)
+
+    def over(self) -> None:
+        """The shell was cut: the client is let go at once."""
+        if not self.gone:
+            self.channel.exit(_CUT)
 
     async def write(self, data: bytes, datatype: asyncssh.DataType = None) -> None:
         """Sends, and waits until neither window nor socket holds the bytes back."""

@@ -22,6 +22,9 @@ from broker.core.approval import Verdict
 from broker.core.grant import EndReason
 from broker.proxy import limits
 from broker.proxy.exec_session import ExecSession
+from recorder.sink import RecordingSink
+from recorder.track import Commitment
+from recorder.track import Outcome as RecordedOutcome
 from tests.broker.proxy.world import BOTH_PATHS, NO, Gate, expire, until
 from tests.broker.rpc.agent import decide
 from tests.broker.rpc.world import TENANT
@@ -308,6 +311,30 @@ async def test_a_grant_that_ends_ends_its_command_and_its_connection(
     async with asyncio.timeout(20):
         await client.wait_closed()
     assert trusted.refusals() == ["grant_over"]
+
+
+async def test_a_client_whose_access_ends_waits_for_no_seal(trusted: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I-01, I-31: told, 126 and its channel closed while its recording is still being sealed; and sealed it is."""
+    release, close = asyncio.Event(), RecordingSink.close
+
+    async def slow(sink: RecordingSink, outcome: RecordedOutcome) -> Commitment:
+        await release.wait()
+        return await close(sink, outcome)
+
+    monkeypatch.setattr(RecordingSink, "close", slow)
+    shown = await trusted.admit()
+    client = await trusted.connect(shown)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(client.run("sleep 60"))
+        assert await trusted.house_runs(1)
+        trusted.house.world.live.strike(TENANT, [shown.grant], EndReason.EXPIRED)
+    assert (running.result().exit_status, running.result().stderr) == (126, "grantd: ended: expired\r\n")
+    assert (await settled(trusted, ActionState.RUNNING)).outcome is None
+    release.set()
+    over = await settled(trusted, ActionState.CUT)
+    assert over.outcome is not None
+    assert over.outcome.reason == "expired"
+    assert trusted.house.world.live.count() == 0
 
 
 async def test_a_command_under_a_grant_that_is_over_is_refused(trusted: Gate) -> None:

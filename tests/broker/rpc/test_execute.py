@@ -11,16 +11,20 @@ from pathlib import Path
 import grpc.aio
 import pytest
 
-from broker.core.action import ActionState
+from broker.core.action import Action, ActionState
 from broker.core.approval import Verdict
 from broker.core.identity import IdentityStatus
 from broker.core.ids import ActionId, SessionId
+from broker.service.closing import Closing, Ended
+from broker.service.live import Scope
+from broker.service.start import Ticket
 from grantd.v1 import access_pb2, action_pb2
 from grantd.v1.access_pb2_grpc import AccessServiceStub
 from grantd.v1.action_pb2_grpc import ActionServiceStub
+from recorder.track import Commitment
 from tests.broker.rpc.agent import Seen, decide, granted, identified, run, start
 from tests.broker.rpc.calls import refusal_of, said
-from tests.broker.rpc.world import House
+from tests.broker.rpc.world import TENANT, House
 from tests.pace import Since
 
 KIB = 1024
@@ -183,6 +187,30 @@ async def test_expiry_cuts_a_command_within_a_second_and_says_so(house: House, c
     assert since.s() < 3.5
     assert seen.finished.state == action_pb2.ACTION_STATE_CUT
     assert seen.finished.note == "expired"
+    assert [r.notice.text for r in seen.responses if r.HasField("notice")] == ["ended: expired"]
+
+
+async def test_a_caller_whose_access_ends_hears_of_it_before_it_is_written(
+    house: House, channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I-01, I-31: the notice comes at once; `finished` says that it is sealed and durable: it comes after."""
+    release, write = asyncio.Event(), Closing.write
+
+    async def slow(closing: Closing, ticket: Ticket, ended: Ended, commitment: Commitment | None) -> Action:
+        await release.wait()
+        return await write(closing, ticket, ended, commitment)
+
+    monkeypatch.setattr(Closing, "write", slow)
+    call = ActionServiceStub(channel).Execute(iter([start(await granted(house), "tail -f /dev/null")]), timeout=30)
+    stream = aiter(call)
+    assert (await anext(stream)).HasField("action")
+    await said(lambda: house.world.live.count() == 1, within=5.0)
+    await house.world.live.cut(Scope(tenant=TENANT), "revoked", within=1.0, words="odd")
+    heard = [(await anext(stream)).notice.text for _ in range(2)]
+    assert heard == ["an operator ended this: odd", "ended: revoked"]
+    release.set()
+    rest = [response async for response in stream]
+    assert [each.finished.note for each in rest] == ["revoked"]
 
 
 async def test_suspending_the_agent_ends_its_stream_and_its_command(house: House, channel: grpc.aio.Channel) -> None:

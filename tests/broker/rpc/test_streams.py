@@ -68,6 +68,26 @@ async def test_a_caller_that_does_not_read_holds_up_the_pump_at_its_bound() -> N
     assert taken == 64 * 32 * KIB == sum(len(m.stdout) for m in line.said)
 
 
+async def test_what_was_cut_lets_nothing_more_through_and_waits_for_nobody() -> None:
+    """I-01: the last lines are queued behind what was sent, also to a caller that does not read; the pump is let go."""
+    line = Line()
+    mouth = Mouth(line.send)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(mouth.speak())
+        for _ in range(4):
+            await mouth.out(bytes(MAX_PIECE_BYTES))
+        waiting = group.create_task(asyncio.wait_for(_gone(mouth), 5))
+        await asyncio.sleep(0)
+        mouth.over(["odd", "ended: expired"])
+        await waiting
+        mouth.over(["ended: expired"])
+        await mouth.tell("odd")
+        line.open.set()
+        mouth.finish(pb.ExecuteResponse(finished=pb.Action()))
+    assert [m.WhichOneof("event") for m in line.said] == [*["stdout"] * 4, "notice", "notice", "finished"]
+    assert [m.notice.text for m in line.said[4:6]] == ["odd", "ended: expired"]
+
+
 async def test_a_caller_that_is_gone_is_told_to_the_pump() -> None:
     """ConnectionError is what ends the command (pump.Outlet), also for one that waits for room."""
     line = Line()

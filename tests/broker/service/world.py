@@ -294,6 +294,8 @@ class Terminal:
         self.out_bytes = self.err_bytes = b""
         self.warned: list[float] = []
         self.told: list[str] = []
+        self.last: tuple[str, ...] = ()
+        """The last lines, once it is over."""
         self.gone = False
         self._journal, self._typed = journal, iter([*typed, b""])
         self.failure: Exception | None = None
@@ -311,6 +313,9 @@ class Terminal:
 
     async def tell(self, line: str) -> None:
         self.told.append(line)
+
+    def over(self, lines: Sequence[str]) -> None:
+        self.last = self.last or tuple(lines)
 
     async def read(self) -> bytes:
         if self.gone:
