@@ -79,7 +79,7 @@ def _running(house: House, mark: Path, *, ttl: float) -> tuple[str, float]:
     grant = house.grant(ttl=ttl)
     running = house.run(grant, f"tail -f {mark}")
     running.until(ActionState.ACTION_STATE_RUNNING)
-    wait_until(lambda: bool(processes_with(str(mark))), 10)
+    wait_until(lambda: bool(processes_with(str(mark))), 30)
     left = house.client("builder").grant(grant).not_after.ToDatetime(tzinfo=UTC).timestamp() - time.time()
     return grant, time.monotonic() + left
 

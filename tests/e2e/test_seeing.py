@@ -53,6 +53,7 @@ def lived(house: House, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
     assert house.ssh(files, "uname -s", before=("-o", "User=nobody", "-l", "nobody")).status == 255
     assert house.ctl("builder", "audit", "list").status == 3, "not an agent's to read"
     house.client("owner").revoke(grant, "done")
+    assert house.ctl("owner", "revoke", "--ticket", "CHG-0", "--reason", "nothing has it").status == 0
     assert house.ctl("owner", "vault", "rotate", "recordings").status == 0
     wait_until(lambda: house.metrics().get('grantd_vault_rows_moved_total{purpose="recordings"}', 0) > 0, 30, every=0.3)
     secrets["ssh key"] = _private_part(files.key.read_bytes())
