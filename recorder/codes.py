@@ -50,6 +50,11 @@ _TABLE = (
     ("GR2003I", "grant.expired", _SUCCESS),
     ("GR2004I", "grant.revoked", _SUCCESS),
     ("GR2005E", "grant.stuck", _FAILURE),
+    # sealed credentials
+    ("GR3001I", "glass.made", _SUCCESS),
+    ("GR3002W", "glass.used", _SUCCESS),
+    ("GR3003I", "glass.signed", _SUCCESS),  # its yes to one action, in the place of an approver's
+    ("GR3004I", "glass.reviewed", _SUCCESS),
     # approvals: what a person signed
     ("AP1001I", "approval.recorded", _SUCCESS),
     ("AP1002W", "approval.refused", _REFUSED),  # bad signature, late, own request, role gone: field `reason_code`

@@ -100,6 +100,12 @@ def programs(texts: Mapping[str, str]) -> bytes:
     return pae(b"programs", *(part.encode() for pair in sorted(texts.items()) for part in pair))
 
 
+def glass(*, person: str, target: str, login: str, ceiling: str, key: str, until_us: int) -> bytes:
+    """What is said of a sealed credential: ids of person and target, login, class word, OpenSSH line of its key."""
+    words = (person, target, login, ceiling, key)
+    return pae(b"break-glass", *(word.encode() for word in words), b"%d" % until_us)
+
+
 def quorum_of(content: bytes) -> bytes:
     """The packed quorum of what is said of a target; the empty one of anything else."""
     parts = unpae(content) if content else []
@@ -132,6 +138,9 @@ def told(content: bytes) -> list[tuple[str, str]]:
                 ]
                 return [("target", name.decode()), ("tier", tier.decode()), ("host key", host_key.hex()),
                         ("logins", " ".join(shown)), ("seal reads", _yes(sealed)), *wants]  # fmt: skip
+            case [b"break-glass", *words]:
+                names = ("sealed for", "target", "login", "ceiling", "key", "until (us)")
+                return [(name, word.decode()) for name, word in zip(names, words, strict=True)]
             case [b"programs", *texts]:
                 return [(n.decode(), t.decode()) for n, t in zip(texts[::2], texts[1::2], strict=True)]
             case _:

@@ -20,7 +20,7 @@ from grantd import records
 from grantd.enrolment import Sign, micros
 from grantd.errors import Invalid
 from grantd.statements import TRUST_NAMESPACE
-from grantd.v1 import admin_pb2, ca_pb2, options_pb2, vault_pb2
+from grantd.v1 import admin_pb2, ca_pb2, glass_pb2, options_pb2, vault_pb2
 
 SECOND_PERSON: Final = "second_person_needed"
 """The broker's code for: another person has to sign this too."""
@@ -36,6 +36,8 @@ Change: TypeAlias = (
     | admin_pb2.SuspendIdentityRequest
     | admin_pb2.UnfreezeRequest
     | ca_pb2.RotateCaRequest
+    | glass_pb2.MakeBreakGlassRequest
+    | glass_pb2.ReviewBreakGlassRequest
     | vault_pb2.RotateKeyRequest
 )
 """A request that carries `step_ups`. A password is none that a file may hold: it never needs a second person."""
@@ -49,6 +51,8 @@ METHODS: Final[dict[str, type[Change]]] = {
     "grantd.v1.AdminService/SuspendIdentity": admin_pb2.SuspendIdentityRequest,
     "grantd.v1.AdminService/Unfreeze": admin_pb2.UnfreezeRequest,
     "grantd.v1.AdminService/RotateCa": ca_pb2.RotateCaRequest,
+    "grantd.v1.AdminService/MakeBreakGlass": glass_pb2.MakeBreakGlassRequest,
+    "grantd.v1.AdminService/ReviewBreakGlass": glass_pb2.ReviewBreakGlassRequest,
     "grantd.v1.VaultService/RotateKey": vault_pb2.RotateKeyRequest,
 }
 

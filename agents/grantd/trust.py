@@ -13,12 +13,13 @@ from datetime import datetime
 from typing import Final
 
 from grantd import statements
+from grantd.asking import class_word
 from grantd.client import Client
 from grantd.enrolment import micros
 from grantd.errors import Invalid
 from grantd.statements import Statement
 from grantd.stepup import Change
-from grantd.v1 import admin_pb2
+from grantd.v1 import admin_pb2, glass_pb2
 from grantd.v1.options_pb2 import AutonomyTier
 
 _TIER: Final = "AUTONOMY_TIER_"
@@ -46,6 +47,8 @@ def state(client: Client, change: Change, *, tenant: str, now: datetime, about: 
                 content = statements.suspended(Statement.parse(before).content)
                 _must_name(content, about)
                 _say(change, before, tenant=tenant, subject=change.identity_id, content=content, now=now)
+        case glass_pb2.MakeBreakGlassRequest() if not change.trust:
+            _say(change, b"", tenant=tenant, subject=change.id, content=_glass(change), now=now)
         case admin_pb2.PutPolicyRequest() if not change.trust:
             before = known(client, [statements.PROGRAMS])[0].statement
             content = _programs(change)
@@ -74,6 +77,8 @@ def must_say(change: Change, *, tenant: str) -> None:
             wanted = (change.identity_id, statements.suspended(said.content))
         case admin_pb2.PutPolicyRequest():
             wanted = (statements.PROGRAMS, _programs(change))
+        case glass_pb2.MakeBreakGlassRequest():
+            wanted = (change.id, _glass(change))
         case _:
             raise Invalid("bad_statement", "this change carries no statement")
     if (said.tenant, said.subject, said.content) != (tenant, *wanted):
@@ -100,6 +105,22 @@ def new_id(prefix: str) -> str:
 def _say(change: Change, before: bytes, *, tenant: str, subject: str, content: bytes, now: datetime) -> None:
     said = statements.following(before, tenant=tenant, subject=subject, content=content, at_us=micros(now))
     change.trust = said.encoded()  # type: ignore[union-attr]  # only those of `state` come here
+
+
+def target_named(client: Client, name: str) -> str:
+    """The id that the broker has for a target's name. Raises Invalid where it has none."""
+    told = client.call(client.admin.ListTargets, admin_pb2.ListTargetsRequest())
+    found = next((each.id for each in told.targets if each.name == name), "")
+    if not found:
+        raise Invalid("not_found", f"there is no target {name}", "grantctl target list")
+    return found
+
+
+def _glass(change: glass_pb2.MakeBreakGlassRequest) -> bytes:
+    return statements.glass(
+        person=change.person_id, target=change.target_id, login=change.login, ceiling=class_word(change.ceiling),
+        key=change.public_key, until_us=change.until_us,
+    )  # fmt: skip
 
 
 def _target_id(client: Client, name: str) -> str:

@@ -42,6 +42,7 @@ PREFIXES = {
     "credential": "cr",
     "join": "jt",
     "change": "ch",
+    "glass": "bg",
 }
 """Kind of object -> prefix of its id."""
 

@@ -18,6 +18,7 @@ from broker.core.cert import CertMismatch, CertSpec
 from broker.core.errors import Refusal
 from broker.core.flags import forwards
 from broker.core.forward import destination_in, forwarded
+from broker.core.glass import must_be_opened, opens
 from broker.core.ids import TenantId
 from broker.core.reading import read_access, read_action
 from broker.core.records import APPROVAL_NAMESPACE, AccessRecord, ActionRecord, digest_of, made_at
@@ -55,6 +56,8 @@ class Known:
     classify: Callable[[TenantId, bytes], Verdict]
     used: Callable[[bytes], bool]
     """Whether a record (by its SHA-256) was signed for before."""
+    opened: Callable[[str], bytes | None]
+    """SHA-256 of the use that a sealed credential was opened with; None where it never was."""
     now: datetime
 
 
@@ -76,8 +79,13 @@ def must_be_proven(ask: SignSsh, known: Known) -> None:
     _must_run(ask.spec, record, machine, known.now)
     # (4) a person where the tier says so: enough of them, over these very bytes, lately and once
     #     both tiers count: to claim the one beside the signer's own loosens nothing
+    #     in its hour a sealed credential stands in their place (I-62)
     alone = min(_UNATTENDED[machine.tier], _UNATTENDED[Tier(record.tier)])
-    if _needs_person(ask, record, seen, level, machine, alone, known):
+    if opens(ask.access):
+        must_be_opened(
+            ask, record, machine, level, book=known.book, opened=known.opened, used=known.used, now=known.now
+        )
+    elif _needs_person(ask, record, seen, level, machine, alone, known):
         # a worse class that the broker says never asks fewer people than the command's own
         quorum = max(machine.quorum.get(one, 1) for one in (seen.command_class, level))
         _must_be_approved(record, ask, known, quorum=quorum)

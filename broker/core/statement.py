@@ -19,7 +19,7 @@ from broker.core.ids import PREFIXES, TenantId, is_id, is_login, is_name, is_ten
 from broker.core.records import pae
 from broker.core.roles import RANK, Role
 from broker.core.signing import unpae
-from broker.core.sshwire import WireError, parse_line
+from broker.core.sshwire import KeyKind, WireError, parse_line
 from policy.classes import CommandClass, Tier
 
 TRUST: Final = b"grantd/trust/v1"
@@ -69,7 +69,19 @@ class Programs:
     texts: Mapping[str, str]
 
 
-Content: TypeAlias = Person | Machine | Programs
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Glass:
+    """A sealed credential for the night when nobody answers (core/glass.py). `key`: OpenSSH line without comment."""
+
+    person: str
+    target: str
+    login: str
+    ceiling: CommandClass
+    key: str
+    until: datetime
+
+
+Content: TypeAlias = Person | Machine | Programs | Glass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +143,9 @@ def content_bytes(content: Content) -> bytes:
             return pae([*head, logins, _flag(content.seal_reads), quorum])
         case Programs():
             return pae([b"programs", *(p.encode() for pair in sorted(content.texts.items()) for p in pair)])
+        case Glass():
+            words = (content.person, content.target, content.login, content.ceiling.word, content.key)
+            return pae([b"break-glass", *(word.encode() for word in words), _number(micros(content.until))])
 
 
 def _read_content(subject: str, parts: tuple[bytes, ...]) -> Content:
@@ -141,8 +156,21 @@ def _read_content(subject: str, parts: tuple[bytes, ...]) -> Content:
             return _machine(name.decode(), tier.decode(), host_key, unpae(logins), unpae(quorum), sealed=sealed)
         case [b"programs", *texts] if subject == PROGRAMS and len(texts) % 2 == 0:
             return Programs(texts={name.decode(): text.decode() for name, text in _pairs(tuple(texts))})
+        case [b"break-glass", person, target, login, ceiling, key, until] if _is_of("glass", subject):
+            words = (person.decode(), target.decode(), login.decode(), ceiling.decode(), key.decode())
+            return _glass(*words, until=from_micros(int(until)))
         case _:
             raise NotAStatement
+
+
+def _glass(person: str, target: str, login: str, ceiling: str, key: str, *, until: datetime) -> Glass:
+    parsed = parse_line(key)
+    if not (_is_of("person", person) and _is_of("target", target) and is_login(login)):
+        raise NotAStatement
+    if parsed.line() != key or parsed.kind is not KeyKind.ED25519:
+        raise NotAStatement
+    level = CommandClass.from_word(ceiling)
+    return Glass(person=person, target=target, login=login, ceiling=level, key=key, until=until)
 
 
 def _person(name: str, role: str, keys: tuple[str, ...], *, active: bytes) -> Person:

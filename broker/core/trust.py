@@ -15,13 +15,15 @@ from broker.core.errors import Fault
 from broker.core.ids import TenantId
 from broker.core.roles import RANK, Permission, Role, holds
 from broker.core.sshsig import BadSignature, parse, verify
-from broker.core.statement import PROGRAMS, TRUST_NAMESPACE, Content, Machine, Person, Programs, Statement
+from broker.core.statement import PROGRAMS, TRUST_NAMESPACE, Content, Glass, Machine, Person, Programs, Statement
 from policy.classes import Tier, is_looser
 
 FRESH: Final = timedelta(minutes=11)
 """How old a statement may be when it comes in: a second person's ten minutes, and the way."""
 AHEAD: Final = timedelta(minutes=1)
 MAX_SIGNERS: Final = 4
+SEALED_FOR: Final = timedelta(days=366)
+"""How long a sealed credential may lie at most."""
 SECOND: Final = "signed by a second person, where there are two"
 """The one rule whose refusal somebody else can mend."""
 
@@ -56,6 +58,11 @@ class Book:
         """A tenant's own programs; none where nobody said any."""
         found = self._content(tenant, PROGRAMS)
         return found if isinstance(found, Programs) else Programs(texts={})
+
+    def glass(self, tenant: TenantId, glass: str) -> Glass | None:
+        """A sealed credential."""
+        found = self._content(tenant, glass)
+        return found if isinstance(found, Glass) else None
 
     def signer_of(self, tenant: TenantId, signature: bytes, message: bytes, namespace: str) -> str:
         """The id of the active person whose key made a signature. Raises BadSignature."""
@@ -109,13 +116,19 @@ class Book:
         if isinstance(statement.content, Person):
             for line in statement.content.keys:
                 self._keys[statement.tenant, line] = statement.subject
+        elif isinstance(statement.content, Glass):
+            # its own, and nobody's: no person can take it for theirs, and it says yes to nothing but its own actions
+            self._keys[statement.tenant, statement.content.key] = statement.subject
 
     def _must_be_the_same(self, statement: Statement, before: Statement | None) -> None:
         content = statement.content
         if isinstance(content, Programs):
             return
+        if isinstance(content, Glass):
+            self._must_be_sealed(statement, content, before)
+            return
         if before is not None:
-            same = not isinstance(before.content, Programs) and before.content.name == content.name
+            same = not isinstance(before.content, Programs | Glass) and before.content.name == content.name
             _require(same, "a subject keeps its name")
         taken = any(
             type(other.content) is type(content) and getattr(other.content, "name", None) == content.name
@@ -126,6 +139,17 @@ class Book:
         if isinstance(content, Person):
             owners = {self._keys.get((statement.tenant, line), statement.subject) for line in content.keys}
             _require(owners == {statement.subject}, "a key is one person's")
+
+    def _must_be_sealed(self, statement: Statement, content: Glass, before: Statement | None) -> None:
+        """Said once, of a key that is nobody's, for somebody and something that are known, and not for ever."""
+        tenant, machine = statement.tenant, self.machine(statement.tenant, content.target)
+        person = self.person(tenant, content.person)
+        _require(before is None, "a sealed credential is said once")
+        _require((tenant, content.key) not in self._keys, "a sealed credential's key is nobody's")
+        _require(person is not None and person.active, "for somebody who is known")
+        known = machine is not None and content.login in {one.name for one in machine.logins}
+        _require(known, "a login that the target has")
+        _require(timedelta(0) < content.until - statement.at <= SEALED_FOR, "a sealed credential that runs out")
 
     def _signers(self, statement: Statement, signatures: Sequence[bytes]) -> frozenset[str]:
         _require(0 < len(signatures) <= MAX_SIGNERS, "signed by one to four people")
@@ -138,6 +162,10 @@ class Book:
 
     def _must_suffice(self, statement: Statement, before: Content | None, signers: frozenset[str]) -> None:
         needed, besides = _permission(statement.content), {statement.subject}
+        if isinstance(statement.content, Glass):
+            # nobody makes one for themselves, unless there is nobody else who could (I-12)
+            others = self._could(statement.tenant, needed, {statement.content.person})
+            besides |= {statement.content.person} if others else set()
         able = [s for s in signers - besides if _may(self.person(statement.tenant, s), needed)]
         _require(len(able) >= 1, "signed by somebody who may change it")
         if _raises(before, statement.content):
@@ -161,6 +189,8 @@ def _permission(content: Content) -> Permission:
             return Permission.TARGET_WRITE
         case Programs():
             return Permission.POLICY_WRITE
+        case Glass():
+            return Permission.PERSON_WRITE
 
 
 def _raises(before: Content | None, after: Content) -> bool:
@@ -170,7 +200,7 @@ def _raises(before: Content | None, after: Content) -> bool:
             return _raises_person(before if isinstance(before, Person) else None, after)
         case Machine():
             return _raises_machine(before if isinstance(before, Machine) else None, after)
-        case Programs():
+        case Programs() | Glass():
             return True
 
 

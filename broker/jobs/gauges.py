@@ -15,6 +15,7 @@ from broker.service.ports import Meter, Store, Tx
 log = structlog.get_logger()
 EVERY = 5.0
 """Seconds."""
+_NAMES = ("grants_active", "grants_stuck", "approvals_pending", "break_glass_unreviewed")
 
 
 class Gauges:
@@ -34,11 +35,11 @@ class Gauges:
 
     async def step(self) -> None:
         """One count."""
-        sums = [0, 0, 0]
+        sums = [0, 0, 0, 0]
         for tenant in await self._store.tenants():
             counted = await self._store.read(tenant, _count)
             sums = [a + b for a, b in zip(sums, counted, strict=True)]
-        for name, value in zip(("grants_active", "grants_stuck", "approvals_pending"), sums, strict=True):
+        for name, value in zip(_NAMES, sums, strict=True):
             self._meter.gauge(name, value)
         self._meter.gauge("sessions_active", self._live.count())
         standings = [live.oversight.standing() for live in self._live.all()]
@@ -47,6 +48,6 @@ class Gauges:
         self._meter.gauge("recorder_lag_seconds", self._live.recorder_lag())
 
 
-def _count(tx: Tx) -> tuple[int, int, int]:
+def _count(tx: Tx) -> tuple[int, int, int, int]:
     waiting = len(tx.requests.pending()) + len(tx.actions.in_states((ActionState.AWAITING,), grant=None))
-    return tx.grants.count(LIVE), tx.grants.count((GrantState.STUCK,)), waiting
+    return tx.grants.count(LIVE), tx.grants.count((GrantState.STUCK,)), waiting, len(tx.glasses.owing_review())

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from broker.core.cert import Ca
 from broker.core.generation import Step
+from broker.core.glass import GlassId
 from broker.core.identity import IdentityKind
-from broker.core.ids import IdentityId
+from broker.core.ids import ActionId, IdentityId
 from broker.core.secret import Secret
 from broker.core.sshwire import parse_line
 from broker.rpc.call import Call
@@ -24,6 +25,7 @@ from broker.rpc.convert.admin import (
     target_out,
 )
 from broker.rpc.convert.ca import ca_out
+from broker.rpc.convert.glass import glass_out, wanted_glass
 from broker.rpc.convert.policy import explanation_out, simulation_out, validation_out
 from broker.rpc.convert.scalars import moment, span
 from broker.rpc.identity import pem
@@ -31,6 +33,7 @@ from broker.service.cas import CaService
 from broker.service.enrol import EnrolService
 from broker.service.explain import ExplainService
 from broker.service.freeze import FreezeService
+from broker.service.glass import GlassService
 from broker.service.inventory import InventoryService
 from broker.service.people import Invitation, PeopleService, Rotation
 from broker.service.rules import RulesService
@@ -39,7 +42,7 @@ from broker.service.trust import TrustService
 from broker.service.validate import ValidateService
 from broker.service.world import Places
 from grantd.v1 import admin_pb2 as pb
-from grantd.v1 import ca_pb2
+from grantd.v1 import ca_pb2, glass_pb2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +61,10 @@ class AdminServicer:
     def __init__(
         self, people: PeopleService, inventory: InventoryService, rules: RulesService, freeze: FreezeService,
         enrol: EnrolService, places: Places, policy: PolicyAdvice, cas: CaService,
+        glass: GlassService,
     ) -> None:  # fmt: skip
         self._people, self._inventory, self._rules, self._freeze = people, inventory, rules, freeze
-        self._enrol, self._places, self._policy, self._cas = enrol, places, policy, cas
+        self._enrol, self._places, self._policy, self._cas, self._glass = enrol, places, policy, cas, glass
 
     async def AddAgent(self, request: pb.AddAgentRequest, call: Call) -> pb.AddAgentResponse:
         invited = await self._people.add_agent(call.caller, agent_of(request))
@@ -175,6 +179,35 @@ class AdminServicer:
         ca, step = Ca(request.name), Step(request.step)
         after = await self._cas.rotate(call.caller, ca, step, change_of(request), force=request.force)
         return ca_pb2.RotateCaResponse(ca=ca_out(ca, after))
+
+    async def MakeBreakGlass(
+        self, request: glass_pb2.MakeBreakGlassRequest, call: Call
+    ) -> glass_pb2.MakeBreakGlassResponse:
+        made = await self._glass.make(call.caller, wanted_glass(request, call.caller), change_of(request))
+        return glass_pb2.MakeBreakGlassResponse(glass=glass_out(made))
+
+    async def ListBreakGlass(
+        self, request: glass_pb2.ListBreakGlassRequest, call: Call
+    ) -> glass_pb2.ListBreakGlassResponse:
+        return glass_pb2.ListBreakGlassResponse(glasses=map(glass_out, await self._glass.all(call.caller)))
+
+    async def UseBreakGlass(
+        self, request: glass_pb2.UseBreakGlassRequest, call: Call
+    ) -> glass_pb2.UseBreakGlassResponse:
+        used = await self._glass.use(call.caller, request.record, request.signature, request.reason)
+        return glass_pb2.UseBreakGlassResponse(glass=glass_out(used))
+
+    async def SignBreakGlass(
+        self, request: glass_pb2.SignBreakGlassRequest, call: Call
+    ) -> glass_pb2.SignBreakGlassResponse:
+        allowed = await self._glass.sign(call.caller, ActionId(request.action_id), request.signature)
+        return glass_pb2.SignBreakGlassResponse(state=allowed.state)
+
+    async def ReviewBreakGlass(
+        self, request: glass_pb2.ReviewBreakGlassRequest, call: Call
+    ) -> glass_pb2.ReviewBreakGlassResponse:
+        seen = await self._glass.review(call.caller, GlassId(request.id), request.reason, change_of(request))
+        return glass_pb2.ReviewBreakGlassResponse(glass=glass_out(seen))
 
     async def _join(self, invited: Invitation) -> pb.JoinInfo:
         return pb.JoinInfo(

@@ -277,6 +277,18 @@ RULES: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
             "name": words("egress", "host", "ingress", "x509"), "step": words("start", "switch", "finish"),
             "force": judged, "step_ups": _STEP_UPS,
         },
+        # break-glass
+        "MakeBreakGlassRequest": {
+            "id": an_id("glass"), "person_id": an_id("person"), "target_id": an_id("target"), "login": _NAME,
+            "ceiling": a_choice(_CLASSES), "public_key": text(256), "until_us": number(1 << 52),
+            "step_ups": _STEP_UPS, "trust": _TRUST,
+        },
+        "ListBreakGlassRequest": {},
+        "UseBreakGlassRequest": {
+            "record": raw(_KIB, least=1), "signature": raw(8_192, least=1), "reason": judged,
+        },
+        "SignBreakGlassRequest": {"action_id": an_id("action"), "signature": raw(8_192, least=1)},
+        "ReviewBreakGlassRequest": {"id": an_id("glass"), "reason": judged, "step_ups": _STEP_UPS},
         # vault
         "GetVaultStatusRequest": {},
         "GetUploadKeyRequest": {},

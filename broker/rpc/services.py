@@ -23,7 +23,7 @@ def servicers(cases: UseCases, *, places: Places, clock: Clock, version: str) ->
         "grantd.v1.AccessService": AccessServicer(
             cases.access, cases.issue, cases.issue_outside, cases.names, cases.revoke
         ),
-        "grantd.v1.ApprovalService": ApprovalServicer(cases.approval),
+        "grantd.v1.ApprovalService": ApprovalServicer(cases.approval, cases.glass),
         "grantd.v1.ActionService": ActionServicer(cases.propose, cases.starting, cases.run, cases.issue, cases.waiting),
         "grantd.v1.SessionService": SessionServicer(cases.session, cases.watch, cases.search),
         "grantd.v1.AuditService": AuditServicer(cases.audit),
@@ -37,6 +37,7 @@ def servicers(cases: UseCases, *, places: Places, clock: Clock, version: str) ->
             places,
             PolicyAdvice(validate=cases.validate, simulate=cases.simulate, explain=cases.explain, trust=cases.trust),
             cases.cas,
+            cases.glass,
         ),
         "grantd.v1.VaultService": VaultServicer(cases.vault, cases.secrets),
     }

@@ -25,6 +25,7 @@ from broker.service import lookup, story
 from broker.service.ending import Ending
 from broker.service.policies import ask_action
 from broker.service.ports import Proof, RecordingKey, Session, SessionState, Tx
+from broker.service.sealed_yes import sealed_proof, sealed_yes
 from broker.service.sight import classify
 from broker.service.world import World
 from policy.classes import stricter
@@ -134,7 +135,8 @@ class Start:
         if isinstance(answer, Deny):
             raise forbidden("policy_denied", f"policy no longer allows this: {', '.join(answer.reasons)}")
         # (5) enough distinct people said yes, over exactly this digest, a short while ago, and still may
-        if not isinstance(answer, Permit):
+        #     or the sealed key of the grant did, in their place
+        if not isinstance(answer, Permit) and not sealed_yes(tx, action, now=now):
             _people_still_say_yes(tx, action, answer, now=now)
         # (6) once
         if not tx.approvals.spend(Subject.ACTION, action.id) and not isinstance(answer, Permit):
@@ -162,10 +164,14 @@ def still_decides(tx: Tx, approval: Approval, roles: frozenset[str]) -> bool:
 
 def _proof(tx: Tx, action: Action, grant: Grant) -> Proof:
     """What the signer is shown: the action and its yeses, and where its grant says more than commands, the grant's."""
+    votes = tx.approvals.of(Subject.ACTION, action.id)
+    sealed = sealed_proof(tx, action, votes)
+    if sealed is not None:
+        return sealed
     asked = tx.requests.get(action.request_id) if rests_on_its_grant(action, grant) else None
     return Proof(
         record=action.record().encoded(),
-        signatures=_yes(tx.approvals.of(Subject.ACTION, action.id)),
+        signatures=_yes(votes),
         access=asked.record().encoded() if asked else b"",
         access_signatures=_yes(tx.approvals.of(Subject.ACCESS, asked.id)) if asked else (),
     )

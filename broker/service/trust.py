@@ -21,6 +21,7 @@ from broker.core.roles import Permission, holds
 from broker.core.statement import (
     PROGRAMS,
     Content,
+    Glass,
     Machine,
     NotAStatement,
     Person,
@@ -212,6 +213,9 @@ def _permission(said: Statement) -> Permission:
             return Permission.TARGET_WRITE
         case Programs():
             return Permission.POLICY_WRITE
+        case Glass():
+            # one comes with MakeBreakGlass alone, whose rules are more than a role's
+            raise invalid("bad_statement", "a sealed credential is made with its own change", "use break-glass make")
 
 
 def _read(data: bytes) -> Statement:

@@ -18,6 +18,7 @@ from broker.service.explain import ExplainService
 from broker.service.forgetting import Forgetting
 from broker.service.freeze import FreezeService
 from broker.service.gateway import GatewayService
+from broker.service.glass import GlassService
 from broker.service.identify import IdentifyService
 from broker.service.inventory import InventoryService
 from broker.service.issue import IssueService
@@ -71,6 +72,7 @@ class UseCases:
     inventory: InventoryService
     rules: RulesService
     trust: TrustService
+    glass: GlassService
     validate: ValidateService
     simulate: SimulateService
     explain: ExplainService
@@ -125,6 +127,7 @@ class UseCases:
             inventory=InventoryService(world),
             rules=RulesService(world, aside),
             trust=TrustService(world),
+            glass=GlassService(world),
             validate=ValidateService(world, aside),
             simulate=SimulateService(world, aside),
             explain=ExplainService(world),

@@ -15,6 +15,7 @@ import structlog
 from broker.core.cert import Ca, CertMismatch, check, check_x509, must_match
 from broker.core.clock import micros
 from broker.core.errors import Fault
+from broker.core.glass import opens, read_use
 from broker.core.records import pae
 from broker.core.revoking import pushing
 from broker.core.signing import (
@@ -150,8 +151,14 @@ class Authority:
         self._prover.must_be_proven(ask, now)
         certificate = _made(lambda: sign_ssh(ask.spec, ask.public_key, self._keys.ssh[ask.spec.ca]))
         must_match(ask.spec, certificate, public_key=ask.public_key, ca_key=self._keys.public(ask.spec.ca))
+        self._open(ask, now)
         self._journal.append(_ssh_line(ask, certificate, now))
         return certificate
+
+    def _open(self, ask: SignSsh, now: datetime) -> None:
+        """A sealed credential's first use is its only one: on disk before anything is handed out for it."""
+        if opens(ask.access) and self._journal.opened(glass := read_use(ask.access).glass) is None:
+            self._journal.append({"kind": "glass", "t": micros(now), "glass": glass, "use": _sha256(ask.access)})
 
     def _learn(self, ask: Learn) -> bytes:
         now = self._now()

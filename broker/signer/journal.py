@@ -34,6 +34,8 @@ NAME = STEM + LOG
 HEAD_ROWS = 256
 """Rows after which a head is signed unasked: what a crash leaves unsigned, and is read strictly at the next start."""
 _RECORD = re.compile(rb'"record":"([0-9a-f]{64})"')
+_GLASS = re.compile(rb'"glass":"([a-z]{2}_[a-z2-7]{26})"')
+_USE = re.compile(rb'"use":"([0-9a-f]{64})"')
 _SECOND_US = 1_000_000
 
 
@@ -56,11 +58,12 @@ class Journal:
         JournalFault: another signer has it, others may read it, rows that were signed for are gone or changed.
     """
 
-    __slots__ = ("_descriptor", "_directory", "_key", "_now", "_past", "_signed", "_torn", "_used")
+    __slots__ = ("_descriptor", "_directory", "_key", "_now", "_opened", "_past", "_signed", "_torn", "_used")
 
     def __init__(self, directory: Path, now: Callable[[], datetime] = _wall) -> None:
         self._directory, self._now = directory, now
         self._used: set[bytes] = set()
+        self._opened: dict[str, bytes] = {}
         self._descriptor = _open_private(directory / NAME)
         try:
             self._key = HeadKey.of(directory / f"{STEM}.key", new=not os.fstat(self._descriptor).st_size)
@@ -99,6 +102,10 @@ class Journal:
     def used(self, record_sha256: bytes) -> bool:
         """Whether a row says that something was signed for the record with this SHA-256 (32 bytes), ever."""
         return record_sha256 in self._used
+
+    def opened(self, glass: str) -> bytes | None:
+        """SHA-256 of the use that a row says a sealed credential was opened with, ever; None where none does (I-62)."""
+        return self._opened.get(glass)
 
     def size(self) -> int:
         """How many rows."""
@@ -181,6 +188,9 @@ class Journal:
         found = _RECORD.search(row)
         if found is not None:
             self._used.add(bytes.fromhex(found[1].decode()))
+        glass, use = _GLASS.search(row), _USE.search(row)
+        if glass is not None and use is not None:
+            self._opened[glass[1].decode()] = bytes.fromhex(use[1].decode())
 
     def _write(self, line: bytes) -> None:
         try:

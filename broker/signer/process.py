@@ -71,7 +71,7 @@ def _run(config: SignerConfig) -> None:
     walls.limits()
     keys = load_keys(config.directory, owner=os.geteuid())
     journal = Journal(config.directory)
-    authority = Authority(keys, journal, Prover(TrustFile(config.directory), journal.used), _now)
+    authority = Authority(keys, journal, Prover(TrustFile(config.directory), journal.used, journal.opened), _now)
     allowed = AllowedPeer(uid=config.allowed_uid, pid=config.parent_pid)
     with listen(config.socket, own_uid=os.geteuid(), allowed=allowed) as listener:
         try:

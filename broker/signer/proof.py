@@ -29,12 +29,13 @@ class Prover:
     Args:
         trust: open, this process's alone.
         used: whether a record (by its SHA-256) was signed for before, from the journal.
+        opened: SHA-256 of the use that a sealed credential was opened with, from the journal.
     """
 
-    __slots__ = ("_classed", "_trust", "_used")
+    __slots__ = ("_classed", "_opened", "_trust", "_used")
 
-    def __init__(self, trust: TrustFile, used: Callable[[bytes], bool]) -> None:
-        self._trust, self._used = trust, used
+    def __init__(self, trust: TrustFile, used: Callable[[bytes], bool], opened: Callable[[str], bytes | None]) -> None:
+        self._trust, self._used, self._opened = trust, used, opened
         self._classed: OrderedDict[TenantId, tuple[Programs, Callable[[bytes], Verdict]]] = OrderedDict()
         # catalogue and parser are files: read now, before this process shuts itself in
         classify_by(shipped_alone(), b"true")
@@ -42,7 +43,7 @@ class Prover:
     def must_be_proven(self, ask: SignSsh, now: datetime) -> None:
         """Raises CertMismatch unless what goes to a target is what people or the tier allow."""
         if ask.spec.ca is Ca.EGRESS:
-            known = Known(book=self._trust.book, classify=self._classify, used=self._used, now=now)
+            known = Known(book=self._trust.book, classify=self._classify, used=self._used, opened=self._opened, now=now)
             must_be_proven(ask, known)
 
     def must_admit(self, ask: Learn, now: datetime) -> Statement | None:

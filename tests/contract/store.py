@@ -76,6 +76,27 @@ class StoreContract:
             await store.run(tenant, samples.Directory(tenant=tenant))
 
     # ---- values come back as they were
+    async def test_a_sealed_credential_comes_back(self, store: SqlStore) -> None:
+        """As it was made, and as it was spent and reviewed; what owes a review is found, of the own tenant alone."""
+        made = samples.glass()
+        spent = replace(made, used_at=NOW, request_id=samples.request().id, use=b"word", signature=b"signed")
+
+        def unit(tx: Tx) -> None:
+            tx.glasses.put(made)
+            assert tx.glasses.get(made.id) == made
+            assert list(tx.glasses.owing_review()) == []
+            tx.glasses.put(spent)
+            assert tx.glasses.of_request(samples.request().id) == spent
+            assert list(tx.glasses.owing_review()) == [spent]
+
+        await store.run(TENANT, unit)
+        reviewed = replace(spent, reviewed_by=samples.person(2).id, reviewed_at=NOW)
+        assert list(await store.read(OTHER, lambda tx: tx.glasses.all())) == []
+        assert await store.read(OTHER, lambda tx: tx.glasses.get(made.id)) is None
+        await store.run(TENANT, lambda tx: tx.glasses.put(reviewed))
+        assert list(await store.read(TENANT, lambda tx: tx.glasses.all())) == [reviewed]
+        assert list(await store.read(TENANT, lambda tx: tx.glasses.owing_review())) == []
+
     async def test_directory_comes_back(self, store: SqlStore) -> None:
         """Identities, teams and targets are equal to what was put, by every way to find them."""
 

@@ -25,7 +25,7 @@ FIELDS: dict[str, int | bool | str] = {
     "ten": "t1",
     "outcome": "success",
 }
-UNUSUAL = {"system.frozen", "audit.epoch_started", "key.ended", "key.shredded", "ca.rotated"}
+UNUSUAL = {"glass.used", "system.frozen", "audit.epoch_started", "key.ended", "key.shredded", "ca.rotated"}
 """As wished, and worth a look all the same."""
 NONCE = bytes(range(16))
 SALT = bytes(range(16, 32))

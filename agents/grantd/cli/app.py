@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "agentd": "agentd.command:agentd",
     "approve": "prompt.command:approve",
     "audit": "log:audit",
+    "break-glass": "glass:break_glass",
     "ca": "ca:ca",
     "change": "change:change",
     "db": "db:db",

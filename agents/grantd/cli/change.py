@@ -37,6 +37,7 @@ from grantd.v1.admin_pb2 import (
     UnfreezeRequest,
 )
 from grantd.v1.ca_pb2 import RotateCaRequest
+from grantd.v1.glass_pb2 import MakeBreakGlassRequest, ReviewBreakGlassRequest
 from grantd.v1.vault_pb2 import RotateKeyRequest
 
 A = TypeVar("A")
@@ -50,6 +51,8 @@ C = TypeVar(
     SuspendIdentityRequest,
     UnfreezeRequest,
     RotateCaRequest,
+    MakeBreakGlassRequest,
+    ReviewBreakGlassRequest,
     RotateKeyRequest,
     PutTrustRequest,
     SetTargetPasswordRequest,
@@ -179,7 +182,7 @@ def _content(change: Change) -> bytes:
     if not isinstance(
         bare,
         (RotateCaRequest, RotateKeyRequest, PutTrustRequest, SetTargetPasswordRequest, SetTeamsRequest,
-         SuspendIdentityRequest, UnfreezeRequest),
+         SuspendIdentityRequest, UnfreezeRequest, MakeBreakGlassRequest, ReviewBreakGlassRequest),
     ):  # fmt: skip
         bare.idempotency_key = ""
     # which revision a statement is, and the id that it names, are not on the command line

@@ -199,7 +199,7 @@ def _list(shell: Shell, kind: str) -> int:
 def _suspend(
     shell: Shell, kind: str, name: str, reason: str, *, key: Path | None = None, cosign: Path | None = None
 ) -> int:
-    message = admin_pb2.SuspendIdentityRequest(identity_id=_named(shell, kind, name), reason=reason)
+    message = admin_pb2.SuspendIdentityRequest(identity_id=named(shell, kind, name), reason=reason)
     if kind == "agent":
         told = shell.client.call(shell.client.admin.SuspendIdentity, message)
     else:
@@ -211,7 +211,7 @@ def _suspend(
 def _rotation(
     shell: Shell, kind: str, name: str, teams: tuple[str, ...], reason: str
 ) -> admin_pb2.SetTeamsRequest:  # fmt: skip
-    return admin_pb2.SetTeamsRequest(identity_id=_named(shell, kind, name), teams=sorted(set(teams)), reason=reason)
+    return admin_pb2.SetTeamsRequest(identity_id=named(shell, kind, name), teams=sorted(set(teams)), reason=reason)
 
 
 def _tell_teams(shell: Shell, told: admin_pb2.SetTeamsResponse) -> int:
@@ -220,7 +220,7 @@ def _tell_teams(shell: Shell, told: admin_pb2.SetTeamsResponse) -> int:
     return Exit.OK
 
 
-def _named(shell: Shell, kind: str, name: str) -> str:
+def named(shell: Shell, kind: str, name: str) -> str:
     """The id of an identity."""
     found = [each for each in _identities(shell, kind) if name in (each.name, each.id)]
     if not found:

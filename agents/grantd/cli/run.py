@@ -77,6 +77,11 @@ def run(
     return exits.of_action(action, waited=watch.showing.waited or resume_id is not None)
 
 
+def watched(shell: Shell, events: Iterator[Event]) -> Action:
+    """Shows a command's events to its end; the action as it ended."""
+    return _Watch(shell=shell, showing=_showing(shell, raw=False), wait_for=None, stdin=b"").follow(events)
+
+
 def line_of(words: tuple[str, ...]) -> bytes:
     """The command line: one word as it stands, several quoted."""
     return os.fsencode(words[0] if len(words) == 1 else shlex.join(words))

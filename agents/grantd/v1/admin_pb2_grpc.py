@@ -5,6 +5,7 @@ import warnings
 
 from grantd.v1 import admin_pb2 as grantd_dot_v1_dot_admin__pb2
 from grantd.v1 import ca_pb2 as grantd_dot_v1_dot_ca__pb2
+from grantd.v1 import glass_pb2 as grantd_dot_v1_dot_glass__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
@@ -151,6 +152,31 @@ class AdminServiceStub(object):
                 '/grantd.v1.AdminService/RotateCa',
                 request_serializer=grantd_dot_v1_dot_ca__pb2.RotateCaRequest.SerializeToString,
                 response_deserializer=grantd_dot_v1_dot_ca__pb2.RotateCaResponse.FromString,
+                _registered_method=True)
+        self.MakeBreakGlass = channel.unary_unary(
+                '/grantd.v1.AdminService/MakeBreakGlass',
+                request_serializer=grantd_dot_v1_dot_glass__pb2.MakeBreakGlassRequest.SerializeToString,
+                response_deserializer=grantd_dot_v1_dot_glass__pb2.MakeBreakGlassResponse.FromString,
+                _registered_method=True)
+        self.ListBreakGlass = channel.unary_unary(
+                '/grantd.v1.AdminService/ListBreakGlass',
+                request_serializer=grantd_dot_v1_dot_glass__pb2.ListBreakGlassRequest.SerializeToString,
+                response_deserializer=grantd_dot_v1_dot_glass__pb2.ListBreakGlassResponse.FromString,
+                _registered_method=True)
+        self.UseBreakGlass = channel.unary_unary(
+                '/grantd.v1.AdminService/UseBreakGlass',
+                request_serializer=grantd_dot_v1_dot_glass__pb2.UseBreakGlassRequest.SerializeToString,
+                response_deserializer=grantd_dot_v1_dot_glass__pb2.UseBreakGlassResponse.FromString,
+                _registered_method=True)
+        self.SignBreakGlass = channel.unary_unary(
+                '/grantd.v1.AdminService/SignBreakGlass',
+                request_serializer=grantd_dot_v1_dot_glass__pb2.SignBreakGlassRequest.SerializeToString,
+                response_deserializer=grantd_dot_v1_dot_glass__pb2.SignBreakGlassResponse.FromString,
+                _registered_method=True)
+        self.ReviewBreakGlass = channel.unary_unary(
+                '/grantd.v1.AdminService/ReviewBreakGlass',
+                request_serializer=grantd_dot_v1_dot_glass__pb2.ReviewBreakGlassRequest.SerializeToString,
+                response_deserializer=grantd_dot_v1_dot_glass__pb2.ReviewBreakGlassResponse.FromString,
                 _registered_method=True)
 
 
@@ -322,6 +348,42 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MakeBreakGlass(self, request, context):
+        """Makes a sealed credential for the night when no approver answers. Needs a StepUp, and a second person's where two
+        beside the one whom it is for could.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBreakGlass(self, request, context):
+        """All sealed credentials, and which uses nobody looked at yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UseBreakGlass(self, request, context):
+        """Opens one's own sealed credential, once: an hour on its target.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SignBreakGlass(self, request, context):
+        """The sealed key's yes to an action in that hour.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReviewBreakGlass(self, request, context):
+        """Says that another owner looked at it. Until then none is made or used. Needs a StepUp.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -439,6 +501,31 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.RotateCa,
                     request_deserializer=grantd_dot_v1_dot_ca__pb2.RotateCaRequest.FromString,
                     response_serializer=grantd_dot_v1_dot_ca__pb2.RotateCaResponse.SerializeToString,
+            ),
+            'MakeBreakGlass': grpc.unary_unary_rpc_method_handler(
+                    servicer.MakeBreakGlass,
+                    request_deserializer=grantd_dot_v1_dot_glass__pb2.MakeBreakGlassRequest.FromString,
+                    response_serializer=grantd_dot_v1_dot_glass__pb2.MakeBreakGlassResponse.SerializeToString,
+            ),
+            'ListBreakGlass': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBreakGlass,
+                    request_deserializer=grantd_dot_v1_dot_glass__pb2.ListBreakGlassRequest.FromString,
+                    response_serializer=grantd_dot_v1_dot_glass__pb2.ListBreakGlassResponse.SerializeToString,
+            ),
+            'UseBreakGlass': grpc.unary_unary_rpc_method_handler(
+                    servicer.UseBreakGlass,
+                    request_deserializer=grantd_dot_v1_dot_glass__pb2.UseBreakGlassRequest.FromString,
+                    response_serializer=grantd_dot_v1_dot_glass__pb2.UseBreakGlassResponse.SerializeToString,
+            ),
+            'SignBreakGlass': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignBreakGlass,
+                    request_deserializer=grantd_dot_v1_dot_glass__pb2.SignBreakGlassRequest.FromString,
+                    response_serializer=grantd_dot_v1_dot_glass__pb2.SignBreakGlassResponse.SerializeToString,
+            ),
+            'ReviewBreakGlass': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReviewBreakGlass,
+                    request_deserializer=grantd_dot_v1_dot_glass__pb2.ReviewBreakGlassRequest.FromString,
+                    response_serializer=grantd_dot_v1_dot_glass__pb2.ReviewBreakGlassResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1064,6 +1151,141 @@ class AdminService(object):
             '/grantd.v1.AdminService/RotateCa',
             grantd_dot_v1_dot_ca__pb2.RotateCaRequest.SerializeToString,
             grantd_dot_v1_dot_ca__pb2.RotateCaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MakeBreakGlass(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/grantd.v1.AdminService/MakeBreakGlass',
+            grantd_dot_v1_dot_glass__pb2.MakeBreakGlassRequest.SerializeToString,
+            grantd_dot_v1_dot_glass__pb2.MakeBreakGlassResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBreakGlass(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/grantd.v1.AdminService/ListBreakGlass',
+            grantd_dot_v1_dot_glass__pb2.ListBreakGlassRequest.SerializeToString,
+            grantd_dot_v1_dot_glass__pb2.ListBreakGlassResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UseBreakGlass(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/grantd.v1.AdminService/UseBreakGlass',
+            grantd_dot_v1_dot_glass__pb2.UseBreakGlassRequest.SerializeToString,
+            grantd_dot_v1_dot_glass__pb2.UseBreakGlassResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignBreakGlass(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/grantd.v1.AdminService/SignBreakGlass',
+            grantd_dot_v1_dot_glass__pb2.SignBreakGlassRequest.SerializeToString,
+            grantd_dot_v1_dot_glass__pb2.SignBreakGlassResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReviewBreakGlass(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/grantd.v1.AdminService/ReviewBreakGlass',
+            grantd_dot_v1_dot_glass__pb2.ReviewBreakGlassRequest.SerializeToString,
+            grantd_dot_v1_dot_glass__pb2.ReviewBreakGlassResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ Administration: people, agents, teams, targets, policies, the kill switch."""
 from collections import abc as _abc
 from grantd.v1 import admin_pb2 as _admin_pb2
 from grantd.v1 import ca_pb2 as _ca_pb2
+from grantd.v1 import glass_pb2 as _glass_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -86,6 +87,18 @@ class AdminServiceStub:
     """The keys of the broker's own CAs: which are believed, and which one signs."""
     RotateCa: _grpc.UnaryUnaryMultiCallable[_ca_pb2.RotateCaRequest, _ca_pb2.RotateCaResponse]
     """Takes one step of the rotation of a CA's key; in force at every door when it answers. Needs a StepUp."""
+    MakeBreakGlass: _grpc.UnaryUnaryMultiCallable[_glass_pb2.MakeBreakGlassRequest, _glass_pb2.MakeBreakGlassResponse]
+    """Makes a sealed credential for the night when no approver answers. Needs a StepUp, and a second person's where two
+    beside the one whom it is for could.
+    """
+    ListBreakGlass: _grpc.UnaryUnaryMultiCallable[_glass_pb2.ListBreakGlassRequest, _glass_pb2.ListBreakGlassResponse]
+    """All sealed credentials, and which uses nobody looked at yet."""
+    UseBreakGlass: _grpc.UnaryUnaryMultiCallable[_glass_pb2.UseBreakGlassRequest, _glass_pb2.UseBreakGlassResponse]
+    """Opens one's own sealed credential, once: an hour on its target."""
+    SignBreakGlass: _grpc.UnaryUnaryMultiCallable[_glass_pb2.SignBreakGlassRequest, _glass_pb2.SignBreakGlassResponse]
+    """The sealed key's yes to an action in that hour."""
+    ReviewBreakGlass: _grpc.UnaryUnaryMultiCallable[_glass_pb2.ReviewBreakGlassRequest, _glass_pb2.ReviewBreakGlassResponse]
+    """Says that another owner looked at it. Until then none is made or used. Needs a StepUp."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -144,6 +157,18 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """The keys of the broker's own CAs: which are believed, and which one signs."""
     RotateCa: _aio.UnaryUnaryMultiCallable[_ca_pb2.RotateCaRequest, _ca_pb2.RotateCaResponse]  # type: ignore[assignment]
     """Takes one step of the rotation of a CA's key; in force at every door when it answers. Needs a StepUp."""
+    MakeBreakGlass: _aio.UnaryUnaryMultiCallable[_glass_pb2.MakeBreakGlassRequest, _glass_pb2.MakeBreakGlassResponse]  # type: ignore[assignment]
+    """Makes a sealed credential for the night when no approver answers. Needs a StepUp, and a second person's where two
+    beside the one whom it is for could.
+    """
+    ListBreakGlass: _aio.UnaryUnaryMultiCallable[_glass_pb2.ListBreakGlassRequest, _glass_pb2.ListBreakGlassResponse]  # type: ignore[assignment]
+    """All sealed credentials, and which uses nobody looked at yet."""
+    UseBreakGlass: _aio.UnaryUnaryMultiCallable[_glass_pb2.UseBreakGlassRequest, _glass_pb2.UseBreakGlassResponse]  # type: ignore[assignment]
+    """Opens one's own sealed credential, once: an hour on its target."""
+    SignBreakGlass: _aio.UnaryUnaryMultiCallable[_glass_pb2.SignBreakGlassRequest, _glass_pb2.SignBreakGlassResponse]  # type: ignore[assignment]
+    """The sealed key's yes to an action in that hour."""
+    ReviewBreakGlass: _aio.UnaryUnaryMultiCallable[_glass_pb2.ReviewBreakGlassRequest, _glass_pb2.ReviewBreakGlassResponse]  # type: ignore[assignment]
+    """Says that another owner looked at it. Until then none is made or used. Needs a StepUp."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Every mutation is idempotent by its key and audited. Those that raise somebody's power carry a StepUp: a fresh signature by
@@ -337,5 +362,47 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ca_pb2.RotateCaResponse, _abc.Awaitable[_ca_pb2.RotateCaResponse]]:
         """Takes one step of the rotation of a CA's key; in force at every door when it answers. Needs a StepUp."""
+
+    @_abc_1.abstractmethod
+    def MakeBreakGlass(
+        self,
+        request: _glass_pb2.MakeBreakGlassRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_glass_pb2.MakeBreakGlassResponse, _abc.Awaitable[_glass_pb2.MakeBreakGlassResponse]]:
+        """Makes a sealed credential for the night when no approver answers. Needs a StepUp, and a second person's where two
+        beside the one whom it is for could.
+        """
+
+    @_abc_1.abstractmethod
+    def ListBreakGlass(
+        self,
+        request: _glass_pb2.ListBreakGlassRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_glass_pb2.ListBreakGlassResponse, _abc.Awaitable[_glass_pb2.ListBreakGlassResponse]]:
+        """All sealed credentials, and which uses nobody looked at yet."""
+
+    @_abc_1.abstractmethod
+    def UseBreakGlass(
+        self,
+        request: _glass_pb2.UseBreakGlassRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_glass_pb2.UseBreakGlassResponse, _abc.Awaitable[_glass_pb2.UseBreakGlassResponse]]:
+        """Opens one's own sealed credential, once: an hour on its target."""
+
+    @_abc_1.abstractmethod
+    def SignBreakGlass(
+        self,
+        request: _glass_pb2.SignBreakGlassRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_glass_pb2.SignBreakGlassResponse, _abc.Awaitable[_glass_pb2.SignBreakGlassResponse]]:
+        """The sealed key's yes to an action in that hour."""
+
+    @_abc_1.abstractmethod
+    def ReviewBreakGlass(
+        self,
+        request: _glass_pb2.ReviewBreakGlassRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_glass_pb2.ReviewBreakGlassResponse, _abc.Awaitable[_glass_pb2.ReviewBreakGlassResponse]]:
+        """Says that another owner looked at it. Until then none is made or used. Needs a StepUp."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

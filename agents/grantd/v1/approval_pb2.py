@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from grantd.v1 import glass_pb2 as grantd_dot_v1_dot_glass__pb2
 from grantd.v1 import options_pb2 as grantd_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18grantd/v1/approval.proto\x12\tgrantd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17grantd/v1/options.proto\"\xd6\x03\n\x0bPendingItem\x12\n\n\x02id\x18\x01 \x01(\t\x12)\n\x06\x61\x63tion\x18\x02 \x01(\x0b\x32\x17.grantd.v1.ActionRecordH\x00\x12)\n\x06\x61\x63\x63\x65ss\x18\x03 \x01(\x0b\x32\x17.grantd.v1.AccessRecordH\x00\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\x12/\n\x0bproposed_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06quorum\x18\x07 \x01(\r\x12\x13\n\x0b\x61pproved_by\x18\x08 \x03(\t\x12\x15\n\ridentity_name\x18\t \x01(\t\x12\x13\n\x0btarget_name\x18\n \x01(\t\x12\x18\n\x10untrusted_reason\x18\x0b \x01(\t\x12\x18\n\x10untrusted_ticket\x18\x0c \x01(\t\x12\x1a\n\x12untrusted_evidence\x18\r \x01(\t\x12\x31\n\x0e\x63lassification\x18\x0e \x01(\x0b\x32\x19.grantd.v1.Classification\x12\x16\n\x0epolicy_reasons\x18\x0f \x03(\tB\x08\n\x06record\"\xbc\x04\n\x0c\x41\x63tionRecord\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x11\n\taction_id\x18\x03 \x01(\t\x12\x11\n\trequester\x18\x04 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x05 \x01(\t\x12\x11\n\tagent_key\x18\x06 \x01(\x0c\x12\x11\n\ttarget_id\x18\x07 \x01(\t\x12\x10\n\x08host_key\x18\x08 \x01(\x0c\x12\r\n\x05login\x18\t \x01(\t\x12\x0f\n\x07\x63ommand\x18\n \x01(\x0c\x12\x0b\n\x03\x63wd\x18\x0b \x01(\t\x12-\n\x03\x65nv\x18\x0c \x03(\x0b\x32 .grantd.v1.ActionRecord.EnvEntry\x12\x12\n\nstdin_mode\x18\r \x01(\t\x12\x14\n\x0cstdin_sha256\x18\x0e \x01(\x0c\x12\x0b\n\x03pty\x18\x0f \x01(\x08\x12\x15\n\rcommand_class\x18\x10 \x01(\t\x12\x0e\n\x06opaque\x18\x11 \x01(\x08\x12\x0e\n\x06\x65gress\x18\x12 \x01(\x08\x12\x0c\n\x04tier\x18\x13 \x01(\t\x12\x33\n\x0cverification\x18\x14 \x01(\x0b\x32\x1d.grantd.v1.VerificationRecord\x12\x10\n\x08rollback\x18\x15 \x03(\x0c\x12\x14\n\x0cnot_after_us\x18\x16 \x01(\x03\x12\x16\n\x0epolicy_version\x18\x17 \x01(\t\x12\r\n\x05nonce\x18\x18 \x01(\x0c\x12\x10\n\x08outlives\x18\x19 \x01(\x08\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"y\n\x12VerificationRecord\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\x0c\x12\x13\n\x0b\x65xpectation\x18\x02 \x01(\x0c\x12\x10\n\x08\x61ttempts\x18\x03 \x01(\r\x12+\n\x08\x64\x65\x61\x64line\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xfa\x01\n\x0c\x41\x63\x63\x65ssRecord\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x11\n\trequester\x18\x03 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x04 \x01(\t\x12\x11\n\tagent_key\x18\x05 \x01(\x0c\x12\x11\n\ttarget_id\x18\x06 \x01(\t\x12\x10\n\x08host_key\x18\x07 \x01(\x0c\x12\r\n\x05login\x18\x08 \x01(\t\x12\x0f\n\x07\x63\x65iling\x18\t \x01(\t\x12\r\n\x05\x66lags\x18\n \x03(\t\x12\x13\n\x0bttl_seconds\x18\x0b \x01(\x03\x12\x16\n\x0epolicy_version\x18\x0c \x01(\t\x12\r\n\x05nonce\x18\r \x01(\x0c\"\x14\n\x12ListPendingRequest\"<\n\x13ListPendingResponse\x12%\n\x05items\x18\x01 \x03(\x0b\x32\x16.grantd.v1.PendingItem\"\x15\n\x13WatchPendingRequest\"\x84\x01\n\x14WatchPendingResponse\x12\'\n\x05\x61\x64\x64\x65\x64\x18\x01 \x01(\x0b\x32\x16.grantd.v1.PendingItemH\x00\x12&\n\x04gone\x18\x02 \x01(\x0b\x32\x16.grantd.v1.PendingGoneH\x00\x12\x11\n\x07in_step\x18\x03 \x01(\x08H\x00\x42\x08\n\x06\x63hange\"(\n\x0bPendingGone\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\"\x1f\n\x11GetPendingRequest\x12\n\n\x02id\x18\x01 \x01(\t\":\n\x12GetPendingResponse\x12$\n\x04item\x18\x01 \x01(\x0b\x32\x16.grantd.v1.PendingItem\"q\n\rDecideRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12#\n\x07verdict\x18\x02 \x01(\x0e\x32\x12.grantd.v1.Verdict\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\x12\x0c\n\x04note\x18\x05 \x01(\t\"0\n\x0e\x44\x65\x63ideResponse\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0f\n\x07missing\x18\x02 \x01(\r2\x8a\x03\n\x0f\x41pprovalService\x12_\n\x0bListPending\x12\x1d.grantd.v1.ListPendingRequest\x1a\x1e.grantd.v1.ListPendingResponse\"\x11\xaa\xbb\x18\rapproval.read\x12\x64\n\x0cWatchPending\x12\x1e.grantd.v1.WatchPendingRequest\x1a\x1f.grantd.v1.WatchPendingResponse\"\x11\xaa\xbb\x18\rapproval.read0\x01\x12\\\n\nGetPending\x12\x1c.grantd.v1.GetPendingRequest\x1a\x1d.grantd.v1.GetPendingResponse\"\x11\xaa\xbb\x18\rapproval.read\x12R\n\x06\x44\x65\x63ide\x12\x18.grantd.v1.DecideRequest\x1a\x19.grantd.v1.DecideResponse\"\x13\xaa\xbb\x18\x0f\x61pproval.decideb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18grantd/v1/approval.proto\x12\tgrantd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15grantd/v1/glass.proto\x1a\x17grantd/v1/options.proto\"\xd6\x03\n\x0bPendingItem\x12\n\n\x02id\x18\x01 \x01(\t\x12)\n\x06\x61\x63tion\x18\x02 \x01(\x0b\x32\x17.grantd.v1.ActionRecordH\x00\x12)\n\x06\x61\x63\x63\x65ss\x18\x03 \x01(\x0b\x32\x17.grantd.v1.AccessRecordH\x00\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\x12/\n\x0bproposed_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06quorum\x18\x07 \x01(\r\x12\x13\n\x0b\x61pproved_by\x18\x08 \x03(\t\x12\x15\n\ridentity_name\x18\t \x01(\t\x12\x13\n\x0btarget_name\x18\n \x01(\t\x12\x18\n\x10untrusted_reason\x18\x0b \x01(\t\x12\x18\n\x10untrusted_ticket\x18\x0c \x01(\t\x12\x1a\n\x12untrusted_evidence\x18\r \x01(\t\x12\x31\n\x0e\x63lassification\x18\x0e \x01(\x0b\x32\x19.grantd.v1.Classification\x12\x16\n\x0epolicy_reasons\x18\x0f \x03(\tB\x08\n\x06record\"\xbc\x04\n\x0c\x41\x63tionRecord\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x11\n\taction_id\x18\x03 \x01(\t\x12\x11\n\trequester\x18\x04 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x05 \x01(\t\x12\x11\n\tagent_key\x18\x06 \x01(\x0c\x12\x11\n\ttarget_id\x18\x07 \x01(\t\x12\x10\n\x08host_key\x18\x08 \x01(\x0c\x12\r\n\x05login\x18\t \x01(\t\x12\x0f\n\x07\x63ommand\x18\n \x01(\x0c\x12\x0b\n\x03\x63wd\x18\x0b \x01(\t\x12-\n\x03\x65nv\x18\x0c \x03(\x0b\x32 .grantd.v1.ActionRecord.EnvEntry\x12\x12\n\nstdin_mode\x18\r \x01(\t\x12\x14\n\x0cstdin_sha256\x18\x0e \x01(\x0c\x12\x0b\n\x03pty\x18\x0f \x01(\x08\x12\x15\n\rcommand_class\x18\x10 \x01(\t\x12\x0e\n\x06opaque\x18\x11 \x01(\x08\x12\x0e\n\x06\x65gress\x18\x12 \x01(\x08\x12\x0c\n\x04tier\x18\x13 \x01(\t\x12\x33\n\x0cverification\x18\x14 \x01(\x0b\x32\x1d.grantd.v1.VerificationRecord\x12\x10\n\x08rollback\x18\x15 \x03(\x0c\x12\x14\n\x0cnot_after_us\x18\x16 \x01(\x03\x12\x16\n\x0epolicy_version\x18\x17 \x01(\t\x12\r\n\x05nonce\x18\x18 \x01(\x0c\x12\x10\n\x08outlives\x18\x19 \x01(\x08\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"y\n\x12VerificationRecord\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\x0c\x12\x13\n\x0b\x65xpectation\x18\x02 \x01(\x0c\x12\x10\n\x08\x61ttempts\x18\x03 \x01(\r\x12+\n\x08\x64\x65\x61\x64line\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xfa\x01\n\x0c\x41\x63\x63\x65ssRecord\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x11\n\trequester\x18\x03 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x04 \x01(\t\x12\x11\n\tagent_key\x18\x05 \x01(\x0c\x12\x11\n\ttarget_id\x18\x06 \x01(\t\x12\x10\n\x08host_key\x18\x07 \x01(\x0c\x12\r\n\x05login\x18\x08 \x01(\t\x12\x0f\n\x07\x63\x65iling\x18\t \x01(\t\x12\r\n\x05\x66lags\x18\n \x03(\t\x12\x13\n\x0bttl_seconds\x18\x0b \x01(\x03\x12\x16\n\x0epolicy_version\x18\x0c \x01(\t\x12\r\n\x05nonce\x18\r \x01(\x0c\"\x14\n\x12ListPendingRequest\"<\n\x13ListPendingResponse\x12%\n\x05items\x18\x01 \x03(\x0b\x32\x16.grantd.v1.PendingItem\"\x15\n\x13WatchPendingRequest\"\xac\x01\n\x14WatchPendingResponse\x12\'\n\x05\x61\x64\x64\x65\x64\x18\x01 \x01(\x0b\x32\x16.grantd.v1.PendingItemH\x00\x12&\n\x04gone\x18\x02 \x01(\x0b\x32\x16.grantd.v1.PendingGoneH\x00\x12\x11\n\x07in_step\x18\x03 \x01(\x08H\x00\x12&\n\x05\x61larm\x18\x04 \x01(\x0b\x32\x15.grantd.v1.BreakGlassH\x00\x42\x08\n\x06\x63hange\"(\n\x0bPendingGone\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\"\x1f\n\x11GetPendingRequest\x12\n\n\x02id\x18\x01 \x01(\t\":\n\x12GetPendingResponse\x12$\n\x04item\x18\x01 \x01(\x0b\x32\x16.grantd.v1.PendingItem\"q\n\rDecideRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12#\n\x07verdict\x18\x02 \x01(\x0e\x32\x12.grantd.v1.Verdict\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\x12\x0c\n\x04note\x18\x05 \x01(\t\"0\n\x0e\x44\x65\x63ideResponse\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0f\n\x07missing\x18\x02 \x01(\r2\x8a\x03\n\x0f\x41pprovalService\x12_\n\x0bListPending\x12\x1d.grantd.v1.ListPendingRequest\x1a\x1e.grantd.v1.ListPendingResponse\"\x11\xaa\xbb\x18\rapproval.read\x12\x64\n\x0cWatchPending\x12\x1e.grantd.v1.WatchPendingRequest\x1a\x1f.grantd.v1.WatchPendingResponse\"\x11\xaa\xbb\x18\rapproval.read0\x01\x12\\\n\nGetPending\x12\x1c.grantd.v1.GetPendingRequest\x1a\x1d.grantd.v1.GetPendingResponse\"\x11\xaa\xbb\x18\rapproval.read\x12R\n\x06\x44\x65\x63ide\x12\x18.grantd.v1.DecideRequest\x1a\x19.grantd.v1.DecideResponse\"\x13\xaa\xbb\x18\x0f\x61pproval.decideb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,34 +45,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APPROVALSERVICE'].methods_by_name['GetPending']._serialized_options = b'\252\273\030\rapproval.read'
   _globals['_APPROVALSERVICE'].methods_by_name['Decide']._loaded_options = None
   _globals['_APPROVALSERVICE'].methods_by_name['Decide']._serialized_options = b'\252\273\030\017approval.decide'
-  _globals['_PENDINGITEM']._serialized_start=130
-  _globals['_PENDINGITEM']._serialized_end=600
-  _globals['_ACTIONRECORD']._serialized_start=603
-  _globals['_ACTIONRECORD']._serialized_end=1175
-  _globals['_ACTIONRECORD_ENVENTRY']._serialized_start=1133
-  _globals['_ACTIONRECORD_ENVENTRY']._serialized_end=1175
-  _globals['_VERIFICATIONRECORD']._serialized_start=1177
-  _globals['_VERIFICATIONRECORD']._serialized_end=1298
-  _globals['_ACCESSRECORD']._serialized_start=1301
-  _globals['_ACCESSRECORD']._serialized_end=1551
-  _globals['_LISTPENDINGREQUEST']._serialized_start=1553
-  _globals['_LISTPENDINGREQUEST']._serialized_end=1573
-  _globals['_LISTPENDINGRESPONSE']._serialized_start=1575
-  _globals['_LISTPENDINGRESPONSE']._serialized_end=1635
-  _globals['_WATCHPENDINGREQUEST']._serialized_start=1637
-  _globals['_WATCHPENDINGREQUEST']._serialized_end=1658
-  _globals['_WATCHPENDINGRESPONSE']._serialized_start=1661
-  _globals['_WATCHPENDINGRESPONSE']._serialized_end=1793
-  _globals['_PENDINGGONE']._serialized_start=1795
-  _globals['_PENDINGGONE']._serialized_end=1835
-  _globals['_GETPENDINGREQUEST']._serialized_start=1837
-  _globals['_GETPENDINGREQUEST']._serialized_end=1868
-  _globals['_GETPENDINGRESPONSE']._serialized_start=1870
-  _globals['_GETPENDINGRESPONSE']._serialized_end=1928
-  _globals['_DECIDEREQUEST']._serialized_start=1930
-  _globals['_DECIDEREQUEST']._serialized_end=2043
-  _globals['_DECIDERESPONSE']._serialized_start=2045
-  _globals['_DECIDERESPONSE']._serialized_end=2093
-  _globals['_APPROVALSERVICE']._serialized_start=2096
-  _globals['_APPROVALSERVICE']._serialized_end=2490
+  _globals['_PENDINGITEM']._serialized_start=153
+  _globals['_PENDINGITEM']._serialized_end=623
+  _globals['_ACTIONRECORD']._serialized_start=626
+  _globals['_ACTIONRECORD']._serialized_end=1198
+  _globals['_ACTIONRECORD_ENVENTRY']._serialized_start=1156
+  _globals['_ACTIONRECORD_ENVENTRY']._serialized_end=1198
+  _globals['_VERIFICATIONRECORD']._serialized_start=1200
+  _globals['_VERIFICATIONRECORD']._serialized_end=1321
+  _globals['_ACCESSRECORD']._serialized_start=1324
+  _globals['_ACCESSRECORD']._serialized_end=1574
+  _globals['_LISTPENDINGREQUEST']._serialized_start=1576
+  _globals['_LISTPENDINGREQUEST']._serialized_end=1596
+  _globals['_LISTPENDINGRESPONSE']._serialized_start=1598
+  _globals['_LISTPENDINGRESPONSE']._serialized_end=1658
+  _globals['_WATCHPENDINGREQUEST']._serialized_start=1660
+  _globals['_WATCHPENDINGREQUEST']._serialized_end=1681
+  _globals['_WATCHPENDINGRESPONSE']._serialized_start=1684
+  _globals['_WATCHPENDINGRESPONSE']._serialized_end=1856
+  _globals['_PENDINGGONE']._serialized_start=1858
+  _globals['_PENDINGGONE']._serialized_end=1898
+  _globals['_GETPENDINGREQUEST']._serialized_start=1900
+  _globals['_GETPENDINGREQUEST']._serialized_end=1931
+  _globals['_GETPENDINGRESPONSE']._serialized_start=1933
+  _globals['_GETPENDINGRESPONSE']._serialized_end=1991
+  _globals['_DECIDEREQUEST']._serialized_start=1993
+  _globals['_DECIDEREQUEST']._serialized_end=2106
+  _globals['_DECIDERESPONSE']._serialized_start=2108
+  _globals['_DECIDERESPONSE']._serialized_end=2156
+  _globals['_APPROVALSERVICE']._serialized_start=2159
+  _globals['_APPROVALSERVICE']._serialized_end=2553
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from grantd.v1 import glass_pb2 as _glass_pb2
 from grantd.v1 import options_pb2 as _options_pb2
 import builtins as _builtins
 import sys
@@ -434,6 +435,7 @@ class WatchPendingResponse(_message.Message):
     ADDED_FIELD_NUMBER: _builtins.int
     GONE_FIELD_NUMBER: _builtins.int
     IN_STEP_FIELD_NUMBER: _builtins.int
+    ALARM_FIELD_NUMBER: _builtins.int
     in_step: _builtins.bool
     """The first snapshot is complete (also sent every 20 s as a sign of life)."""
     @_builtins.property
@@ -444,18 +446,23 @@ class WatchPendingResponse(_message.Message):
     def gone(self) -> Global___PendingGone:
         """Waits no longer: id of the item."""
 
+    @_builtins.property
+    def alarm(self) -> _glass_pb2.BreakGlass:
+        """For owners: a sealed credential was used, and nobody looked at it yet."""
+
     def __init__(
         self,
         *,
         added: Global___PendingItem | None = ...,
         gone: Global___PendingGone | None = ...,
         in_step: _builtins.bool = ...,
+        alarm: _glass_pb2.BreakGlass | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "change", b"change", "gone", b"gone", "in_step", b"in_step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "alarm", b"alarm", "change", b"change", "gone", b"gone", "in_step", b"in_step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "change", b"change", "gone", b"gone", "in_step", b"in_step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "alarm", b"alarm", "change", b"change", "gone", b"gone", "in_step", b"in_step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["added", "gone", "in_step"]  # noqa: Y015
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["added", "gone", "in_step", "alarm"]  # noqa: Y015
     _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
 

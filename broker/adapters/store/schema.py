@@ -430,3 +430,30 @@ secret_checkout = Table(
     Index(None, "tenant", "name", "version"),
 )
 """Who holds which value; one a grant. A value whose checkout ended is due to be changed: it cannot be un-known."""
+
+# ---- break-glass ----------------------------------------------------------------------------------------------------
+break_glass = Table(
+    "break_glass",
+    metadata,
+    tenant(),
+    key("id"),
+    p2("person", TEXT),
+    p2("target_id", TEXT),
+    p1("login", TEXT),
+    p2("ceiling", TEXT),
+    p2("key", TEXT),
+    p2("until", BIG),
+    p2("made_by", TEXT),
+    p2("made_at", BIG),
+    p2("used_at", BIG, nullable=True),
+    p2("request_id", TEXT, nullable=True),
+    p2("use", BYTES),
+    p2("signature", BYTES),
+    p2("reviewed_by", TEXT, nullable=True),
+    p2("reviewed_at", BIG, nullable=True),
+    refers("person", "identity"),
+    refers("target_id", "target"),
+    refers("made_by", "identity"),
+    unique("request_id"),
+)
+"""Sealed credentials: their public halves, the one use of each, and who looked at it afterwards."""

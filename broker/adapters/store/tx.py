@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from broker.adapters.store.actions import ActionRowsSql
 from broker.adapters.store.approvals import ApprovalRowsSql
+from broker.adapters.store.glass import GlassRowsSql
 from broker.adapters.store.grants import CredentialRowsSql, GrantRowsSql
 from broker.adapters.store.identities import IdentityRowsSql
 from broker.adapters.store.once import IdempotencyRowsSql, OutboxRowsSql, SeenRowsSql
@@ -99,6 +100,10 @@ class SqlTx:
     @cached_property
     def secrets(self) -> SecretRowsSql:
         return SecretRowsSql(self._conn, self._tenant)
+
+    @cached_property
+    def glasses(self) -> GlassRowsSql:
+        return GlassRowsSql(self._conn, self._tenant)
 
     @cached_property
     def keys(self) -> KeyRows:

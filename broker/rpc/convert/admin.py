@@ -22,7 +22,7 @@ from broker.service.stepup import Change, StepUp
 from broker.service.target_input import TargetInput
 from broker.service.trust import Belief
 from grantd.v1 import admin_pb2 as pb
-from grantd.v1 import ca_pb2, vault_pb2
+from grantd.v1 import ca_pb2, glass_pb2, vault_pb2
 
 Signed: TypeAlias = (
     pb.AddPersonRequest
@@ -34,6 +34,8 @@ Signed: TypeAlias = (
     | pb.SuspendIdentityRequest
     | pb.UnfreezeRequest
     | ca_pb2.RotateCaRequest
+    | glass_pb2.MakeBreakGlassRequest
+    | glass_pb2.ReviewBreakGlassRequest
     | vault_pb2.RotateKeyRequest
 )
 """Requests that carry `step_ups`."""

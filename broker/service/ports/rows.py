@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 from broker.core.action import Action, ActionState
 from broker.core.approval import Approval, Subject
 from broker.core.events import AuditEvent
+from broker.core.glass import BreakGlass, GlassId
 from broker.core.grant import Grant, GrantState
 from broker.core.identity import Identity, IdentityKind, Target, Team
 from broker.core.ids import (
@@ -308,6 +309,24 @@ class SecretRows(Protocol):
         ...
 
 
+class GlassRows(Protocol):
+    """Sealed credentials (I-62)."""
+
+    def get(self, glass: GlassId) -> BreakGlass | None: ...
+    def put(self, glass: BreakGlass) -> None: ...
+    def all(self) -> Sequence[BreakGlass]:
+        """Oldest first."""
+        ...
+
+    def owing_review(self) -> Sequence[BreakGlass]:
+        """Those that were used and that nobody looked at yet."""
+        ...
+
+    def of_request(self, request: RequestId) -> BreakGlass | None:
+        """The one that was opened under an access request."""
+        ...
+
+
 class Tx(Protocol):
     """One unit of work's view of one tenant. Valid only inside the unit."""
 
@@ -345,6 +364,8 @@ class Tx(Protocol):
     def keys(self) -> KeyRows: ...
     @property
     def secrets(self) -> SecretRows: ...
+    @property
+    def glasses(self) -> GlassRows: ...
 
 
 class Store(Protocol):

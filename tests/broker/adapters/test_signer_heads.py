@@ -38,7 +38,7 @@ class Signer:
         self.authority = Authority(
             load_keys(self.keys, owner=os.geteuid()),
             self.journal,
-            Prover(TrustFile(self.keys), self.journal.used),
+            Prover(TrustFile(self.keys), self.journal.used, self.journal.opened),
             lambda: NOW,
         )
 

@@ -42,6 +42,7 @@ async def test_they_count_what_there_is(house: House) -> None:
             "grants_active",
             "grants_stuck",
             "approvals_pending",
+            "break_glass_unreviewed",
             "sessions_active",
             "sessions_watched",
             "sessions_held",

@@ -162,7 +162,7 @@ class Asker:
 def open_authority(directory: Path, now: Callable[[], datetime] = lambda: NOW) -> Authority:
     """A signer over the keys and files of a directory, in this process."""
     journal = Journal(directory)
-    prover = Prover(TrustFile(directory), journal.used)
+    prover = Prover(TrustFile(directory), journal.used, journal.opened)
     return Authority(load_keys(directory, owner=os.geteuid()), journal, prover, now)
 
 

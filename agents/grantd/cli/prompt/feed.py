@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 from grantd.client import Client
 from grantd.errors import GrantdError, Unavailable, Unreachable
 from grantd.v1.approval_pb2 import PendingItem, WatchPendingRequest, WatchPendingResponse
+from grantd.v1.glass_pb2 import BreakGlass
 
 _SILENCE_SECONDS: Final = 50.0
 """The broker gives a sign of life every 20 s."""
@@ -31,6 +32,13 @@ class Gone:
 
     id: str
     state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A sealed credential was used, and no owner looked at it yet."""
+
+    glass: BreakGlass
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +62,7 @@ class Refused:
     error: GrantdError
 
 
-News: TypeAlias = Added | Gone | InStep | Lost | Refused
+News: TypeAlias = Added | Gone | Alarm | InStep | Lost | Refused
 
 
 class Feed:
@@ -125,5 +133,7 @@ def _news(change: WatchPendingResponse) -> News | None:
             return Added(change.added)
         case "gone":
             return Gone(change.gone.id, change.gone.state)
+        case "alarm":
+            return Alarm(change.alarm)
         case _:
             return None

@@ -27,7 +27,7 @@ from grantd.cli.prompt.dialogue import (
     Redraw,
     Skip,
 )
-from grantd.cli.prompt.feed import Added, Feed, Gone, InStep, Lost, News, Refused
+from grantd.cli.prompt.feed import Added, Alarm, Feed, Gone, InStep, Lost, News, Refused
 from grantd.cli.prompt.lines import Line, Span, Style, cells, foreign, join
 from grantd.cli.prompt.question import Question, Untruthful, pose
 from grantd.cli.prompt.terminal import Input, Resized, Terminal, Woken
@@ -125,6 +125,10 @@ class Loop:
             case Gone(gone, state):
                 self._waiting.pop(gone, None)
                 self._leave(gone, f"it is {state} now")
+            case Alarm(glass):
+                who, where = foreign(glass.person_name, Style.TITLE), foreign(glass.target_name)
+                self._say([*cells("BREAK-GLASS by ", Style.WARNING), *who, *cells(" on "), *where, *cells(": ")])
+                self._say([*cells("  "), *foreign(glass.reason)])
             case InStep(ids):
                 self._in_step, self._away = True, False
                 for gone in [each for each in self._waiting if each not in ids]:

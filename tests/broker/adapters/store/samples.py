@@ -11,6 +11,7 @@ from typing import Final
 from broker.core.action import Action, ActionState, Outcome, StdinMode
 from broker.core.approval import Approval, Subject, Verdict
 from broker.core.credential import CredentialState
+from broker.core.glass import BreakGlass, GlassId
 from broker.core.grant import EndReason, Grant, GrantState
 from broker.core.identity import Identity, IdentityKind, IdentityStatus, Login, Target, Team
 from broker.core.ids import (
@@ -279,6 +280,15 @@ def credential(number: int = 1, *, tenant: TenantId = TENANT) -> Credential:
         not_after=NOW + timedelta(minutes=5),
         ended_at=None,
     )
+
+
+def glass(*, tenant: TenantId = TENANT) -> BreakGlass:
+    """A sealed credential of the first person, never used."""
+    return BreakGlass(
+        tenant=tenant, id=GlassId(render("glass", bytes(16))), person=person(1).id,
+        target_id=target(1).id, login="deploy",
+        ceiling=CommandClass.WRITE, key="ssh-ed25519 AAAA", until=NOW, made_by=person(2).id, made_at=NOW,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
