@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 
 import structlog
 from sqlalchemy import Connection
@@ -33,20 +31,15 @@ from broker.adapters.high_water import HighWater
 from broker.adapters.indexer import index_apart
 from broker.adapters.issuers.every import every_issuer
 from broker.adapters.metrics import PrometheusMeter, serve_metrics
-from broker.adapters.root_key import RootKeys
-from broker.adapters.server_identity import ServerCertificate, hosts_of
+from broker.adapters.server_identity import ServerCertificate
 from broker.adapters.signer_client import SignerClient, start_signer
 from broker.adapters.signer_heads import SignerHeads
-from broker.adapters.store.audit import AuditRowsSql
 from broker.adapters.store.keys import KeyRowsSql
 from broker.adapters.store.store import SqlStore
-from broker.adapters.store.tx import RowSource
 from broker.adapters.system import SystemClock, SystemEntropy
-from broker.adapters.target_ssh.revocation_list import SshRevocationLists
 from broker.adapters.target_ssh.targets import SshTargets
 from broker.adapters.tokens import JwtTokens
 from broker.adapters.uploads import UploadKey
-from broker.adapters.vault import Vault
 from broker.bus.crew import CrewTargets
 from broker.config import Settings
 from broker.core.cert import Ca
@@ -54,6 +47,7 @@ from broker.core.clock import Instant
 from broker.core.ids import SYSTEM_TENANT, TenantId
 from broker.core.secret import Secret
 from broker.fastpath import changed
+from broker.founding import limits_of, names_of, open_vault, places_of, rows_over, with_ports
 from broker.gatehouse import Gatehouse
 from broker.jobs import Job
 from broker.jobs.expiry import Expiry
@@ -66,7 +60,6 @@ from broker.jobs.pinning import Pinning
 from broker.jobs.rekeying import Rekeying
 from broker.jobs.renewal import Renewal
 from broker.jobs.reviving import Reviving
-from broker.jobs.revocations import KeepingLists
 from broker.jobs.sequencer import Sequencer
 from broker.jobs.tidying import Tidying
 from broker.jobs.timekeeping import Timekeeping
@@ -80,12 +73,11 @@ from broker.service.ends import Ends
 from broker.service.leases import Leases
 from broker.service.live import LiveRegistry, Scope
 from broker.service.policies import Policies
-from broker.service.ports import Entropy, Meter, Tx
-from broker.service.revocations import Revocations
+from broker.service.ports import Meter, Tx
 from broker.service.switch import KillSwitch
 from broker.service.use_cases import UseCases
 from broker.service.wake import Bell
-from broker.service.world import Limits, Places, World
+from broker.service.world import Places, World
 from recorder.store.files import FileRecordingStore
 from recorder.writer import RecorderThread
 
@@ -133,7 +125,7 @@ class House:
         self.use_cases = UseCases.over(self.world, self._log_reader())
         self.gatehouse = Gatehouse(self.settings, self.world, self.use_cases, fast_path=self.fast_path)
         self.use_cases.cas.told.append(self._ca_changed)
-        self.certificate = ServerCertificate(signer=self.signer, entropy=self.entropy, hosts=_names(self.settings))
+        self.certificate = ServerCertificate(signer=self.signer, entropy=self.entropy, hosts=names_of(self.settings))
         await self.renew_certificate(self.clock.now())
 
     async def renew_certificate(self, now: datetime) -> None:
@@ -217,10 +209,10 @@ class House:
             ends=Ends(),
             policies=Policies.tried(),
             bell=Bell(),
-            limits=_limits(settings),
+            limits=limits_of(settings),
             keeps_input=settings.recordings.input,
             operators=TenantId(settings.tenant),
-            places=_places(settings),
+            places=places_of(settings),
             index=index_apart,
         )
 
@@ -287,11 +279,6 @@ class House:
         lane.start()
         self._stack.callback(lane.stop)
 
-    def _keeping_lists(self) -> KeepingLists:
-        lists = SshRevocationLists(signer=self.signer, entropy=self.entropy, now=self.clock.now)
-        revocations = Revocations(self.world, lists)
-        return KeepingLists(store=self.store, revocations=revocations, bell=self.world.bell)
-
     async def _cut_all(self) -> None:
         """A stop takes the access away: sessions are cut, sealed and written before the store closes."""
         for tenant in await self.store.tenants():
@@ -323,7 +310,6 @@ class House:
             Renewal(renew_if_due=self.renew_certificate, clock=self.clock),
             Renewal(renew_if_due=self.gatehouse.renew, clock=self.clock),
             Pinning(look=self.signer_heads.look, clock=self.clock),
-            self._keeping_lists(),
             *self.gatehouse.jobs(),
             *([self.reviving] if self.reviving is not None else []),
         ]
@@ -344,7 +330,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     Raises:
         Refusal, Fault: it may not or cannot start; nothing was served.
     """
-    settings = _with_ports(settings)
+    settings = with_ports(settings)
     async with AsyncExitStack() as stack:
         house = House(settings, stack)
         await house.build()
@@ -386,73 +372,3 @@ def _fast_path(settings: Settings, meter: Meter) -> bool:
     taken = settings.ssh.fast_path and not unknown
     meter.gauge("ssh_fast_path", int(taken))
     return taken
-
-
-def _limits(settings: Settings) -> Limits:
-    given = settings.limits
-    return Limits(
-        sessions_per_grant=given.sessions_per_grant,
-        sessions_per_process=given.sessions_per_process,
-        max_output_bytes=given.max_output_mib << 20,
-    )
-
-
-def _places(settings: Settings) -> Places:
-    return Places(
-        grpc=settings.grpc.told(),
-        join=settings.join.told(),
-        freeze=settings.freeze.told(),
-        gateway=settings.ssh.told(),
-        gateway_names=(settings.ssh.told_host(), *settings.ssh.names),
-    )
-
-
-def _names(settings: Settings) -> tuple[str, ...]:
-    """The names in the broker's TLS certificate."""
-    told = (settings.grpc.told_host(), settings.join.told_host(), settings.freeze.told_host())
-    bound = (settings.grpc.host, settings.join.host, settings.freeze.host)
-    return hosts_of(*told, *bound, *settings.server_names)
-
-
-def rows_over(vault: Vault, *, broker: str, entropy: Entropy, noted: Callable[[TenantId], None]) -> RowSource:
-    """Keys under this vault, and entries of the log whose values they seal. `noted`: as AuditRowsSql takes it."""
-
-    def keys(conn: Connection, tenant: TenantId) -> KeyRowsSql:
-        return KeyRowsSql(conn, tenant, vault)
-
-    def audit(conn: Connection, tenant: TenantId) -> AuditRowsSql:
-        return AuditRowsSql(
-            connection=conn, tenant=tenant, broker=broker, entropy=entropy, sealer=keys(conn, tenant), noted=noted
-        )
-
-    return RowSource(keys=keys, audit=audit)
-
-
-def open_vault(settings: Settings) -> Vault:
-    """The vault under the configured root keys. Raises RootKeyFault, WeakKey."""
-    keys = RootKeys(_root_key(settings), os.environ, owner=os.geteuid())
-    return Vault(keys.read(), read=keys.read)
-
-
-def _root_key(settings: Settings) -> Path | None:
-    """The configured file, else the default one if it is there; else a credential or the environment must have it."""
-    if settings.root_key is not None:
-        return settings.root_key
-    return settings.root_key_file if settings.root_key_file.exists() else None
-
-
-def _with_ports(settings: Settings) -> Settings:
-    """Port 0 becomes a free port now: clients are told real ones before anything listens."""
-    changed = {
-        name: address.model_copy(update={"port": _free_port(address.host)})
-        for name in ("grpc", "join", "ssh", "metrics", "freeze")
-        if not (address := getattr(settings, name)).port
-    }
-    return settings.model_copy(update=changed)
-
-
-def _free_port(host: str) -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -45,7 +45,7 @@ def restore(config: Path, acknowledge: bool, profile: Path, key: Path | None) ->
 async def _acknowledge(settings: Settings, profile: Profile, key: Path | None) -> list[TenantId]:
     from broker.adapters.store.store import SqlStore  # noqa: PLC0415
     from broker.adapters.system import SystemEntropy  # noqa: PLC0415
-    from broker.app import open_vault, rows_over  # noqa: PLC0415
+    from broker.founding import open_vault, rows_over  # noqa: PLC0415
 
     entropy = SystemEntropy()
     rows = rows_over(open_vault(settings), broker=settings.broker, entropy=entropy, noted=lambda _tenant: None)

@@ -43,8 +43,8 @@ def stuck(config: Path, output: str, retry: str) -> None:
 async def _found(settings: Settings, chosen: str) -> Sequence[Failing]:
     from broker.adapters.store.store import SqlStore  # noqa: PLC0415
     from broker.adapters.system import SystemEntropy  # noqa: PLC0415
-    from broker.app import open_vault, rows_over  # noqa: PLC0415
     from broker.core.errors import not_found  # noqa: PLC0415
+    from broker.founding import open_vault, rows_over  # noqa: PLC0415
     from broker.service.stuck import failing, retry  # noqa: PLC0415
 
     rows = rows_over(open_vault(settings), broker=settings.broker, entropy=SystemEntropy(), noted=lambda _tenant: None)

@@ -195,8 +195,8 @@ def _with_vault(config: Path, use: Callable[[SqlStore, Vault], Awaitable[T]]) ->
     """What `use` makes of the broker's database and vault."""
     import asyncio  # noqa: PLC0415
 
-    from broker.app import open_vault  # noqa: PLC0415
     from broker.config import Settings  # noqa: PLC0415
+    from broker.founding import open_vault  # noqa: PLC0415
 
     settings = Settings.load(config)
     return asyncio.run(_used(settings, open_vault(settings), use))
@@ -205,7 +205,7 @@ def _with_vault(config: Path, use: Callable[[SqlStore, Vault], Awaitable[T]]) ->
 async def _used(settings: Settings, held: Vault, use: Callable[[SqlStore, Vault], Awaitable[T]]) -> T:
     from broker.adapters.store.store import SqlStore  # noqa: PLC0415
     from broker.adapters.system import SystemEntropy  # noqa: PLC0415
-    from broker.app import rows_over  # noqa: PLC0415
+    from broker.founding import rows_over  # noqa: PLC0415
 
     rows = rows_over(held, broker=settings.broker, entropy=SystemEntropy(), noted=lambda _tenant: None)
     store = await SqlStore.open(settings.store_url, source=rows)

@@ -13,9 +13,9 @@ from pathlib import Path
 from broker.adapters.audit_log.signing import SECRET_NAME
 from broker.adapters.store.store import SqlStore
 from broker.adapters.system import SystemEntropy
-from broker.app import open_vault, rows_over
 from broker.config import Settings
 from broker.core.ids import SYSTEM_TENANT
+from broker.founding import open_vault, rows_over
 from grantd.profile import Profile
 from grantd.v1 import approval_pb2
 from grantd.v1.action_pb2 import ActionState

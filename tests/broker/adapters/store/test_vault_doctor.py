@@ -61,7 +61,7 @@ class World:
 @pytest.fixture
 async def world(database: Database) -> AsyncIterator[World]:
     """Two secrets, one of them changed once, and a recording's key."""
-    from broker.app import rows_over  # noqa: PLC0415  the composition root's own
+    from broker.founding import rows_over  # noqa: PLC0415  the composition root's own
 
     vault = Vault(OLD)
     rows = rows_over(vault, broker="b1", entropy=SystemEntropy(), noted=lambda _tenant: None)
