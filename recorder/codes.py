@@ -50,6 +50,7 @@ _TABLE = (
     ("GR2003I", "grant.expired", _SUCCESS),
     ("GR2004I", "grant.revoked", _SUCCESS),
     ("GR2005E", "grant.stuck", _FAILURE),
+    ("GR2006I", "grant.retried", _SUCCESS),  # somebody had the end of one that fails tried at once, and why
     # sealed credentials
     ("GR3001I", "glass.made", _SUCCESS),
     ("GR3002W", "glass.used", _SUCCESS),

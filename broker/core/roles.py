@@ -47,6 +47,8 @@ class Permission(StrEnum):
     VAULT_WRITE = "vault.write"
     REVOKE = "revoke.write"
     """Of many grants at once; one grant at a time is ACCESS_REVOKE's."""
+    STUCK = "stuck.write"
+    """Ends that fail: looking at them, trying one again."""
     FREEZE = "freeze.write"
     UNFREEZE = "unfreeze.write"
     CA_READ = "ca.read"
@@ -78,6 +80,7 @@ _ADMIN = _MANAGER | {
     Permission.SECRET_WRITE,
     Permission.TEAM_WRITE,
     Permission.TARGET_WRITE,
+    Permission.STUCK,
     Permission.UNFREEZE,
     Permission.VAULT_READ,
     Permission.CA_READ,

@@ -9,7 +9,7 @@ from broker.core.grant import Grant
 from broker.core.ids import GrantId, RequestId, TenantId
 from broker.core.request import AccessRequest
 from broker.rpc.call import Call
-from broker.rpc.convert.access import grant_out, request_out, ssh_out, token_out, wish_of
+from broker.rpc.convert.access import grant_out, request_out, ssh_out, stuck_out, token_out, wish_of
 from broker.rpc.convert.kinds import outside_out
 from broker.rpc.convert.kinds import wish_of as outside_wish_of
 from broker.service.access import AccessService
@@ -17,6 +17,7 @@ from broker.service.issue import IssueService
 from broker.service.issue_outside import OutsideIssueService
 from broker.service.names import NamesService
 from broker.service.revoke import RevokeService, Whose
+from broker.service.stuck import StuckService
 from grantd.v1 import access_pb2 as pb
 
 _PAGE = 50
@@ -27,10 +28,10 @@ class AccessServicer:
 
     def __init__(
         self, access: AccessService, issue: IssueService, outside: OutsideIssueService, names: NamesService,
-        revoke: RevokeService,
+        revoke: RevokeService, stuck: StuckService,
     ) -> None:  # fmt: skip
         self._access, self._issue, self._outside, self._names = access, issue, outside, names
-        self._revoke = revoke
+        self._revoke, self._stuck = revoke, stuck
 
     async def RequestAccess(self, request: pb.RequestAccessRequest, call: Call) -> pb.RequestAccessResponse:
         made = await self._access.request(call.caller, wish_of(request))
@@ -87,6 +88,15 @@ class AccessServicer:
             grants_ended=len(done.grants), requests_cancelled=done.requests, sessions_cut=done.sessions,
             sessions_late=done.late,
         )  # fmt: skip
+
+    async def ListStuckGrants(self, request: pb.ListStuckGrantsRequest, call: Call) -> pb.ListStuckGrantsResponse:
+        del request
+        return pb.ListStuckGrantsResponse(grants=map(stuck_out, await self._stuck.list(call.caller)))
+
+    async def RetryStuckGrant(self, request: pb.RetryStuckGrantRequest, call: Call) -> pb.RetryStuckGrantResponse:
+        call.ids.note(grant_id=request.grant_id)
+        tried = await self._stuck.retry(call.caller, GrantId(request.grant_id), request.reason)
+        return pb.RetryStuckGrantResponse(grant=stuck_out(tried))
 
     async def _request(self, call: Call, request: AccessRequest) -> pb.AccessRequest:
         names = await self._names.of(request.tenant, [(request.identity, request.target_id)])

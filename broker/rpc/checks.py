@@ -162,6 +162,8 @@ RULES: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
             "reason": text(2_048), "agent": _NAME, "person": _NAME, "target": _NAME, "team": _NAME, "ticket": text(128),
             "tenant": text(31),
         },
+        "ListStuckGrantsRequest": {},
+        "RetryStuckGrantRequest": {"grant_id": an_id("grant"), "reason": text(2_048)},
         # approval
         "ListPendingRequest": {},
         "WatchPendingRequest": {},

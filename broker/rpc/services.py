@@ -21,7 +21,7 @@ def servicers(cases: UseCases, *, places: Places, clock: Clock, version: str) ->
     """Full service name -> servicer. `version` is what WhoAmI says of the broker."""
     return {
         "grantd.v1.AccessService": AccessServicer(
-            cases.access, cases.issue, cases.issue_outside, cases.names, cases.revoke
+            cases.access, cases.issue, cases.issue_outside, cases.names, cases.revoke, cases.stuck
         ),
         "grantd.v1.ApprovalService": ApprovalServicer(cases.approval, cases.glass),
         "grantd.v1.ActionService": ActionServicer(cases.propose, cases.starting, cases.run, cases.issue, cases.waiting),

@@ -42,6 +42,7 @@ from broker.service.simulate import SimulateService
 from broker.service.site import Site
 from broker.service.start import Start
 from broker.service.starting import StartingService
+from broker.service.stuck import StuckService
 from broker.service.trust import TrustService
 from broker.service.validate import ValidateService
 from broker.service.vault import VaultService
@@ -78,6 +79,7 @@ class UseCases:
     explain: ExplainService
     freeze: FreezeService
     revoke: RevokeService
+    stuck: StuckService
     vault: VaultService
     secrets: SecretsService
     gateway: GatewayService
@@ -133,6 +135,7 @@ class UseCases:
             explain=ExplainService(world),
             freeze=freeze,
             revoke=RevokeService(world, ending),
+            stuck=StuckService(world),
             vault=VaultService(world),
             secrets=SecretsService(world),
             gateway=gateway,

@@ -461,6 +461,23 @@ class _Access(access_pb2_grpc.AccessServiceServicer):
         grant = access_pb2.Grant(id=request.grant_id, state=access_pb2.GRANT_STATE_REVOKED)
         return access_pb2.RevokeGrantResponse(grant=grant, sessions_cut=1)
 
+    def ListStuckGrants(
+        self, request: access_pb2.ListStuckGrantsRequest, context: Context
+    ) -> access_pb2.ListStuckGrantsResponse:
+        return access_pb2.ListStuckGrantsResponse(grants=[_stuck("gr_9")])
+
+    def RetryStuckGrant(
+        self, request: access_pb2.RetryStuckGrantRequest, context: Context
+    ) -> access_pb2.RetryStuckGrantResponse:
+        assert request.reason == "the host is back"
+        return access_pb2.RetryStuckGrantResponse(grant=_stuck(request.grant_id))
+
+
+def _stuck(grant: str) -> access_pb2.StuckGrant:
+    return access_pb2.StuckGrant(
+        grant_id=grant, target_name="web1", state=access_pb2.GRANT_STATE_STUCK, why="no \x1b answer", tries=4
+    )
+
 
 class _Action(action_pb2_grpc.ActionServiceServicer):
     def __init__(self, broker: FakeBroker) -> None:

@@ -495,6 +495,17 @@ def test_revoking_and_freezing(home: Path) -> None:
     assert b"3 sessions cut" in grantctl(home, "freeze", "--reason", "drill").stdout
 
 
+def test_ends_that_fail_are_listed_and_tried_again(home: Path) -> None:
+    """One row each, with nothing in it that commands a terminal (I-11); one by its id, and as JSON."""
+    listed = grantctl(home, "grants", "stuck").stdout
+    assert b"gr_9" in listed
+    assert b"stuck" in listed
+    assert b"\x1b" not in listed
+    assert json.loads(grantctl(home, "-o", "json", "grants", "stuck").stdout)["tries"] == 4
+    tried = grantctl(home, "grants", "stuck", "--retry", "gr_9", "--reason", "the host is back")
+    assert (tried.returncode, tried.stdout) == (0, b"gr_9 is tried again within seconds\n")
+
+
 def test_grants_that_ended_are_hidden_unless_asked_for(broker: FakeBroker, home: Path) -> None:
     """The usual question is: what is open?"""
     over = grant(id="gr_over")

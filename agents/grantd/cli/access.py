@@ -11,7 +11,14 @@ from grantd.cli.exits import Exit
 from grantd.cli.shell import DURATION, Shell, class_badge, facts, moment, span, word
 from grantd.cli.ssh.cert import write_files
 from grantd.cli.visible import one_line
-from grantd.v1.access_pb2 import AccessRequest, Grant, GrantState, RequestState
+from grantd.v1.access_pb2 import (
+    AccessRequest,
+    Grant,
+    GrantState,
+    ListStuckGrantsRequest,
+    RequestState,
+    RetryStuckGrantRequest,
+)
 
 _FLAGS = (
     "more than commands: shell, raw_shell, sftp, sftp-root=/FOLDER, stream_stdin, forward=HOST:PORT, sessions=N; may be"
@@ -112,6 +119,34 @@ def revoke_grant(shell: Shell, grant_id: str, reason: str) -> int:
     told = shell.client.revoke(grant_id, reason)
     shell.show(
         told, lambda: f"{one_line(told.grant.id)} is {grant_state(told.grant)}; {told.sessions_cut} sessions cut"
+    )
+    return Exit.OK
+
+
+@grants.command("stuck")
+@click.option("--retry", default="", metavar="GRANT", help="try this one within seconds, not when its turn comes")
+@click.option("--reason", default="", help="why it is tried again; kept in the audit log")
+@click.pass_obj
+def stuck_grants(shell: Shell, *, retry: str, reason: str) -> int:
+    """List ends that fail: why, since when, how often, and when they are tried again. At the host: grantd stuck."""
+    client = shell.client
+    if retry:
+        asked = RetryStuckGrantRequest(grant_id=retry, reason=reason)
+        told = client.call(client.access.RetryStuckGrant, asked)
+        shell.show(told, lambda: f"{one_line(told.grant.grant_id)} is tried again within seconds")
+        return Exit.OK
+    shell.show_all(
+        client.call(client.access.ListStuckGrants, ListStuckGrantsRequest()).grants,
+        ("GRANT", "TARGET", "STATE", "SINCE", "TRIES", "NEXT", "WHY"),
+        lambda one: (
+            one.grant_id,
+            one.target_name,
+            word(GrantState.Name(one.state), "GRANT_STATE_"),
+            moment(one.since),
+            str(one.tries),
+            moment(one.next_try),
+            one.why,
+        ),
     )
     return Exit.OK
 

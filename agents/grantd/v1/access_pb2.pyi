@@ -991,3 +991,144 @@ class RevokeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeResponse: _TypeAlias = RevokeResponse  # noqa: Y015
+
+@_typing.final
+class ListStuckGrantsRequest(_message.Message):
+    """Nothing to say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStuckGrantsRequest: _TypeAlias = ListStuckGrantsRequest  # noqa: Y015
+
+@_typing.final
+class ListStuckGrantsResponse(_message.Message):
+    """What fails."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def grants(self) -> _containers.RepeatedCompositeFieldContainer[Global___StuckGrant]:
+        """Each that failed at least once."""
+
+    def __init__(
+        self,
+        *,
+        grants: _abc.Iterable[Global___StuckGrant] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grants", b"grants"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStuckGrantsResponse: _TypeAlias = ListStuckGrantsResponse  # noqa: Y015
+
+@_typing.final
+class StuckGrant(_message.Message):
+    """A grant whose access could not be taken away yet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANT_ID_FIELD_NUMBER: _builtins.int
+    TARGET_NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    TRIES_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    NEXT_TRY_FIELD_NUMBER: _builtins.int
+    grant_id: _builtins.str
+    """Grant id."""
+    target_name: _builtins.str
+    """Name of the target."""
+    state: Global___GrantState.ValueType
+    """ENDING, or STUCK after the first tries."""
+    why: _builtins.str
+    """Why, a fixed phrase."""
+    tries: _builtins.int
+    """Tries that failed."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """The first failure; not set where it is not known."""
+
+    @_builtins.property
+    def next_try(self) -> _timestamp_pb2.Timestamp:
+        """When it is tried again."""
+
+    def __init__(
+        self,
+        *,
+        grant_id: _builtins.str = ...,
+        target_name: _builtins.str = ...,
+        state: Global___GrantState.ValueType = ...,
+        why: _builtins.str = ...,
+        tries: _builtins.int = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        next_try: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next_try", b"next_try", "since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant_id", b"grant_id", "next_try", b"next_try", "since", b"since", "state", b"state", "target_name", b"target_name", "tries", b"tries", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StuckGrant: _TypeAlias = StuckGrant  # noqa: Y015
+
+@_typing.final
+class RetryStuckGrantRequest(_message.Message):
+    """Which one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANT_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    grant_id: _builtins.str
+    """Grant id."""
+    reason: _builtins.str
+    """Why; kept in the audit log; at most 2,048 bytes."""
+    def __init__(
+        self,
+        *,
+        grant_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant_id", b"grant_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryStuckGrantRequest: _TypeAlias = RetryStuckGrantRequest  # noqa: Y015
+
+@_typing.final
+class RetryStuckGrantResponse(_message.Message):
+    """What is tried."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def grant(self) -> Global___StuckGrant:
+        """As it stood when it was asked for."""
+
+    def __init__(
+        self,
+        *,
+        grant: Global___StuckGrant | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryStuckGrantResponse: _TypeAlias = RetryStuckGrantResponse  # noqa: Y015

@@ -81,6 +81,16 @@ class AccessServiceStub(object):
                 request_serializer=grantd_dot_v1_dot_access__pb2.RevokeRequest.SerializeToString,
                 response_deserializer=grantd_dot_v1_dot_access__pb2.RevokeResponse.FromString,
                 _registered_method=True)
+        self.ListStuckGrants = channel.unary_unary(
+                '/grantd.v1.AccessService/ListStuckGrants',
+                request_serializer=grantd_dot_v1_dot_access__pb2.ListStuckGrantsRequest.SerializeToString,
+                response_deserializer=grantd_dot_v1_dot_access__pb2.ListStuckGrantsResponse.FromString,
+                _registered_method=True)
+        self.RetryStuckGrant = channel.unary_unary(
+                '/grantd.v1.AccessService/RetryStuckGrant',
+                request_serializer=grantd_dot_v1_dot_access__pb2.RetryStuckGrantRequest.SerializeToString,
+                response_deserializer=grantd_dot_v1_dot_access__pb2.RetryStuckGrantResponse.FromString,
+                _registered_method=True)
 
 
 class AccessServiceServicer(object):
@@ -153,6 +163,20 @@ class AccessServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListStuckGrants(self, request, context):
+        """Grants whose access could not be taken away yet: why, since when, and when it is tried again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryStuckGrant(self, request, context):
+        """Has the end of one of them tried at once, not when its turn comes. Repeating it is harmless.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccessServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -200,6 +224,16 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.Revoke,
                     request_deserializer=grantd_dot_v1_dot_access__pb2.RevokeRequest.FromString,
                     response_serializer=grantd_dot_v1_dot_access__pb2.RevokeResponse.SerializeToString,
+            ),
+            'ListStuckGrants': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListStuckGrants,
+                    request_deserializer=grantd_dot_v1_dot_access__pb2.ListStuckGrantsRequest.FromString,
+                    response_serializer=grantd_dot_v1_dot_access__pb2.ListStuckGrantsResponse.SerializeToString,
+            ),
+            'RetryStuckGrant': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryStuckGrant,
+                    request_deserializer=grantd_dot_v1_dot_access__pb2.RetryStuckGrantRequest.FromString,
+                    response_serializer=grantd_dot_v1_dot_access__pb2.RetryStuckGrantResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -447,6 +481,60 @@ class AccessService(object):
             '/grantd.v1.AccessService/Revoke',
             grantd_dot_v1_dot_access__pb2.RevokeRequest.SerializeToString,
             grantd_dot_v1_dot_access__pb2.RevokeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListStuckGrants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/grantd.v1.AccessService/ListStuckGrants',
+            grantd_dot_v1_dot_access__pb2.ListStuckGrantsRequest.SerializeToString,
+            grantd_dot_v1_dot_access__pb2.ListStuckGrantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryStuckGrant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/grantd.v1.AccessService/RetryStuckGrant',
+            grantd_dot_v1_dot_access__pb2.RetryStuckGrantRequest.SerializeToString,
+            grantd_dot_v1_dot_access__pb2.RetryStuckGrantResponse.FromString,
             options,
             channel_credentials,
             insecure,

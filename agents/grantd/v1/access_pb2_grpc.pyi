@@ -57,6 +57,10 @@ class AccessServiceStub:
     """Ends every grant of an agent, a person, a target, a team, a ticket or the tenant now, and takes back what waits there for a
     decision: sessions are cut within a second. A manager's reach is the targets of their teams. Repeating it is harmless.
     """
+    ListStuckGrants: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListStuckGrantsRequest, _access_pb2.ListStuckGrantsResponse]
+    """Grants whose access could not be taken away yet: why, since when, and when it is tried again."""
+    RetryStuckGrant: _grpc.UnaryUnaryMultiCallable[_access_pb2.RetryStuckGrantRequest, _access_pb2.RetryStuckGrantResponse]
+    """Has the end of one of them tried at once, not when its turn comes. Repeating it is harmless."""
 
 @_typing.type_check_only
 class AccessServiceAsyncStub(AccessServiceStub):
@@ -87,6 +91,10 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """Ends every grant of an agent, a person, a target, a team, a ticket or the tenant now, and takes back what waits there for a
     decision: sessions are cut within a second. A manager's reach is the targets of their teams. Repeating it is harmless.
     """
+    ListStuckGrants: _aio.UnaryUnaryMultiCallable[_access_pb2.ListStuckGrantsRequest, _access_pb2.ListStuckGrantsResponse]  # type: ignore[assignment]
+    """Grants whose access could not be taken away yet: why, since when, and when it is tried again."""
+    RetryStuckGrant: _aio.UnaryUnaryMultiCallable[_access_pb2.RetryStuckGrantRequest, _access_pb2.RetryStuckGrantResponse]  # type: ignore[assignment]
+    """Has the end of one of them tried at once, not when its turn comes. Repeating it is harmless."""
 
 class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     """Access requests, grants and the credentials that grants issue. Agents and people call it for themselves;
@@ -168,5 +176,21 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         """Ends every grant of an agent, a person, a target, a team, a ticket or the tenant now, and takes back what waits there for a
         decision: sessions are cut within a second. A manager's reach is the targets of their teams. Repeating it is harmless.
         """
+
+    @_abc_1.abstractmethod
+    def ListStuckGrants(
+        self,
+        request: _access_pb2.ListStuckGrantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.ListStuckGrantsResponse, _abc.Awaitable[_access_pb2.ListStuckGrantsResponse]]:
+        """Grants whose access could not be taken away yet: why, since when, and when it is tried again."""
+
+    @_abc_1.abstractmethod
+    def RetryStuckGrant(
+        self,
+        request: _access_pb2.RetryStuckGrantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.RetryStuckGrantResponse, _abc.Awaitable[_access_pb2.RetryStuckGrantResponse]]:
+        """Has the end of one of them tried at once, not when its turn comes. Repeating it is harmless."""
 
 def add_AccessServiceServicer_to_server(servicer: AccessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

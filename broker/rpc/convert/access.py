@@ -13,6 +13,7 @@ from broker.rpc.convert.scalars import class_of, class_value, duration, moment, 
 from broker.service.access import Wish
 from broker.service.issue import SshCredential, TokenCredential
 from broker.service.names import Names
+from broker.service.stuck import Failing
 from grantd.v1 import access_pb2 as pb
 
 REQUEST_STATES: Mapping[RequestState, pb.RequestState.ValueType] = MappingProxyType(
@@ -100,3 +101,16 @@ def ssh_out(made: SshCredential) -> pb.IssueCredentialResponse:
 def token_out(made: TokenCredential) -> pb.IssueCredentialResponse:
     """A grant token."""
     return pb.IssueCredentialResponse(credential_id=made.credential, token=made.token, not_after=moment(made.not_after))
+
+
+def stuck_out(one: Failing) -> pb.StuckGrant:
+    """An end that fails."""
+    return pb.StuckGrant(
+        grant_id=one.grant.id,
+        target_name=one.target,
+        state=GRANT_STATES[one.grant.state],
+        why=one.effect.why,
+        tries=one.effect.attempts,
+        since=moment_or_none(one.effect.failing_since),
+        next_try=moment(one.effect.due_at),
+    )

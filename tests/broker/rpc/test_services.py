@@ -116,6 +116,19 @@ async def test_a_request_becomes_a_grant_and_a_credential_and_ends(house: House)
         assert again == ("FAILED_PRECONDITION", "grant_over")
 
 
+async def test_ends_that_fail_are_seen_and_tried_again_by_those_who_may(house: House) -> None:
+    """ListStuckGrants, RetryStuckGrant: Owners and Admins; nobody else even sees them."""
+    async with house.channel(house.people["owner"]) as channel:
+        stub = AccessServiceStub(channel)
+        assert list((await stub.ListStuckGrants(access_pb2.ListStuckGrantsRequest())).grants) == []
+        again = access_pb2.RetryStuckGrantRequest(grant_id=await granted(house), reason="again")
+        assert await refusal_of(stub.RetryStuckGrant(again)) == ("NOT_FOUND", "not_found")
+    async with house.channel(house.people["agent"]) as channel:
+        stub = AccessServiceStub(channel)
+        for call in (stub.ListStuckGrants(access_pb2.ListStuckGrantsRequest()), stub.RetryStuckGrant(again)):
+            assert (await refusal_of(call))[0] == "PERMISSION_DENIED"
+
+
 async def test_classify_and_preview_run_nothing(house: House) -> None:
     """Class, parts and who would have to approve."""
     grant = await granted(house)
