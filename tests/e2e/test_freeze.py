@@ -43,6 +43,15 @@ def cluster() -> Iterator[PostgresCluster]:
     made.stop()
 
 
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """One for the two that need no server for its database; each starts it as it needs it."""
+    peers.require("sshd")
+    made = House.build(tmp_path_factory.mktemp("freeze"))
+    yield made
+    made.close()
+
+
 def test_freeze_with_the_database_paused_and_every_place_taken(cluster: PostgresCluster, tmp_path: Path) -> None:
     """I-61: all cut within 2 s, at clients and target; nothing issued then, nor when it goes on, nor after a kill."""
     database = cluster.create_database()
@@ -65,10 +74,8 @@ def test_freeze_with_the_database_paused_and_every_place_taken(cluster: Postgres
     assert found.issued == 0
 
 
-def test_the_host_freezes_while_sqlite_is_locked_and_a_kill_lifts_nothing(tmp_path: Path) -> None:
+def test_the_host_freezes_while_sqlite_is_locked_and_a_kill_lifts_nothing(house: House, tmp_path: Path) -> None:
     """I-61: needs no network or certificate; the file alone knows of it when the broker dies, and the next reads it."""
-    peers.require("sshd")
-    house = House.build(tmp_path)
     lock = sqlite3.connect(house.data / "grantd.db", isolation_level=None)
     try:
         mark = str(tmp_path / "mark")
@@ -96,30 +103,27 @@ def test_the_host_freezes_while_sqlite_is_locked_and_a_kill_lifts_nothing(tmp_pa
         assert house.run(house.grant(), "uname -s").finished().exit_status == 0
     finally:
         lock.close()
-        house.close()
 
 
-def test_a_broker_whose_loop_stands_still_ends_itself_frozen(tmp_path: Path) -> None:
+def test_a_broker_whose_loop_stands_still_ends_itself_frozen(house: House, tmp_path: Path) -> None:
     """I-61: nothing of the loop is needed to stop. What cannot be told to cut is ended, and starts frozen."""
-    peers.require("sshd")
-    house = House.build(tmp_path, prefix=[sys.executable, "-m", "tests.e2e.standstill"])
-    try:
-        mark = str(tmp_path / "mark")
-        house.run(house.grant(), f"touch {mark}; tail -f {mark}")
-        wait_until(lambda: bool(processes_with(mark)), 15)
-        assert house.broker is not None
-        os.kill(house.broker.pid, signal.SIGUSR1)
-        time.sleep(0.2)
-        since = Since()
-        with contextlib.suppress(GrantdError):
-            freezing.freeze(Profile.load(house.profile("owner")), "it hangs")
-        wait_until(lambda: not processes_with(mark), 20)
-        assert since.s() <= WITHIN_S + 0.5, "1.5 s for the loop, then the process ends"
-        wait_until(lambda: not house.is_serving(), 20)
-        assert house.broker.returncode == 70
-        house.prefix = []
-        house.serve()
-        asked = house.ctl("builder", "request", FREE, house.sshd.login, "--reason", "again")
-        assert "by owner: it hangs" in asked.err
-    finally:
-        house.close()
+    house.stop()
+    house.prefix = [sys.executable, "-m", "tests.e2e.standstill"]
+    house.serve()
+    mark = str(tmp_path / "mark")
+    house.run(house.grant(), f"touch {mark}; tail -f {mark}")
+    wait_until(lambda: bool(processes_with(mark)), 15)
+    assert house.broker is not None
+    os.kill(house.broker.pid, signal.SIGUSR1)
+    time.sleep(0.2)
+    since = Since()
+    with contextlib.suppress(GrantdError):
+        freezing.freeze(Profile.load(house.profile("owner")), "it hangs")
+    wait_until(lambda: not processes_with(mark), 20)
+    assert since.s() <= WITHIN_S + 0.5, "1.5 s for the loop, then the process ends"
+    wait_until(lambda: not house.is_serving(), 20)
+    assert house.broker.returncode == 70
+    house.prefix = []
+    house.serve()
+    asked = house.ctl("builder", "request", FREE, house.sshd.login, "--reason", "again")
+    assert "by owner: it hangs" in asked.err
