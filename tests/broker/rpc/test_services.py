@@ -206,6 +206,7 @@ async def test_waiting_for_an_action_and_taking_it_back(house: House) -> None:
         running = stub.Execute(iter([start(grant, "tail -f /dev/null")]))
         runs = (await next_of(running)).action
         cut = await stub.CancelAction(action_pb2.CancelActionRequest(action_id=runs.id))
+        assert (await next_of(running)).notice.text == "ended: cancelled"
         assert (await next_of(running)).finished.note == "cancelled"
         assert cut.action.state in (action_pb2.ACTION_STATE_RUNNING, action_pb2.ACTION_STATE_CUT)
         wait = action_pb2.WaitActionRequest(action_id=runs.id, timeout=Duration(seconds=56))
