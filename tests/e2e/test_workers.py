@@ -220,7 +220,7 @@ def test_a_worker_that_does_not_answer_is_ended(house: House) -> None:
         victim = serving(ssh, house)
         os.kill(victim, signal.SIGSTOP)
         revoke(house, grant)
-        assert not Path(f"/proc/{victim}").exists()
+        wait_until(lambda: not Path(f"/proc/{victim}").exists(), PATIENCE_S)  # killed by then, and reaped soon
         wait_until(lambda: of_grant(house, grant)[0]["state"] == "cut", PATIENCE_S)
         assert of_grant(house, grant)[0]["end_reason"] == "revoked"
         wait_until(ssh.ended, PATIENCE_S)
