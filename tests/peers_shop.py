@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -48,6 +48,8 @@ class Shop:
     ca: str
     team: str
     """A role that owns nothing yet and may create in `app`: what a profile can be a member of."""
+    sessions: list[psycopg.Connection[tuple[Any, ...]]] = field(default_factory=list)
+    """Every one that logged in; closed with the shop."""
 
     @property
     def port(self) -> int:
@@ -77,10 +79,12 @@ class Shop:
     def login(self, user: str, password: str) -> psycopg.Connection[tuple[Any, ...]]:
         """As somebody with a password, over TLS as a client should."""
         ca = self.cluster.folder / "ca.pem"
-        return psycopg.connect(
+        session = psycopg.connect(
             host="127.0.0.1", port=self.port, dbname=self.name, user=user, password=password, sslmode="verify-full",
             sslrootcert=str(ca), connect_timeout=5, autocommit=True,
         )  # fmt: skip
+        self.sessions.append(session)
+        return session
 
 
 def open_shop(cluster: PostgresCluster) -> Shop:
@@ -111,6 +115,8 @@ def open_shop(cluster: PostgresCluster) -> Shop:
 
 def close_shop(shop: Shop) -> None:
     """Drops the database and the roles that were for it; other shops of the server go on."""
+    for session in shop.sessions:
+        session.close()
     shop.cluster.drop_database(shop.name)
     with shop.cluster.superuser("postgres") as root:
         for role in (shop.admin, shop.team):

@@ -236,6 +236,7 @@ FROM_ADMIN = {
     Permission.CA_READ,
     Permission.SECRET_WRITE,
     Permission.VAULT_READ,
+    Permission.STUCK,
 }
 FROM_MANAGER = {
     Permission.APPROVAL_DECIDE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
 
@@ -18,8 +19,10 @@ from tests.broker.adapters.audit_log.world import SeenMeter
 
 
 @pytest.fixture(autouse=True)
-def fresh() -> None:
-    """Nothing is remembered of another test."""
+def fresh() -> Iterator[None]:
+    """Nothing is remembered of another test, nor by another one of these."""
+    changed.cache_clear()
+    yield
     changed.cache_clear()
 
 
