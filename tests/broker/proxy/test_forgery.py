@@ -172,7 +172,7 @@ SHAPES = {
     "no time at all": by(LATE, after=NOW - 30, before=NOW - 30),
     "ends at 0": by(LATE, after=0, before=0),
     "not yet valid": by(EARLY, after=NOW + 86_400, before=NOW + 86_700),
-    "ends before it begins": by(EARLY, after=NOW + 300, before=NOW - 300),
+    "ends before it begins": by(EARLY, after=NOW + 86_400, before=NOW - 300),
     "begins at 2^64 - 1": by(EARLY, after=FOREVER, before=FOREVER),
     "ten years": by(LONG, before=NOW + 315_360_000),
     "the year 36812": by(LONG, before=2**40),
