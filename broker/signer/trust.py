@@ -72,12 +72,13 @@ class TrustFile:
 
     def _load(self) -> None:
         data = _all_of(self._descriptor)
-        for raw in data.splitlines(keepends=True):
-            if not raw.endswith(b"\n"):
-                # a power cut inside a write: nobody was told that this statement counts
-                os.ftruncate(self._descriptor, self._good)
-                return
-            self._take(raw.removesuffix(b"\n"))
+        # by newlines alone: splitlines() also parts at a CR, and a damaged line would pass for a torn end
+        *lines, torn = data.split(b"\n")
+        for line in lines:
+            self._take(line)
+        if torn:
+            # a power cut inside a write: nobody was told that this statement counts
+            os.ftruncate(self._descriptor, self._good)
 
     def _take(self, line: bytes) -> None:
         try:
