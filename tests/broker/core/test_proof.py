@@ -133,6 +133,11 @@ def _forward(*flags: str, granted_by: tuple[object, ...] = (), **changes: object
     return ASK.ask(record, access=access, granted_by=granted_by)  # type: ignore[arg-type]
 
 
+def _undecided(command: bytes) -> SignSsh:
+    record = replace(ASK.record(), command=command)
+    return ASK.ask(record, MANAGER, spec=ASK.spec(ASK.record()))
+
+
 def _signed_as(namespace: str, *, deny: bool = False) -> SignSsh:
     ask = ASK.ask(ASK.record())
     message = denial_record(ask.record) if deny else ask.record
@@ -219,6 +224,12 @@ TRIES = (
     Try(name="a forward granted long ago", rule="asked a short while ago",
         make=lambda: _forward("forward=db1:5432", granted_by=(MANAGER,),
                               nonce=timed_nonce(NOW - timedelta(hours=2), bytes(12)))),
+    Try(name="a nonce without a time in it", rule="asked a short while ago",
+        make=lambda: ASK.ask(ASK.record(nonce=b"short"), MANAGER)),
+    Try(name="an access that is none", rule="the access that its record names",
+        make=lambda: replace(_forward("forward=db1:5432", granted_by=(MANAGER,)), access=b"no record")),
+    Try(name="a command that no classifier can read", rule="a command that can be decided",
+        make=lambda: _undecided(b"\xff\xfe")),
     Try(name="a keyboard for a read that it could leave", rule="approved by a person",
         make=lambda: ASK.ask(ASK.record(b"git log", pty=True, stdin_mode="stream"))),
 )  # fmt: skip

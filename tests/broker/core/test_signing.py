@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from datetime import UTC, datetime
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -21,10 +22,14 @@ from broker.core.signing import (
     Ask,
     AskCa,
     AskGenerations,
+    AskHead,
+    AskTrust,
     FrameError,
+    Learn,
     Refused,
     RotateCa,
     Signed,
+    SignKrl,
     SignProbe,
     SignSsh,
     SignX509,
@@ -64,20 +69,30 @@ X509_SPECS = st.builds(
     server=st.booleans(),
     serial=st.integers(-1, 2**159),
 )
-ASKS: st.SearchStrategy[Ask] = st.one_of(
-    st.builds(
+BLOBS = st.lists(st.binary(max_size=60), max_size=3).map(tuple)
+KINDS: dict[type[Ask], st.SearchStrategy[Ask]] = {
+    SignSsh: st.builds(
         SignSsh,
         spec=SPECS,
         public_key=st.binary(max_size=60),
         record=st.binary(max_size=60),
-        signatures=st.lists(st.binary(max_size=60), max_size=3).map(tuple),
+        signatures=BLOBS,
+        access=st.binary(max_size=60),
+        access_signatures=BLOBS,
     ),
-    st.builds(SignX509, spec=X509_SPECS, csr_der=st.binary(max_size=60)),
-    st.builds(SignProbe, spec=SPECS, public_key=st.binary(max_size=60), generation=st.integers(0, 2**31)),
-    st.builds(AskCa, ca=st.sampled_from(Ca)),
-    st.builds(AskGenerations, ca=st.sampled_from(Ca)),
-    st.builds(RotateCa, ca=st.sampled_from(Ca), step=st.sampled_from(Step)),
-)
+    SignX509: st.builds(SignX509, spec=X509_SPECS, csr_der=st.binary(max_size=60)),
+    SignProbe: st.builds(SignProbe, spec=SPECS, public_key=st.binary(max_size=60), generation=st.integers(0, 2**31)),
+    SignKrl: st.builds(
+        SignKrl, spec=SPECS, public_key=st.binary(max_size=60), grants=st.lists(TEXT, max_size=3).map(tuple)
+    ),
+    AskCa: st.builds(AskCa, ca=st.sampled_from(Ca)),
+    AskGenerations: st.builds(AskGenerations, ca=st.sampled_from(Ca)),
+    RotateCa: st.builds(RotateCa, ca=st.sampled_from(Ca), step=st.sampled_from(Step)),
+    Learn: st.builds(Learn, statement=st.binary(max_size=60), signatures=BLOBS),
+    AskHead: st.builds(AskHead, since=st.integers(0, 2**62)),
+    AskTrust: st.builds(AskTrust, tenant=TEXT, subject=TEXT),
+}
+ASKS = st.one_of(*KINDS.values())
 GENERATIONS = st.builds(
     Generation,
     number=st.integers(1, 2**31),
@@ -97,6 +112,11 @@ ANSWERS: st.SearchStrategy[Answer] = st.one_of(
 def test_questions_come_through_as_asked(ask: Ask) -> None:
     """Every field arrives as it was sent, whether or not it may be signed."""
     assert decode_ask(encode_ask(ask)) == ask
+
+
+def test_every_question_is_drawn() -> None:
+    """No kind of question can be added without being sent through here."""
+    assert set(KINDS) == set(get_args(Ask))
 
 
 @given(ANSWERS)
