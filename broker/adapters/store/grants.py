@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Row, bindparam, func, insert, select, true, update
+from sqlalchemy import Row, bindparam, false, func, insert, or_, select, true, update
 
 from broker.adapters.store.hot import Hot
 from broker.adapters.store.schema import access_grant, access_request, credential
@@ -59,11 +60,7 @@ _BY_SERIAL: Final = select(credential).where(
 )
 
 
-_COUNT_OF_GRANT: Final = select(func.count()).where(
-    credential.c.tenant == bindparam("tenant"),
-    credential.c.grant_id == bindparam("grant"),
-    credential.c.kind.in_(bindparam("kinds", expanding=True)),
-)
+_ADD: Final = Hot(insert(credential), columns=[column.name for column in credential.c])
 _OUTSIDE: Final = (
     select(credential)
     .where(credential.c.tenant == bindparam("tenant"))
@@ -141,7 +138,7 @@ class CredentialRowsSql(TenantRows):
             "not_after": micros(value.not_after),
             "ended_at": from_time(value.ended_at),
         }
-        self._conn.execute(insert(credential), row)
+        _ADD.run(self._conn, row)
 
     def put(self, value: Credential) -> None:
         self._own(value.tenant)
@@ -161,14 +158,21 @@ class CredentialRowsSql(TenantRows):
         return [_credential(row) for row in rows]
 
     def count(self, grant: GrantId, kinds: Iterable[str]) -> int:
-        among = {"tenant": self._tenant, "grant": grant, "kinds": list(kinds)}
-        counted: int = self._conn.execute(_COUNT_OF_GRANT, among).scalar_one()
+        counted: int = _count_of(frozenset(kinds)).rows(self._conn, {"tenant": self._tenant, "grant": grant})[0][0]
         return counted
 
     def by_serial(self, kind: str, serial: str) -> Credential | None:
         of = {"tenant": self._tenant, "kind": kind, "serial": serial}
         row = self._conn.execute(_BY_SERIAL, of).one_or_none()
         return None if row is None else _credential(row)
+
+
+@cache
+def _count_of(kinds: frozenset[str]) -> Hot:
+    """How many credentials of these kinds one grant has; there are as many statements as callers have lists."""
+    of_grant = (credential.c.tenant == bindparam("tenant")) & (credential.c.grant_id == bindparam("grant"))
+    of_kinds = or_(false(), *(credential.c.kind == kind for kind in sorted(kinds)))
+    return Hot(select(func.count()).where(of_grant, of_kinds))
 
 
 def _row(value: Grant) -> dict[str, object]:

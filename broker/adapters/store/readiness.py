@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, text
 from broker.adapters.store.schema import metadata
 from broker.core.errors import StoreFault
 
-HEAD: Final = "0007"
+HEAD: Final = "0008"
 """The newest revision in `versions`."""
 _PRIVILEGED: Final = text("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user")
 _OPEN_TABLES: Final = text(

@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Row, bindparam, func, select
 
 from broker.adapters.store.schema import access_request
-from broker.adapters.store.statements import TenantRows, by_id, put
+from broker.adapters.store.statements import TenantRows, hot_by_id, put
 from broker.adapters.store.values import from_span, from_words, to_span, to_words
 from broker.core.clock import from_micros, micros
 from broker.core.ids import IdentityId, RequestId
@@ -29,7 +29,7 @@ class RequestRowsSql(TenantRows):
     __slots__ = ()
 
     def get(self, request: RequestId) -> AccessRequest | None:
-        row = self._conn.execute(by_id(access_request), {"tenant": self._tenant, "id": request}).one_or_none()
+        row = hot_by_id(access_request).one(self._conn, {"tenant": self._tenant, "id": request})
         return None if row is None else _value(row)
 
     def put(self, request: AccessRequest) -> None:

@@ -181,6 +181,7 @@ credential = Table(
     refers("grant_id", "access_grant"),
     unique("kind", "serial"),
     Index(None, "tenant", "state", "grant_id"),
+    Index(None, "tenant", "grant_id", "kind"),
 )
 
 # ---- actions --------------------------------------------------------------------------------------------------------
