@@ -1,7 +1,7 @@
 """What an owner signs for the signer, in bytes: `grantd/trust/v1`. Written against the format, not the broker's code.
 
-One statement is one revision of what is said of one subject: a person, a target, a tenant's own programs. It names the
-one before it, so that an old one can never be put back.
+One statement is one revision of what is said of one subject: a person, a target, a tenant's own programs, a CA. It
+names the one before it, so that an old one can never be put back.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ TRUST_NAMESPACE: Final = "grantd-trust@v1"
 PROGRAMS: Final = "programs"
 _HEAD: Final = b"grantd/trust/v1"
 _PARTS: Final = 7
+_ROTATION_PARTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +107,19 @@ def glass(*, person: str, target: str, login: str, ceiling: str, key: str, until
     return pae(b"break-glass", *(word.encode() for word in words), b"%d" % until_us)
 
 
+def rotation(*, ca: str, step: str, number: int, forced: bool) -> bytes:
+    """What is said of one step of a CA's rotation: `number` is that of the key it makes, lets sign or destroys."""
+    return pae(b"rotation", ca.encode(), step.encode(), b"%d" % number, b"1" if forced else b"0")
+
+
+def rotated_number(content: bytes) -> int:
+    """The number of the key that a step is about. Raises Invalid where it is no step of a rotation."""
+    parts = unpae(content)
+    if parts[:1] != [b"rotation"] or len(parts) != _ROTATION_PARTS or not parts[3].isdigit():
+        raise _damaged()
+    return int(parts[3])
+
+
 def quorum_of(content: bytes) -> bytes:
     """The packed quorum of what is said of a target; the empty one of anything else."""
     parts = unpae(content) if content else []
@@ -141,6 +155,9 @@ def told(content: bytes) -> list[tuple[str, str]]:
             case [b"break-glass", *words]:
                 names = ("sealed for", "target", "login", "ceiling", "key", "until (us)")
                 return [(name, word.decode()) for name, word in zip(names, words, strict=True)]
+            case [b"rotation", *words]:
+                ca, step, number, forced = (word.decode() for word in words)
+                return [("ca", ca), ("step", step), ("key", number), ("forced", _yes(forced.encode()))]
             case [b"programs", *texts]:
                 return [(n.decode(), t.decode()) for n, t in zip(texts[::2], texts[1::2], strict=True)]
             case _:

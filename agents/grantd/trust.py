@@ -19,7 +19,7 @@ from grantd.enrolment import micros
 from grantd.errors import Invalid
 from grantd.statements import Statement
 from grantd.stepup import Change
-from grantd.v1 import admin_pb2, glass_pb2
+from grantd.v1 import admin_pb2, ca_pb2, glass_pb2
 from grantd.v1.options_pb2 import AutonomyTier
 
 _TIER: Final = "AUTONOMY_TIER_"
@@ -49,6 +49,11 @@ def state(client: Client, change: Change, *, tenant: str, now: datetime, about: 
                 _say(change, before, tenant=tenant, subject=change.identity_id, content=content, now=now)
         case glass_pb2.MakeBreakGlassRequest() if not change.trust:
             _say(change, b"", tenant=tenant, subject=change.id, content=_glass(change), now=now)
+        case ca_pb2.RotateCaRequest() if not change.trust:
+            subject = f"ca-{change.name}"
+            before = known(client, [subject])[0].statement
+            content = _rotation(change, _key_of_step(client, change))
+            _say(change, before, tenant=tenant, subject=subject, content=content, now=now)
         case admin_pb2.PutPolicyRequest() if not change.trust:
             before = known(client, [statements.PROGRAMS])[0].statement
             content = _programs(change)
@@ -79,6 +84,8 @@ def must_say(change: Change, *, tenant: str) -> None:
             wanted = (statements.PROGRAMS, _programs(change))
         case glass_pb2.MakeBreakGlassRequest():
             wanted = (change.id, _glass(change))
+        case ca_pb2.RotateCaRequest():
+            wanted = (f"ca-{change.name}", _rotation(change, statements.rotated_number(said.content)))
         case _:
             raise Invalid("bad_statement", "this change carries no statement")
     if (said.tenant, said.subject, said.content) != (tenant, *wanted):
@@ -121,6 +128,25 @@ def _glass(change: glass_pb2.MakeBreakGlassRequest) -> bytes:
         person=change.person_id, target=change.target_id, login=change.login, ceiling=class_word(change.ceiling),
         key=change.public_key, until_us=change.until_us,
     )  # fmt: skip
+
+
+def _rotation(change: ca_pb2.RotateCaRequest, number: int) -> bytes:
+    return statements.rotation(ca=change.name, step=change.step, number=number, forced=change.force)
+
+
+def _key_of_step(client: Client, change: ca_pb2.RotateCaRequest) -> int:
+    """The number of the key that a step is about, by what the broker tells; the signer knows better."""
+    told = client.call(client.admin.ListCas, ca_pb2.ListCasRequest())
+    numbers = sorted(each.number for ca in told.cas if ca.name == change.name for each in ca.generations)
+    if not numbers:
+        raise Invalid("not_found", f"there is no CA {change.name}", "grantctl ca list")
+    match change.step:
+        case "start":
+            return numbers[-1] + 1
+        case "finish":
+            return numbers[0]
+        case _:
+            return numbers[-1]
 
 
 def _target_id(client: Client, name: str) -> str:

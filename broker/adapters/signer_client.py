@@ -18,7 +18,7 @@ from pathlib import Path
 from broker.core.cert import Ca, CertMismatch, CertSpec, X509Spec, must_match
 from broker.core.children import CHILD_ENVIRON
 from broker.core.errors import Fault, SignerFault, SignerRefused
-from broker.core.generation import Generation, Step, UnknownGeneration, must_follow, signing
+from broker.core.generation import Generation, UnknownGeneration, must_follow, signing
 from broker.core.revoking import pushing
 from broker.core.signing import (
     HEADER_BYTES,
@@ -117,9 +117,9 @@ class SignerClient:
         """As ports.Signer: asked anew each time, believed only where they follow from what was known."""
         return self._believed(ca, await self._ask(AskGenerations(ca=ca)))
 
-    async def rotate(self, ca: Ca, step: Step) -> tuple[Generation, ...]:
+    async def rotate(self, ca: Ca, statement: bytes, signatures: tuple[bytes, ...]) -> tuple[Generation, ...]:
         """As ports.Signer. Raises SignerFault; the signer's own phrase is in it."""
-        return self._believed(ca, await self._ask(RotateCa(ca=ca, step=step)))
+        return self._believed(ca, await self._ask(RotateCa(statement=statement, signatures=signatures)))
 
     async def learn(self, statement: bytes, signatures: tuple[bytes, ...]) -> None:
         """As ports.Signer."""

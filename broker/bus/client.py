@@ -19,7 +19,7 @@ from broker.core.action import Action, ActionState, StdinMode
 from broker.core.cert import Ca, CertSpec, X509Spec
 from broker.core.clock import Clock, Instant
 from broker.core.errors import Fault, SignerFault
-from broker.core.generation import Generation, Step
+from broker.core.generation import Generation
 from broker.core.ids import ActionId, SessionId
 from broker.core.wrapper import read_force_command
 from broker.service.closing import Ended
@@ -257,7 +257,7 @@ class BusControl:
         """Never."""
         raise SignerFault("a worker has no CA")
 
-    async def rotate(self, ca: Ca, step: Step) -> tuple[Generation, ...]:
+    async def rotate(self, ca: Ca, statement: bytes, signatures: tuple[bytes, ...]) -> tuple[Generation, ...]:
         """Never."""
         raise SignerFault("a worker has no CA")
 

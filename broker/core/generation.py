@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -17,7 +18,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from broker.core.cert import Ca
+from broker.core.cert import EGRESS_LIFE, INGRESS_MAX_LIFE, SKEW, X509_LIFE, Ca
+from broker.core.clock import EPOCH
 from broker.core.errors import Fault
 from broker.core.records import pae
 from broker.core.sshwire import WireError, parse_blob
@@ -25,6 +27,15 @@ from broker.core.sshwire import WireError, parse_blob
 MAX_GENERATIONS = 2
 """That live at a time: a rotation is finished before the next one starts."""
 _VOUCHER = b"grantd/ca-generation/v1"
+_KNOWN_AFTER: Final[Mapping[Ca, timedelta]] = {Ca.HOST: INGRESS_MAX_LIFE, Ca.X509: X509_LIFE}
+"""How long the next key is told to clients before it signs: by then each has renewed what it holds."""
+_OVER_AFTER: Final[Mapping[Ca, timedelta]] = {
+    Ca.INGRESS: INGRESS_MAX_LIFE,
+    Ca.EGRESS: EGRESS_LIFE + SKEW,
+    Ca.HOST: timedelta(0),  # the gateway's own certificate is made anew at the switch
+    Ca.X509: X509_LIFE,
+}
+"""How long what the old key signed may live."""
 
 
 class Stage(StrEnum):
@@ -112,6 +123,31 @@ def after(stages: Sequence[Stage], step: Step) -> None:
     }
     if list(stages) != wanted[step]:
         raise WrongStep(f"the CA is not where {step.value} is the next step")
+
+
+def about(generations: Sequence[Generation], step: Step) -> int:
+    """The number of the key that a step makes, lets sign or destroys, where it is the next one. Raises WrongStep."""
+    after([each.stage for each in generations], step)
+    match step:
+        case Step.START:
+            return generations[-1].number + 1
+        case Step.SWITCH:
+            return generations[-1].number
+        case Step.FINISH:
+            return generations[0].number
+
+
+def not_before(ca: Ca, generations: Sequence[Generation], step: Step) -> datetime:
+    """From when on nobody is left behind by a step, as far as time tells. Raises WrongStep where it is not the next."""
+    after([each.stage for each in generations], step)
+    match step:
+        case Step.START:
+            return EPOCH
+        case Step.SWITCH:
+            return generations[-1].since + _KNOWN_AFTER.get(ca, timedelta(0))
+        case Step.FINISH:
+            # the old one is old since the other one signs
+            return generations[0].since + _OVER_AFTER[ca]
 
 
 def _must_be_vouched(ca: Ca, each: Generation, before: bytes | None) -> None:

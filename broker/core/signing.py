@@ -15,7 +15,7 @@ from typing import Final, TypeAlias, TypeVar
 from broker.core.cert import Ca, CertSpec, X509Spec
 from broker.core.clock import from_micros, micros
 from broker.core.errors import Fault
-from broker.core.generation import MAX_GENERATIONS, Generation, Stage, Step
+from broker.core.generation import MAX_GENERATIONS, Generation, Stage
 from broker.core.records import pae
 from broker.core.sshwire import Reader, WireError
 
@@ -97,10 +97,13 @@ class AskGenerations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotateCa:
-    """Take one step of the rotation of a CA's key; answered as AskGenerations, after it."""
+    """Take the step of a CA's rotation that a statement says, because of these SSHSIG blobs.
 
-    ca: Ca
-    step: Step
+    Answered as AskGenerations, after it.
+    """
+
+    statement: bytes
+    signatures: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +194,7 @@ def encode_ask(ask: Ask) -> bytes:  # noqa: C901  one case a question
         case AskGenerations():
             return pae([b"generations", ask.ca.encode()])
         case RotateCa():
-            return pae([b"rotate", ask.ca.encode(), ask.step.encode()])
+            return pae([b"rotate", ask.statement, pae(ask.signatures)])
         case Learn():
             return pae([b"learn", ask.statement, pae(ask.signatures)])
         case AskHead(since=since):
@@ -324,8 +327,8 @@ def _ask(parts: tuple[bytes, ...]) -> Ask:  # noqa: C901  one case a question
             return AskCa(ca=Ca(name.decode()))
         case [b"generations", name]:
             return AskGenerations(ca=Ca(name.decode()))
-        case [b"rotate", name, step]:
-            return RotateCa(ca=Ca(name.decode()), step=Step(step.decode()))
+        case [b"rotate", statement, signatures]:
+            return RotateCa(statement=statement, signatures=_signatures(signatures))
         case [b"learn", statement, signatures]:
             return Learn(statement=statement, signatures=_signatures(signatures))
         case [b"head", since]:

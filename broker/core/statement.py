@@ -1,4 +1,4 @@
-"""What an Owner signs for the signer: who may approve, what tier a target has, which programs a site knows. Bytes only.
+"""What an Owner signs for the signer: approvers, targets' tiers, a site's programs, steps of a rotation. Bytes only.
 
 PAE("grantd/trust/v1", tenant, subject, revision, previous, content, signed-at): one statement is one revision of one
 subject, and names the one before it, so that an old statement can never be put back. Decides nothing: trust.py does.
@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeAlias
 
+from broker.core.cert import Ca
 from broker.core.clock import from_micros, micros
 from broker.core.errors import Fault, Refusal
+from broker.core.generation import Step
 from broker.core.identity import Login
 from broker.core.ids import PREFIXES, TenantId, is_id, is_login, is_name, is_tenant
 from broker.core.records import pae
@@ -81,12 +83,29 @@ class Glass:
     until: datetime
 
 
-Content: TypeAlias = Person | Machine | Programs | Glass
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotation:
+    """One step of the rotation of a CA's key (core/generation.py). Said once, for one key and one step."""
+
+    ca: Ca
+    step: Step
+    number: int
+    """Of the key that the step makes, lets sign or destroys."""
+    forced: bool
+    """Whether it is taken before its time, though somebody may be left behind."""
+
+
+Content: TypeAlias = Person | Machine | Programs | Glass | Rotation
+
+
+def subject_of(ca: Ca) -> str:
+    """The subject of what is said of a CA."""
+    return f"ca-{ca.value}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """One revision of what is said of one subject (a person's or target's id, or PROGRAMS)."""
+    """One revision of what is said of one subject (a person's or target's id, PROGRAMS, or subject_of a CA)."""
 
     tenant: TenantId
     subject: str
@@ -146,6 +165,9 @@ def content_bytes(content: Content) -> bytes:
         case Glass():
             words = (content.person, content.target, content.login, content.ceiling.word, content.key)
             return pae([b"break-glass", *(word.encode() for word in words), _number(micros(content.until))])
+        case Rotation():
+            head = [b"rotation", content.ca.encode(), content.step.encode()]
+            return pae([*head, _number(content.number), _flag(content.forced)])
 
 
 def _read_content(subject: str, parts: tuple[bytes, ...]) -> Content:
@@ -159,8 +181,16 @@ def _read_content(subject: str, parts: tuple[bytes, ...]) -> Content:
         case [b"break-glass", person, target, login, ceiling, key, until] if _is_of("glass", subject):
             words = (person.decode(), target.decode(), login.decode(), ceiling.decode(), key.decode())
             return _glass(*words, until=from_micros(int(until)))
+        case [b"rotation", ca, step, number, forced] if subject == subject_of(Ca(ca.decode())):
+            return _rotation(ca.decode(), step.decode(), int(number), forced=forced)
         case _:
             raise NotAStatement
+
+
+def _rotation(ca: str, step: str, number: int, *, forced: bytes) -> Rotation:
+    if number < 1:
+        raise NotAStatement
+    return Rotation(ca=Ca(ca), step=Step(step), number=number, forced=forced == b"1")
 
 
 def _glass(person: str, target: str, login: str, ceiling: str, key: str, *, until: datetime) -> Glass:

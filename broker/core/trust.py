@@ -15,7 +15,17 @@ from broker.core.errors import Fault
 from broker.core.ids import TenantId
 from broker.core.roles import RANK, Permission, Role, holds
 from broker.core.sshsig import BadSignature, parse, verify
-from broker.core.statement import PROGRAMS, TRUST_NAMESPACE, Content, Glass, Machine, Person, Programs, Statement
+from broker.core.statement import (
+    PROGRAMS,
+    TRUST_NAMESPACE,
+    Content,
+    Glass,
+    Machine,
+    Person,
+    Programs,
+    Rotation,
+    Statement,
+)
 from policy.classes import Tier, is_looser
 
 FRESH: Final = timedelta(minutes=11)
@@ -39,6 +49,8 @@ class Book:
     _now: dict[tuple[TenantId, str], Statement] = field(default_factory=dict)
     _keys: dict[tuple[TenantId, str], str] = field(default_factory=dict)
     """Key line -> the one person whose it is."""
+    _operators: TenantId | None = None
+    """Whose first Owner was named first: the keys of the CAs are every tenant's, and theirs to rotate."""
 
     def current(self, tenant: TenantId, subject: str) -> Statement | None:
         """The newest statement about a subject."""
@@ -113,6 +125,7 @@ class Book:
     def take(self, statement: Statement) -> None:
         """Believes a statement that was let through."""
         self._now[statement.tenant, statement.subject] = statement
+        self._operators = self._operators or statement.tenant
         if isinstance(statement.content, Person):
             for line in statement.content.keys:
                 self._keys[statement.tenant, line] = statement.subject
@@ -127,8 +140,11 @@ class Book:
         if isinstance(content, Glass):
             self._must_be_sealed(statement, content, before)
             return
+        if isinstance(content, Rotation):
+            _require(statement.tenant == self._operators, "a key of the CAs is the first tenant's to rotate")
+            return
         if before is not None:
-            same = not isinstance(before.content, Programs | Glass) and before.content.name == content.name
+            same = not isinstance(before.content, Programs | Glass | Rotation) and before.content.name == content.name
             _require(same, "a subject keeps its name")
         taken = any(
             type(other.content) is type(content) and getattr(other.content, "name", None) == content.name
@@ -191,6 +207,8 @@ def _permission(content: Content) -> Permission:
             return Permission.POLICY_WRITE
         case Glass():
             return Permission.PERSON_WRITE
+        case Rotation():
+            return Permission.CA_ROTATE
 
 
 def _raises(before: Content | None, after: Content) -> bool:
@@ -202,6 +220,9 @@ def _raises(before: Content | None, after: Content) -> bool:
             return _raises_machine(before if isinstance(before, Machine) else None, after)
         case Programs() | Glass():
             return True
+        case Rotation():
+            # lets nobody do more: the signer makes the key itself, and whoever may say no still may
+            return False
 
 
 def _raises_person(before: Person | None, after: Person) -> bool:

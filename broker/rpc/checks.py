@@ -277,7 +277,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
         "ListCasRequest": {},
         "RotateCaRequest": {
             "name": words("egress", "host", "ingress", "x509"), "step": words("start", "switch", "finish"),
-            "force": judged, "step_ups": _STEP_UPS,
+            "force": judged, "step_ups": _STEP_UPS, "trust": _TRUST,
         },
         # break-glass
         "MakeBreakGlassRequest": {

@@ -9,30 +9,23 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from broker.core import generation as g
-from broker.core.cert import EGRESS_LIFE, INGRESS_MAX_LIFE, SKEW, X509_LIFE, Ca
+from broker.core.cert import Ca
 from broker.core.errors import Refusal, conflict, forbidden
 from broker.core.events import AuditEvent
-from broker.core.generation import Generation, Stage, Step, WrongStep
+from broker.core.generation import Generation, Step, WrongStep
 from broker.core.identity import Caller, Target
 from broker.core.kinds import TargetKind
 from broker.core.roles import Permission
+from broker.core.statement import Rotation, subject_of
 from broker.service.ports import Tx
 from broker.service.stepup import Change, signed_by
+from broker.service.trust import must_say, refusing, signatures_of
 from broker.service.world import World
 
-KNOWN_AFTER: Final[Mapping[Ca, timedelta]] = {Ca.HOST: INGRESS_MAX_LIFE, Ca.X509: X509_LIFE}
-"""How long the next key is told to clients before it signs: by then each has renewed what it holds."""
-OVER_AFTER: Final[Mapping[Ca, timedelta]] = {
-    Ca.INGRESS: INGRESS_MAX_LIFE,
-    Ca.EGRESS: EGRESS_LIFE + SKEW,
-    Ca.HOST: timedelta(0),  # the gateway's own certificate is made anew at the switch
-    Ca.X509: X509_LIFE,
-}
-"""How long what the old key signed may live."""
 _AT_ONCE: Final = 8
 """Targets that are asked at the same time."""
 _NAMED: Final = 5
@@ -56,15 +49,18 @@ class CaService:
         """Takes one step.
 
         Raises:
-            Refusal: `not_operator`, `ca_wrong_step`, `ca_too_early`, `ca_not_everywhere`, and those of a step-up.
+            Refusal: `not_operator`, `ca_wrong_step`, `ca_too_early`, `ca_not_everywhere`, `bad_statement`,
+                `trust_refused`, and those of a step-up.
         """
         async with self._turn:
             await self._write(caller, ca, step, change, force=force)
             before = await self._world.signer.generations(ca)
-            _must_be_next(before, step)
+            said = Rotation(ca=ca, step=step, number=_must_be_next(before, step), forced=force)
+            must_say(change, tenant=caller.tenant, subject=subject_of(ca), content=said)
             if not force:
                 await self._must_leave_nobody(caller, ca, step, before)
-            after = await self._world.signer.rotate(ca, step)
+            with refusing():
+                after = await self._world.signer.rotate(ca, change.trust, signatures_of(change))
             await self._tell(ca)
             await self._audit(caller, ca, step, after)
             return after
@@ -98,16 +94,10 @@ class CaService:
         await self._world.store.run(caller.tenant, lambda tx: tx.audit.append(event, now))
 
     async def _must_leave_nobody(self, caller: Caller, ca: Ca, step: Step, before: Sequence[Generation]) -> None:
-        now = self._world.instant().wall
-        match step:
-            case Step.START:
-                return
-            case Step.SWITCH:
-                _must_be_since(before, Stage.NEXT, KNOWN_AFTER.get(ca, timedelta(0)), now)
-                if ca is Ca.EGRESS:
-                    await self._must_be_everywhere(caller, before[-1].number)
-            case Step.FINISH:
-                _must_be_since(before, Stage.OLD, OVER_AFTER[ca], now)
+        if self._world.instant().wall < (until := g.not_before(ca, before, step)):
+            raise _too_early(until)
+        if (ca, step) == (Ca.EGRESS, Step.SWITCH):
+            await self._must_be_everywhere(caller, before[-1].number)
 
     async def _must_be_everywhere(self, caller: Caller, generation: int) -> None:
         targets = await self._hosts()
@@ -152,20 +142,15 @@ class CaService:
         return announce
 
 
-def _must_be_next(before: Sequence[Generation], step: Step) -> None:
+def _must_be_next(before: Sequence[Generation], step: Step) -> int:
+    """The number of the key that the step is about."""
     try:
-        g.after([each.stage for each in before], step)
+        return g.about(before, step)
     except WrongStep as error:
         words = ", ".join(f"{each.number} {each.stage.value}" for each in before)
         raise conflict(
             "ca_wrong_step", f"its keys are: {words}; {step.value} is not the next step", "start, switch, finish"
         ) from error
-
-
-def _must_be_since(before: Sequence[Generation], stage: Stage, wait: timedelta, now: datetime) -> None:
-    (since,) = [each.since for each in before if each.stage is stage]
-    if now < since + wait:
-        raise _too_early(since + wait)
 
 
 def _too_early(until: datetime) -> Refusal:

@@ -7,7 +7,7 @@ the two never part by accident; whether it counts is the signer's to say.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -26,6 +26,7 @@ from broker.core.statement import (
     NotAStatement,
     Person,
     Programs,
+    Rotation,
     Statement,
     content_bytes,
     read_statement,
@@ -79,21 +80,36 @@ async def believe(world: World, change: Change, *, tenant: TenantId, subject: st
     Raises:
         Refusal: `bad_statement`, `trust_refused`, `second_person_needed`.
     """
-    if not change.trust:
-        return
+    if change.trust:
+        must_say(change, tenant=tenant, subject=subject, content=content)
+        await told(world, change)
+
+
+def must_say(change: Change, *, tenant: TenantId, subject: str, content: Content) -> None:
+    """Raises Refusal `bad_statement` unless the statement of a change says what the change says."""
     said = _read(change.trust)
     if isinstance(content, Machine) and isinstance(said.content, Machine):
         content = _with_quorum(content, said.content)
     if (said.tenant, said.subject, said.content) != (tenant, subject, content):
         raise invalid("bad_statement", "the statement for the signer says another thing than the change")
-    await told(world, change)
 
 
 async def told(world: World, change: Change) -> None:
     """Hands the statement of a change to the signer, and turns its no into a refusal."""
-    signatures = tuple(one.trust_signature for one in change.step_ups if one.trust_signature)
+    with refusing():
+        await world.signer.learn(change.trust, signatures_of(change))
+
+
+def signatures_of(change: Change) -> tuple[bytes, ...]:
+    """Everybody's signature over the statement of a change."""
+    return tuple(one.trust_signature for one in change.step_ups if one.trust_signature)
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[None]:
+    """The signer's no to a statement, as a refusal: `second_person_needed`, `trust_refused`."""
     try:
-        await world.signer.learn(change.trust, signatures)
+        yield
     except SignerRefused as refused:
         if refused.what.endswith(SECOND):
             message = "this change needs a second person's signature"
@@ -216,6 +232,8 @@ def _permission(said: Statement) -> Permission:
         case Glass():
             # one comes with MakeBreakGlass alone, whose rules are more than a role's
             raise invalid("bad_statement", "a sealed credential is made with its own change", "use break-glass make")
+        case Rotation():
+            raise invalid("bad_statement", "a rotation is asked for with its own change", "use grantctl ca rotate")
 
 
 def _read(data: bytes) -> Statement:

@@ -42,7 +42,7 @@ from broker.signer.journal import Field, Journal
 from broker.signer.keys import CaKeys
 from broker.signer.probes import must_be_a_check, must_be_of_a_grant
 from broker.signer.proof import Prover
-from broker.signer.rotation import rotated
+from broker.signer.rotation import must_be_due, rotated
 from broker.signer.sign import sign_ssh, sign_x509
 
 _STOP_SECONDS = 2.0
@@ -118,9 +118,14 @@ class Authority:
 
     def _rotate(self, ask: RotateCa) -> Told:
         now = self._now()
-        self._journal.append({"kind": "ca", "t": micros(now), "ca": ask.ca.value, "step": ask.step.value})
-        self._keys = rotated(self._keys, ask.ca, ask.step, now)
-        return Told(generations=self._keys.generations[ask.ca])
+        statement, said = self._prover.must_rotate(ask, now)
+        must_be_due(self._keys.generations[said.ca], said, now)
+        # said once: whatever becomes of the step, this statement takes no other one
+        self._journal.append(_trust_line(statement, now))
+        self._prover.learn(statement, ask.signatures, now)
+        self._journal.append({"kind": "ca", "t": micros(now), "ca": said.ca.value, "step": said.step.value})
+        self._keys = rotated(self._keys, said.ca, said.step, now)
+        return Told(generations=self._keys.generations[said.ca])
 
     def _sign_probe(self, ask: SignProbe) -> bytes:
         now, key = self._now(), self._keys.egress_of(ask.generation)
@@ -165,7 +170,7 @@ class Authority:
         statement = self._prover.must_admit(ask, now)
         if statement is not None:
             self._journal.append(_trust_line(statement, now))
-            self._prover.learn(statement, ask, now)
+            self._prover.learn(statement, ask.signatures, now)
         return hashlib.sha256(ask.statement).digest()
 
     def _sign_x509(self, ask: SignX509) -> bytes:

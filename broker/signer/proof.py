@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache, partial
 
 from broker.core.cert import Ca
 from broker.core.ids import TenantId
 from broker.core.proof import Known, must_be_proven
-from broker.core.signing import AskTrust, Learn, SignSsh
-from broker.core.statement import Programs, Statement, read_statement
+from broker.core.signing import AskTrust, Learn, RotateCa, SignSsh
+from broker.core.statement import Programs, Rotation, Statement, read_statement
 from broker.core.trust import NotTrusted
 from broker.signer.trust import TrustFile
 from policy.catalog import CatalogError, Catalogue, parse_own, shipped_alone, with_own
@@ -51,14 +51,24 @@ class Prover:
         statement = read_statement(ask.statement)
         if self._trust.book.current(statement.tenant, statement.subject) == statement:
             return None
+        if isinstance(statement.content, Rotation):
+            raise NotTrusted("statement refused: a rotation is asked for as one")
         if isinstance(statement.content, Programs):
             _catalogue(statement.content)
         self._trust.must_admit(statement, ask.signatures, now=now)
         return statement
 
-    def learn(self, statement: Statement, ask: Learn, now: datetime) -> None:
+    def must_rotate(self, ask: RotateCa, now: datetime) -> tuple[Statement, Rotation]:
+        """The step that an owner signed, never taken before. Raises NotAStatement, NotTrusted."""
+        statement = read_statement(ask.statement)
+        if not isinstance(statement.content, Rotation):
+            raise NotTrusted("statement refused: not of a rotation")
+        self._trust.must_admit(statement, ask.signatures, now=now)
+        return statement, statement.content
+
+    def learn(self, statement: Statement, signatures: Sequence[bytes], now: datetime) -> None:
         """Believes what was let through. Raises TrustFault."""
-        self._trust.learn(statement, ask.signatures, now=now)
+        self._trust.learn(statement, signatures, now=now)
 
     def told(self, ask: AskTrust) -> bytes:
         """The newest statement about a subject, or nothing."""

@@ -7,6 +7,7 @@ file that no table names yet has signed nothing and is made anew.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -14,10 +15,19 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from broker.core.cert import Ca
-from broker.core.generation import Stage, Step, after, voucher_record
+from broker.core.generation import Generation, Stage, Step, WrongStep, about, after, not_before, voucher_record
+from broker.core.statement import Rotation
 from broker.signer.keys import CaKeys, load_keys, make_key, public_half
 from broker.signer.private import destroy
 from broker.signer.table import Row, Table, certificate_file, key_file, write_table
+
+
+def must_be_due(generations: Sequence[Generation], said: Rotation, now: datetime) -> None:
+    """Raises WrongStep unless it is the next step, of the key that the owner meant, and not before its time."""
+    if about(generations, said.step) != said.number:
+        raise WrongStep("the owner signed for another key")
+    if not said.forced and now < not_before(said.ca, generations, said.step):
+        raise WrongStep("somebody may hold what this step ends, and the owner did not say to force it")
 
 
 def rotated(keys: CaKeys, ca: Ca, step: Step, now: datetime) -> CaKeys:

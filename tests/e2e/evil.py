@@ -24,14 +24,15 @@ from broker.app import House
 from broker.config import Settings
 from broker.core import ids
 from broker.core.approval import Subject
-from broker.core.cert import CertSpec, egress_spec, principal_of
+from broker.core.cert import Ca, CertSpec, egress_spec, principal_of
 from broker.core.errors import Fault
+from broker.core.generation import Step
 from broker.core.identity import Identity, IdentityKind, IdentityStatus, Target
 from broker.core.ids import ActionId, GrantId, IdentityId, TargetId, TenantId
 from broker.core.records import APPROVAL_NAMESPACE, ActionRecord, timed_nonce
 from broker.core.roles import Role
 from broker.core.sshwire import parse_blob
-from broker.core.statement import TRUST_NAMESPACE, Machine, Person, Statement, read_statement
+from broker.core.statement import TRUST_NAMESPACE, Machine, Person, Rotation, Statement, read_statement, subject_of
 from broker.core.wrapper import force_command
 from broker.service.ports import Proof, Tx
 from policy.classes import Tier
@@ -133,6 +134,22 @@ class Evil:
             return fault.what
         return ""
 
+    async def rotates(self, *, signed: bool) -> str:
+        """The next key of the CA that every target believes."""
+        known = await self.house.signer.believed(self.tenant, subject_of(Ca.EGRESS))
+        before, told = read_statement(known) if known else None, await self.house.signer.generations(Ca.EGRESS)
+        said = Statement(
+            tenant=self.tenant, subject=subject_of(Ca.EGRESS), revision=before.revision + 1 if before else 1,
+            previous=before.sha256() if before else b"", at=self.house.clock.now(),
+            content=Rotation(ca=Ca.EGRESS, step=Step.START, number=told[-1].number + 1, forced=True),
+        )  # fmt: skip
+        mine = (self.own(said.encoded(), TRUST_NAMESPACE),) if signed else ()
+        try:
+            await self.house.signer.rotate(Ca.EGRESS, said.encoded(), mine)
+        except Fault as fault:
+            return fault.what
+        return ""
+
     async def replays_a_statement(self) -> str:
         """What an owner really signed of another target, as it stands: nothing changes by it."""
         known = await self.house.signer.believed(self.tenant, self.free.id)
@@ -200,6 +217,8 @@ class Evil:
             "a looser tier": lambda: self.learns(
                 self.asks.id, self.machine(self.asks, Tier.CLOSED_LOOP), fresh=False
             ),
+            "another key for a CA, no signature": lambda: self.rotates(signed=False),
+            "another key for a CA, signed by itself": lambda: self.rotates(signed=True),
             "an owner's statement of another target": self.replays_a_statement,
         }  # fmt: skip
 

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from grantd.v1 import options_pb2 as grantd_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12grantd/v1/ca.proto\x12\tgrantd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17grantd/v1/options.proto\"\x81\x01\n\x0c\x43\x61Generation\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\r\n\x05stage\x18\x02 \x01(\t\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\x12\n\npublic_key\x18\x05 \x01(\t\"@\n\x02\x43\x61\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x0bgenerations\x18\x02 \x03(\x0b\x32\x17.grantd.v1.CaGeneration\"\x10\n\x0eListCasRequest\"-\n\x0fListCasResponse\x12\x1a\n\x03\x63\x61s\x18\x01 \x03(\x0b\x32\r.grantd.v1.Ca\"a\n\x0fRotateCaRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12#\n\x08step_ups\x18\x04 \x03(\x0b\x32\x11.grantd.v1.StepUp\"-\n\x10RotateCaResponse\x12\x19\n\x02\x63\x61\x18\x01 \x01(\x0b\x32\r.grantd.v1.Cab\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12grantd/v1/ca.proto\x12\tgrantd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17grantd/v1/options.proto\"\x81\x01\n\x0c\x43\x61Generation\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\r\n\x05stage\x18\x02 \x01(\t\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\x12\n\npublic_key\x18\x05 \x01(\t\"@\n\x02\x43\x61\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x0bgenerations\x18\x02 \x03(\x0b\x32\x17.grantd.v1.CaGeneration\"\x10\n\x0eListCasRequest\"-\n\x0fListCasResponse\x12\x1a\n\x03\x63\x61s\x18\x01 \x03(\x0b\x32\r.grantd.v1.Ca\"p\n\x0fRotateCaRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12#\n\x08step_ups\x18\x04 \x03(\x0b\x32\x11.grantd.v1.StepUp\x12\r\n\x05trust\x18\x05 \x01(\x0c\"-\n\x10RotateCaResponse\x12\x19\n\x02\x63\x61\x18\x01 \x01(\x0b\x32\r.grantd.v1.Cab\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,7 +42,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCASRESPONSE']._serialized_start=307
   _globals['_LISTCASRESPONSE']._serialized_end=352
   _globals['_ROTATECAREQUEST']._serialized_start=354
-  _globals['_ROTATECAREQUEST']._serialized_end=451
-  _globals['_ROTATECARESPONSE']._serialized_start=453
-  _globals['_ROTATECARESPONSE']._serialized_end=498
+  _globals['_ROTATECAREQUEST']._serialized_end=466
+  _globals['_ROTATECARESPONSE']._serialized_start=468
+  _globals['_ROTATECARESPONSE']._serialized_end=513
 # @@protoc_insertion_point(module_scope)

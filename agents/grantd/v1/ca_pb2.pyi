@@ -139,12 +139,15 @@ class RotateCaRequest(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     STEP_UPS_FIELD_NUMBER: _builtins.int
+    TRUST_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`ingress`, `egress`, `host`, `x509`."""
     step: _builtins.str
     """`start`, `switch`, `finish`."""
     force: _builtins.bool
     """Also where somebody may not know the next key yet, or may still hold a certificate of the old one."""
+    trust: _builtins.bytes
+    """The statement for the signer (docs/adr/0041): this step, of the key of that number; without one it takes none."""
     @_builtins.property
     def step_ups(self) -> _containers.RepeatedCompositeFieldContainer[_options_pb2.StepUp]:
         """Fresh signatures."""
@@ -156,10 +159,11 @@ class RotateCaRequest(_message.Message):
         step: _builtins.str = ...,
         force: _builtins.bool = ...,
         step_ups: _abc.Iterable[_options_pb2.StepUp] | None = ...,
+        trust: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "name", b"name", "step", b"step", "step_ups", b"step_ups"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "name", b"name", "step", b"step", "step_ups", b"step_ups", "trust", b"trust"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from broker.core.cert import Ca, CertSpec, X509Spec
-from broker.core.generation import Generation, Step
+from broker.core.generation import Generation
 
 T = TypeVar("T")
 
@@ -47,8 +47,12 @@ class Signer(Protocol):
         """The keys of a CA that are believed now, ascending; exactly one of them signs."""
         ...
 
-    async def rotate(self, ca: Ca, step: Step) -> tuple[Generation, ...]:
-        """Takes one step of the rotation of a CA's key, for good when this returns; the generations after it."""
+    async def rotate(self, ca: Ca, statement: bytes, signatures: tuple[bytes, ...]) -> tuple[Generation, ...]:
+        """Takes the step of a CA's rotation that an owner's statement says, for good when this returns.
+
+        Returns:
+            The generations after it.
+        """
         ...
 
     async def learn(self, statement: bytes, signatures: tuple[bytes, ...]) -> None:

@@ -38,7 +38,7 @@ from tests.broker.core.test_cert import client as x509_spec
 from tests.broker.core.test_x509_match import CSR
 from tests.broker.signer.journals import verify
 from tests.broker.signer.test_server import ME, serving
-from tests.broker.signer.world import INSTALL, MANAGER, READ, Asker, furnish, machine
+from tests.broker.signer.world import INSTALL, MANAGER, OWNER, READ, Asker, furnish, machine, rotation, signed
 from tests.broker.ssh_keys import egress, ingress, new_public_key
 from tests.pace import Since
 
@@ -160,17 +160,18 @@ async def rotating(tmp_path: Path) -> AsyncIterator[SignerProcess]:
 async def test_a_rotation_is_believed_step_by_step(rotating: SignerProcess, tmp_path: Path) -> None:
     """Certificates go on through all three steps; then the old key's file is gone and the new one signs (I-06)."""
     client, key, keys = rotating.client, new_public_key(), tmp_path / "own"
-    first = await client.ssh_ca("egress")
+    first, before = await client.ssh_ca("egress"), None
     for step, wanted in ((Step.START, [Stage.SIGNING, Stage.NEXT]), (Step.SWITCH, [Stage.OLD, Stage.SIGNING]),
                          (Step.FINISH, [Stage.SIGNING])):  # fmt: skip
-        told = await client.rotate(Ca.EGRESS, step)
+        said = rotation(Ca.EGRESS, step, 1 if step is Step.FINISH else 2, forced=True, before=before, at=now())
+        told, before = await client.rotate(Ca.EGRESS, said.encoded(), signed(said, OWNER)), said
         assert [each.stage for each in told] == wanted
         assert told == await client.generations(Ca.EGRESS)
         spec, proof = a_read()
         made = parse(await client.sign_ssh(spec, key, proof))
         assert (made.ca_key == first) is (step is Step.START)
-        with pytest.raises(SignerFault, match="next step"):
-            await client.rotate(Ca.EGRESS, step)
+        with pytest.raises(SignerFault, match="next revision"):
+            await client.rotate(Ca.EGRESS, said.encoded(), signed(said, OWNER))
     assert not (keys / "egress.key").exists()
     assert (keys / "egress.2.key").exists()
 
@@ -180,8 +181,10 @@ async def test_a_rotation_by_another_broker_is_noticed(rotating: SignerProcess, 
     client, other = rotating.client, SignerClient(tmp_path / "r", signer_uid=os.geteuid())
     for ca in Ca:
         await client.generations(ca)
+        before = None
         for step in (Step.START, Step.SWITCH):
-            await other.rotate(ca, step)
+            before = rotation(ca, step, 2, forced=True, before=before, at=now())
+            await other.rotate(ca, before.encoded(), signed(before, OWNER))
     for spec, proof in (a_read(), (ingress(now()), NO_PROOF)):
         assert parse(await client.sign_ssh(spec, new_public_key(), proof)).ca_key == await other.ssh_ca(spec.ca)
     asked = replace(x509_spec(), not_before=now() - SKEW, not_after=now() + timedelta(hours=1))

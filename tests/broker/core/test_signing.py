@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.core.cert import Ca, CertSpec, X509Spec
-from broker.core.generation import Generation, Stage, Step
+from broker.core.generation import Generation, Stage
 from broker.core.records import pae
 from broker.core.signing import (
     HEADER_BYTES,
@@ -87,7 +87,7 @@ KINDS: dict[type[Ask], st.SearchStrategy[Ask]] = {
     ),
     AskCa: st.builds(AskCa, ca=st.sampled_from(Ca)),
     AskGenerations: st.builds(AskGenerations, ca=st.sampled_from(Ca)),
-    RotateCa: st.builds(RotateCa, ca=st.sampled_from(Ca), step=st.sampled_from(Step)),
+    RotateCa: st.builds(RotateCa, statement=st.binary(max_size=60), signatures=BLOBS),
     Learn: st.builds(Learn, statement=st.binary(max_size=60), signatures=BLOBS),
     AskHead: st.builds(AskHead, since=st.integers(0, 2**62)),
     AskTrust: st.builds(AskTrust, tenant=TEXT, subject=TEXT),

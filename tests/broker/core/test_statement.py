@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from broker.core.cert import Ca
+from broker.core.generation import Step
 from broker.core.identity import Login
 from broker.core.ids import render
 from broker.core.records import pae
@@ -16,6 +18,7 @@ from broker.core.statement import (
     NotAStatement,
     Person,
     Programs,
+    Rotation,
     content_bytes,
     read_statement,
 )
@@ -27,7 +30,7 @@ from tests.broker.ssh_keys import NOW, SoftwareToken
 
 
 def test_both_sides_say_the_same() -> None:
-    """Person, target and programs, byte for byte."""
+    """Person, target, programs and a step of a rotation, byte for byte."""
     keys = (OWNER.line, SECOND.line)
     person = Person(name="olga", role=Role.OWNER, active=True, keys=keys)
     assert content_bytes(person) == statements.person(
@@ -44,6 +47,14 @@ def test_both_sides_say_the_same() -> None:
     )  # fmt: skip
     texts = {"b.toml": "[b]\n", "a.toml": "[a]\n"}
     assert content_bytes(Programs(texts=texts)) == statements.programs(texts)
+    for forced in (True, False):
+        step = Rotation(ca=Ca.EGRESS, step=Step.FINISH, number=11, forced=forced)
+        packed = statements.rotation(ca="egress", step="finish", number=11, forced=forced)
+        assert content_bytes(step) == packed
+        assert statements.rotated_number(packed) == 11
+        assert dict(statements.told(packed)) == {
+            "ca": "egress", "step": "finish", "key": "11", "forced": "yes" if forced else "no"
+        }  # fmt: skip
 
 
 def test_one_statement_follows_the_other() -> None:

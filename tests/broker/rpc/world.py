@@ -44,7 +44,7 @@ from broker.adapters.xaes import Key
 from broker.core.action import Outcome
 from broker.core.cert import SKEW, X509_LIFE, Ca, CertSpec, X509Spec, check, check_x509, client_uri
 from broker.core.forward import destination_in
-from broker.core.generation import Generation, Step
+from broker.core.generation import Generation
 from broker.core.identity import Identity, IdentityKind, IdentityStatus, Login, Target, Team
 from broker.core.ids import SYSTEM_TENANT, GrantId, IdentityId, TargetId, TeamId, TenantId, render
 from broker.core.kinds import SshSettings
@@ -66,7 +66,6 @@ from broker.service.use_cases import UseCases
 from broker.service.wake import Bell
 from broker.service.world import Limits, Places, World
 from broker.signer.keys import CaKeys, load_keys, make_keys
-from broker.signer.rotation import rotated
 from broker.signer.sign import sign_ssh, sign_x509
 from policy.classes import Tier
 from recorder.store.files import FileRecordingStore
@@ -74,6 +73,7 @@ from recorder.writer import RecorderThread
 from tests import peers
 from tests.broker.adapters.store.fixtures import NOW, sqlite_database
 from tests.broker.rpc.local_pty import LocalPty
+from tests.broker.signer.world import stepped
 
 TENANT: Final = TenantId("t1")
 OTHER_TENANT: Final = TenantId("t2")
@@ -101,8 +101,8 @@ class CodeSigner:
     async def generations(self, ca: Ca) -> tuple[Generation, ...]:
         return self.keys.generations[ca]
 
-    async def rotate(self, ca: Ca, step: Step) -> tuple[Generation, ...]:
-        self.keys = rotated(self.keys, ca, step, datetime.now(UTC))
+    async def rotate(self, ca: Ca, statement: bytes, signatures: tuple[bytes, ...]) -> tuple[Generation, ...]:
+        self.keys = stepped(self.keys, statement, datetime.now(UTC))
         return self.keys.generations[ca]
 
     async def learn(self, statement: bytes, signatures: tuple[bytes, ...]) -> None:

@@ -16,8 +16,10 @@ from broker.core.ids import TargetId, TenantId, render
 from broker.core.kinds import SecretSettings
 from broker.core.roles import Role
 from broker.core.sshwire import parse_blob
+from broker.core.statement import Rotation, Statement, subject_of
+from broker.service.stepup import Change
 from broker.signer.keys import load_keys, make_keys
-from tests.broker.adapters.store.fixtures import OTHER
+from tests.broker.adapters.store.fixtures import OTHER, TENANT
 from tests.broker.service.world import House, Somebody, refused
 
 ROTATE = "grantd.v1.AdminService/RotateCa"
@@ -34,8 +36,22 @@ async def owner(house: House, tmp_path: Path) -> Somebody:
 
 async def step(house: House, who: Somebody, ca: Ca, name: Step, *, force: bool = False) -> list[Stage]:
     """The stages after one step."""
-    told = await house.cases.cas.rotate(who.caller, ca, name, house.change(ROTATE, BODY, who), force=force)
+    change = await stating(house, who, ca, name, force=force)
+    told = await house.cases.cas.rotate(who.caller, ca, name, change, force=force)
     return [each.stage for each in told]
+
+
+async def stating(
+    house: House, who: Somebody, ca: Ca, name: Step, *, force: bool = False, number: int | None = None
+) -> Change:
+    """The change with its statement, for the key that the step is about unless another number is given."""
+    numbers = [each.number for each in (await house.cases.cas.all())[ca]]
+    key = {Step.START: numbers[-1] + 1, Step.SWITCH: numbers[-1], Step.FINISH: numbers[0]}[name]
+    content = Rotation(ca=ca, step=name, number=number or key, forced=force)
+    said = Statement(
+        tenant=TENANT, subject=subject_of(ca), revision=1, previous=b"", content=content, at=house.clock.now()
+    )  # fmt: skip
+    return replace(house.change(ROTATE, BODY, who), trust=said.encoded())
 
 
 @pytest.mark.parametrize(
@@ -110,6 +126,23 @@ async def test_steps_come_in_order_and_under_an_owners_signature(house: House, o
     assert await refused(house.cases.cas.rotate(elsewhere, Ca.HOST, Step.START, unsigned, force=False)) == (
         "not_operator"
     )
+    assert len((await house.cases.cas.all())[Ca.HOST]) == 1
+
+
+async def test_the_signer_is_told_what_the_change_says_and_nothing_else(house: House, owner: Somebody) -> None:
+    """Without a statement, or with one of another step, key or haste: refused before the signer hears of it (I-06)."""
+    bare = house.change(ROTATE, BODY, owner)
+    for change in (
+        bare,
+        await stating(house, owner, Ca.HOST, Step.SWITCH),
+        await stating(house, owner, Ca.X509, Step.START),
+        await stating(house, owner, Ca.HOST, Step.START, number=7),
+        await stating(house, owner, Ca.HOST, Step.START, force=True),
+    ):
+        again = replace(change, step_ups=house.change(ROTATE, BODY, owner).step_ups)
+        assert await refused(house.cases.cas.rotate(owner.caller, Ca.HOST, Step.START, again, force=False)) == (
+            "bad_statement"
+        )
     assert len((await house.cases.cas.all())[Ca.HOST]) == 1
 
 

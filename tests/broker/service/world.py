@@ -47,7 +47,7 @@ from broker.core.cert import Ca, CertSpec, X509Spec, check, check_x509
 from broker.core.clock import micros
 from broker.core.errors import Refusal, SignerFault, StoreFault, VaultFault
 from broker.core.events import AuditEvent
-from broker.core.generation import Generation, Step
+from broker.core.generation import Generation
 from broker.core.grant import Grant
 from broker.core.identity import Caller, Identity, IdentityKind, IdentityStatus, Login, Target, Team
 from broker.core.ids import AuditId, GrantId, IdentityId, TargetId, TeamId, TenantId, render
@@ -75,7 +75,6 @@ from broker.service.wake import Bell
 from broker.service.watch import Watch
 from broker.service.world import Limits, Places, World
 from broker.signer.keys import CaKeys, load_keys, make_keys
-from broker.signer.rotation import rotated
 from broker.signer.sign import sign_ssh, sign_x509
 from policy.classes import CommandClass, Tier
 from recorder.codes import BY_NAME
@@ -88,6 +87,7 @@ from recorder.writer import RecorderThread
 from tests.broker.adapters.store.fixtures import NOW, TENANT, open_sqlite
 from tests.broker.service.fake_issuers import FakeIssuer
 from tests.broker.service.fake_targets import FakeTargets
+from tests.broker.signer.world import stepped
 from tests.pace import Since
 
 T = TypeVar("T")
@@ -164,10 +164,10 @@ class KeySigner:
     async def generations(self, ca: Ca) -> tuple[Generation, ...]:
         return self._keys.generations[ca]
 
-    async def rotate(self, ca: Ca, step: Step) -> tuple[Generation, ...]:
+    async def rotate(self, ca: Ca, statement: bytes, signatures: tuple[bytes, ...]) -> tuple[Generation, ...]:
         if self.fails:
             raise SignerFault("the signer does not answer")
-        self._keys = rotated(self._keys, ca, step, self._clock.now())
+        self._keys = stepped(self._keys, statement, self._clock.now())
         return self._keys.generations[ca]
 
     async def learn(self, statement: bytes, signatures: tuple[bytes, ...]) -> None:

@@ -17,7 +17,6 @@ from broker.core.revoking import MAX_GRANTS, list_of, write_command
 from broker.core.signing import (
     AskGenerations,
     Refused,
-    RotateCa,
     Signed,
     SignKrl,
     SignSsh,
@@ -29,9 +28,8 @@ from broker.core.signing import (
 from broker.core.sshcert import parse
 from broker.core.wrapper import read_force_command
 from broker.signer.authority import Authority
-from broker.signer.keys import make_keys
-from tests.broker.signer.world import open_authority
-from tests.broker.ssh_keys import GRANT, NOW, TARGET, egress, ingress, new_public_key
+from tests.broker.signer.world import OWNER, furnish, open_authority, rotate, rotation
+from tests.broker.ssh_keys import GRANT, TARGET, egress, ingress, new_public_key
 
 OTHER_TARGET = TargetId(render("target", bytes(16)))
 
@@ -40,9 +38,9 @@ OTHER_TARGET = TargetId(render("target", bytes(16)))
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """An authority in the middle of a rotation of the egress CA."""
     directory = tmp_path_factory.mktemp("signer") / "keys"
-    make_keys(directory, NOW)
+    furnish(directory)
     made = open_authority(directory)
-    made.answer(RotateCa(ca=Ca.EGRESS, step=Step.START))
+    assert isinstance(made.answer(rotate(rotation(Ca.EGRESS, Step.START, 2), OWNER)), Told)
     return made
 
 

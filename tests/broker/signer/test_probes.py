@@ -10,12 +10,11 @@ from broker.core.cert import Ca, CertSpec, principal_of
 from broker.core.generation import Step
 from broker.core.ids import TargetId, TenantId, render
 from broker.core.looks import FORCED, Look
-from broker.core.signing import AskGenerations, Refused, RotateCa, Signed, SignProbe, SignSsh, Told
+from broker.core.signing import AskGenerations, Refused, Signed, SignProbe, SignSsh, Told
 from broker.core.sshcert import parse
 from broker.signer.authority import Authority
-from broker.signer.keys import make_keys
-from tests.broker.signer.world import open_authority
-from tests.broker.ssh_keys import NOW, TARGET, egress, ingress, new_public_key
+from tests.broker.signer.world import OWNER, furnish, open_authority, rotate, rotation
+from tests.broker.ssh_keys import TARGET, egress, ingress, new_public_key
 
 OTHER = principal_of(TenantId("t1"), TargetId(render("target", bytes(16))), "deploy")
 
@@ -24,9 +23,9 @@ OTHER = principal_of(TenantId("t1"), TargetId(render("target", bytes(16))), "dep
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """An authority in the middle of a rotation of the egress CA."""
     directory = tmp_path_factory.mktemp("signer") / "keys"
-    make_keys(directory, NOW)
+    furnish(directory)
     made = open_authority(directory)
-    made.answer(RotateCa(ca=Ca.EGRESS, step=Step.START))
+    assert isinstance(made.answer(rotate(rotation(Ca.EGRESS, Step.START, 2), OWNER)), Told)
     return made
 
 

@@ -14,20 +14,31 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from broker.core.cert import CertSpec, egress_spec, principal_of
+from broker.core.cert import Ca, CertSpec, egress_spec, principal_of
+from broker.core.generation import Step
 from broker.core.identity import Login
 from broker.core.ids import GrantId, TargetId, TenantId, render
 from broker.core.records import APPROVAL_NAMESPACE, AccessRecord, ActionRecord, timed_nonce
 from broker.core.roles import Role
-from broker.core.signing import Learn, SignSsh
+from broker.core.signing import Learn, RotateCa, SignSsh
 from broker.core.sshsig import MAGIC
 from broker.core.sshwire import ed25519_blob, parse_blob, string
-from broker.core.statement import TRUST_NAMESPACE, Content, Machine, Person, Statement
+from broker.core.statement import (
+    TRUST_NAMESPACE,
+    Content,
+    Machine,
+    Person,
+    Rotation,
+    Statement,
+    read_statement,
+    subject_of,
+)
 from broker.core.wrapper import force_command
 from broker.signer.authority import Authority
 from broker.signer.journal import Journal
-from broker.signer.keys import load_keys, make_keys
+from broker.signer.keys import CaKeys, load_keys, make_keys
 from broker.signer.proof import Prover
+from broker.signer.rotation import must_be_due, rotated
 from broker.signer.trust import TrustFile
 from policy.classes import Tier
 from policy.shell import Classified, classify
@@ -97,6 +108,27 @@ def statement(subject: str, content: Content, *, before: Statement | None = None
 def signed(said: Statement, *signers: Signatory) -> tuple[bytes, ...]:
     """Everybody's signature over a statement."""
     return tuple(who.sign(said.encoded(), TRUST_NAMESPACE) for who in signers)
+
+
+def rotation(
+    ca: Ca, step: Step, number: int, *, forced: bool = False, before: Statement | None = None, at: datetime = NOW
+) -> Statement:
+    """The next statement about a CA: one step, of the key of that number."""
+    said = Rotation(ca=ca, step=step, number=number, forced=forced)
+    return statement(subject_of(ca), said, before=before, at=at)
+
+
+def rotate(said: Statement, *signers: Signatory) -> RotateCa:
+    """The question that takes the step of a statement."""
+    return RotateCa(statement=said.encoded(), signatures=signed(said, *signers))
+
+
+def stepped(keys: CaKeys, said: bytes, now: datetime) -> CaKeys:
+    """The keys after the step of a statement, if it is due; whoever signed it."""
+    content = read_statement(said).content
+    assert isinstance(content, Rotation)
+    must_be_due(keys.generations[content.ca], content, now)
+    return rotated(keys, content.ca, content.step, now)
 
 
 def learn(said: Statement, *signers: Signatory) -> Learn:

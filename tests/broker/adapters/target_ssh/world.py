@@ -22,7 +22,7 @@ from broker.adapters.target_ssh import SshTargets
 from broker.core.action import Outcome
 from broker.core.cert import Ca, CertSpec, X509Spec, check, must_match, principal_of
 from broker.core.clock import EPOCH
-from broker.core.generation import Generation, Stage, Step
+from broker.core.generation import Generation, Stage
 from broker.core.identity import Login, Target
 from broker.core.ids import ActionId, AuditId, GrantId, TargetId, TenantId, render
 from broker.core.kinds import SshSettings
@@ -100,7 +100,7 @@ class InProcessSigner:
         public = ed25519_blob(self.next_egress.public_key().public_bytes_raw())
         return (one, Generation(number=2, public=public, stage=Stage.NEXT, since=EPOCH, voucher=b""))
 
-    async def rotate(self, ca: Ca, step: Step) -> tuple[Generation, ...]:
+    async def rotate(self, ca: Ca, statement: bytes, signatures: tuple[bytes, ...]) -> tuple[Generation, ...]:
         raise NotImplementedError
 
     async def learn(self, statement: bytes, signatures: tuple[bytes, ...]) -> None:
