@@ -17,7 +17,7 @@ from broker.service.world import Limits
 from policy.classes import CommandClass
 from tests.broker.adapters.store.fixtures import NOW, TENANT
 from tests.broker.service.world import READ, WRITE, House, refused
-from tests.contract.store import race
+from tests.contract.store.races import race
 
 NOBODYS = RequestId(render("request", bytes(16)))
 

@@ -24,7 +24,7 @@ from policy.classes import CommandClass, Tier
 from policy.engine import PolicySet, shipped_policy
 from tests.broker.adapters.store.fixtures import TENANT
 from tests.broker.service.world import EXECUTE, READ, WRITE, House, Somebody, refused
-from tests.contract.store import race
+from tests.contract.store.races import race
 
 OTHER_KEY = parse_blob(ed25519_blob(bytes(range(32)))).line()
 EVERYBODY_APPROVES = {

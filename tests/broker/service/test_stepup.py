@@ -22,7 +22,7 @@ from policy.engine import shipped_policy
 from tests.broker.adapters.store.fixtures import TENANT
 from tests.broker.service.test_deciding import TWO_PEOPLE
 from tests.broker.service.world import House, Somebody, refused
-from tests.contract.store import race
+from tests.contract.store.races import race
 
 PUT, ADD = "grantd.v1.AdminService/PutTarget", "grantd.v1.AdminService/AddPerson"
 NOBODY = IdentityId("pe_x")

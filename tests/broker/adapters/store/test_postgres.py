@@ -23,7 +23,7 @@ from broker.core.approval import Subject
 from broker.core.errors import StoreFault
 from tests.broker.adapters.store import samples
 from tests.broker.adapters.store.fixtures import OTHER, TENANT, Database, open_store, real_rows
-from tests.contract.store import adds_team, race
+from tests.contract.store.races import adds_team, race
 from tests.peers_postgres import PostgresDatabase
 
 pytestmark = pytest.mark.postgres

@@ -34,7 +34,7 @@ from tests.broker.adapters.store.fixtures import (
     real_rows,
     sqlite_database,
 )
-from tests.contract.store import adds_team, race
+from tests.contract.store.races import adds_team, race
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ from pathlib import Path
 from sqlalchemy import URL
 from broker.adapters.store.store import SqlStore
 from tests.broker.adapters.store.fixtures import TENANT, real_rows
-from tests.contract.store import adds_team
+from tests.contract.store.races import adds_team
 
 async def main():
     store = await SqlStore.open(URL.create("sqlite", database=sys.argv[1]), source=real_rows())
@@ -248,7 +248,7 @@ from sqlalchemy import URL
 from broker.adapters.store.store import SqlStore
 from broker.core.errors import StoreFault
 from tests.broker.adapters.store.fixtures import TENANT, real_rows
-from tests.contract.store import adds_team
+from tests.contract.store.races import adds_team
 
 async def main():
     try:
@@ -294,7 +294,7 @@ from datetime import timedelta
 from pathlib import Path
 from tests.broker.adapters.store.fixtures import TENANT, open_sqlite
 from tests.broker.adapters.store import samples
-from tests.contract.store import adds_team, race
+from tests.contract.store.races import adds_team, race
 from dataclasses import replace
 
 async def main():
