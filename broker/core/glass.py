@@ -118,14 +118,15 @@ def read_use(data: bytes) -> GlassUse:
 
 def must_be_opened(
     ask: SignSsh, record: ActionRecord, machine: Machine, level: CommandClass, *, book: Book,
-    opened: Callable[[str], bytes | None], used: Callable[[bytes], bool], now: datetime,
+    opened: Callable[[str], bytes | None], used: Callable[[bytes, datetime], bool],
+    now: datetime,
 ) -> None:  # fmt: skip
     """Raises CertMismatch naming the rule, unless a sealed credential that an Owner made says yes to this action.
 
     Whatever is true of any other action (its target, what it runs, until when) was looked at before.
 
-    `opened` tells the SHA-256 of the use that a sealed credential was opened with before, `used` whether a record was
-    signed for before; both from the journal.
+    `opened` tells the SHA-256 of the use that a sealed credential was opened with before, `used` whether an approval
+    of a record was used before; both from the journal.
     """
     # (1) one that an Owner's statement names, opened by its own key, and this action signed by the same key
     use, glass = _use(ask, book)
@@ -145,7 +146,7 @@ def must_be_opened(
     _require(record.not_after <= use.at() + OPEN_FOR + _SLACK, "the hour of its sealed credential")
     _require(opened(use.glass) in (None, digest_of(ask.access)), "a sealed credential that was not used yet")
     _require(-_SLACK <= now - _asked(record) <= _ASKED_WITHIN, "asked a short while ago")
-    _require(not used(digest_of(ask.record)), "an approval that was not used yet")
+    _require(not used(digest_of(ask.record), _asked(record)), "an approval that was not used yet")
 
 
 def _use(ask: SignSsh, book: Book) -> tuple[GlassUse, Glass]:

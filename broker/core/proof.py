@@ -54,8 +54,8 @@ class Known:
 
     book: Book
     classify: Callable[[TenantId, bytes], Verdict]
-    used: Callable[[bytes], bool]
-    """Whether a record (by its SHA-256) was signed for before."""
+    used: Callable[[bytes, datetime], bool]
+    """Whether an approval of a record (its SHA-256, when it was made) was used before, or may have been."""
     opened: Callable[[str], bytes | None]
     """SHA-256 of the use that a sealed credential was opened with; None where it never was."""
     now: datetime
@@ -202,7 +202,7 @@ def _must_be_approved(record: ActionRecord, ask: SignSsh, known: Known, *, quoru
     _require(bool(ask.signatures), "approved by a person")
     _must_be_fresh(record.nonce, RECORD_FOR, known.now)
     _must_have(record, ask.record, ask.signatures, known, quorum=quorum)
-    _require(not known.used(digest_of(ask.record)), "an approval that was not used yet")
+    _require(not known.used(digest_of(ask.record), made_at(record.nonce)), "an approval that was not used yet")
 
 
 def _must_have(record: ActionRecord, message: bytes, signatures: Sequence[bytes], known: Known, *, quorum: int) -> None:

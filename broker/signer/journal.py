@@ -21,6 +21,7 @@ from broker.signer import elder
 from broker.signer.files import put
 from broker.signer.head_key import HeadKey
 from broker.signer.rows import Field, encode_row
+from broker.signer.spent import Spent
 from recorder.checkpoint import Checkpoint
 from recorder.entry import parse_entry
 from recorder.errors import Invalid
@@ -33,7 +34,6 @@ STEM = "journal"
 NAME = STEM + LOG
 HEAD_ROWS = 256
 """Rows after which a head is signed unasked: what a crash leaves unsigned, and is read strictly at the next start."""
-_RECORD = re.compile(rb'"record":"([0-9a-f]{64})"')
 _GLASS = re.compile(rb'"glass":"([a-z]{2}_[a-z2-7]{26})"')
 _USE = re.compile(rb'"use":"([0-9a-f]{64})"')
 _SECOND_US = 1_000_000
@@ -58,11 +58,11 @@ class Journal:
         JournalFault: another signer has it, others may read it, rows that were signed for are gone or changed.
     """
 
-    __slots__ = ("_descriptor", "_directory", "_key", "_now", "_opened", "_past", "_signed", "_torn", "_used")
+    __slots__ = ("_descriptor", "_directory", "_key", "_now", "_opened", "_past", "_signed", "_spent", "_torn")
 
     def __init__(self, directory: Path, now: Callable[[], datetime] = _wall) -> None:
         self._directory, self._now = directory, now
-        self._used: set[bytes] = set()
+        self._spent = Spent()
         self._opened: dict[str, bytes] = {}
         self._descriptor = _open_private(directory / NAME)
         try:
@@ -99,9 +99,9 @@ class Journal:
         except OSError as error:
             raise JournalFault("the signer's journal cannot be written") from error
 
-    def used(self, record_sha256: bytes) -> bool:
-        """Whether a row says that something was signed for the record with this SHA-256 (32 bytes), ever."""
-        return record_sha256 in self._used
+    def used(self, record_sha256: bytes, made: datetime) -> bool:
+        """Whether an approval of the record with this SHA-256 (32 bytes), made at `made`, was or may have been used."""
+        return self._spent.has(record_sha256, made)
 
     def opened(self, glass: str) -> bytes | None:
         """SHA-256 of the use that a row says a sealed credential was opened with, ever; None where none does (I-62)."""
@@ -178,16 +178,14 @@ class Journal:
         else:
             before = elder.read(path)
             self.append({"kind": "begun", **before.facts()})
-        self._used |= before.records
+        self._spent.keep(before.records)
         if torn_bytes:
             # a power cut inside a write: that signature never left, its half row must not stay in the way
             self.append({"kind": "recovered", "torn_bytes": torn_bytes})
 
     # ---- writing -----------------------------------------------------------------------------------------------------
     def _take(self, row: bytes) -> None:
-        found = _RECORD.search(row)
-        if found is not None:
-            self._used.add(bytes.fromhex(found[1].decode()))
+        self._spent.take(row)
         glass, use = _GLASS.search(row), _USE.search(row)
         if glass is not None and use is not None:
             self._opened[glass[1].decode()] = bytes.fromhex(use[1].decode())

@@ -28,13 +28,15 @@ class Prover:
 
     Args:
         trust: open, this process's alone.
-        used: whether a record (by its SHA-256) was signed for before, from the journal.
+        used: whether an approval of a record (its SHA-256, when it was made) was used before, from the journal.
         opened: SHA-256 of the use that a sealed credential was opened with, from the journal.
     """
 
     __slots__ = ("_classed", "_opened", "_trust", "_used")
 
-    def __init__(self, trust: TrustFile, used: Callable[[bytes], bool], opened: Callable[[str], bytes | None]) -> None:
+    def __init__(
+        self, trust: TrustFile, used: Callable[[bytes, datetime], bool], opened: Callable[[str], bytes | None]
+    ) -> None:
         self._trust, self._used, self._opened = trust, used, opened
         self._classed: OrderedDict[TenantId, tuple[Programs, Callable[[bytes], Verdict]]] = OrderedDict()
         # catalogue and parser are files: read now, before this process shuts itself in

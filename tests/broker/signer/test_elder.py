@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,7 +39,7 @@ def test_the_journal_goes_on_from_it(old: Path) -> None:
     before = (old / ELDER).read_bytes()
     for _ in range(2):
         opened = Journal(old)
-        assert opened.used(RECORD)
+        assert opened.used(RECORD, datetime.now(UTC))
         opened.close()
     first, *rest = rows(old / NAME)
     assert (first["code"], first["elder_lines"]) == ("SC4003I", 3)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.core.clock import from_micros
-from broker.signer.journal import HEAD_ROWS, NAME, Journal, JournalFault
+from broker.signer.journal import HEAD_ROWS, NAME, Field, Journal, JournalFault
 from broker.signer.keys import KeyFault
 from broker.signer.rows import encode_row
 from recorder.checkpoint import parse_and_verify
@@ -25,6 +25,8 @@ from tests.broker.signer.journals import rows, verify
 
 NOW = from_micros(1_763_769_600_000_000)
 HEAD = "journal.checkpoint"
+USED: dict[str, Field] = {"record": "ab" * 32, "signatures": ["cd" * 32]}
+"""What people signed for."""
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def filled(tmp_path: Path) -> Path:
     """A directory whose journal has five rows behind the first and is closed."""
     opened = Journal(tmp_path)
     for serial in range(5):
-        opened.append({"kind": "ssh", "serial": str(serial), "principals": ["a\u00e9\x1b", "b+c"], "record": "ab" * 32})
+        opened.append({"kind": "ssh", "serial": str(serial), "principals": ["a\u00e9\x1b", "b+c"], **USED})
     opened.close()
     return tmp_path
 
@@ -123,13 +125,13 @@ def test_a_record_is_used_once(filled: Path) -> None:
     """What was signed for is known at once and after a restart (I-12)."""
     digest = hashlib.sha256(b"record").digest()
     opened = Journal(filled)
-    assert opened.used(bytes.fromhex("ab" * 32))
-    assert not opened.used(digest)
-    opened.append({"kind": "ssh", "record": digest.hex()})
-    assert opened.used(digest)
+    assert opened.used(bytes.fromhex("ab" * 32), NOW)
+    assert not opened.used(digest, NOW)
+    opened.append({"kind": "ssh", **USED, "record": digest.hex()})
+    assert opened.used(digest, NOW)
     opened.close()
     again = Journal(filled)
-    assert again.used(digest)
+    assert again.used(digest, NOW)
     again.close()
 
 
@@ -139,8 +141,8 @@ def test_a_row_that_did_not_reach_the_disk_used_nothing(filled: Path, monkeypatc
     with monkeypatch.context() as patched:
         patched.setattr("broker.signer.journal.os.fsync", _full)
         with pytest.raises(JournalFault):
-            opened.append({"kind": "ssh", "record": "cd" * 32})
-    assert not opened.used(bytes.fromhex("cd" * 32))
+            opened.append({"kind": "ssh", **USED, "record": "cd" * 32})
+    assert not opened.used(bytes.fromhex("cd" * 32), NOW)
     opened.close()
 
 
