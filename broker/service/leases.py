@@ -7,7 +7,8 @@ The earlier one wins, so a wall clock that moves back or stands still lengthens 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Final
 
 from broker.core.clock import Clock, Instant
 from broker.core.errors import Blame, Refusal
@@ -15,15 +16,27 @@ from broker.core.grant import Grant, must_be_usable
 from broker.core.ids import GrantId
 
 MAX_STEP_BACK = timedelta(seconds=5)
+_OVER_FOR: Final = 600.0
+"""Seconds after its end for which a grant's own deadline is kept; then one moment stands for all that came before."""
+_SLACK: Final = 1024
+"""Deadlines that are kept before anybody looks which of them are long over."""
 
 
 class Leases:
     """The monotonic deadlines of this process, and a watch over the wall clock."""
 
     def __init__(self) -> None:
-        self._deadlines: dict[GrantId, tuple[bool, float]] = {}
-        """Whether it was used yet, and the monotonic second of its end."""
+        self._deadlines: dict[GrantId, tuple[bool, float, datetime]] = {}
+        """Whether it was used yet, the monotonic second of its end, and the moment that its row says."""
+        self._passed: datetime | None = None
+        """What was to end at this moment or before is over, whatever a clock says from now on."""
+        self._look_at = _SLACK
+        """How many deadlines there may be before the next look."""
         self._high: Instant | None = None
+
+    def __len__(self) -> int:
+        """How many deadlines are kept."""
+        return len(self._deadlines)
 
     def remember(self, high: Instant) -> None:
         """The latest moment that an earlier process is known to have seen, at start: the clock may not be behind it."""
@@ -80,7 +93,11 @@ class Leases:
         deadline = instant.mono + wall
         if known is not None and known[0] == used:
             deadline = min(known[1], deadline)
-        self._deadlines[grant.id] = used, deadline
+        if self._passed is not None and grant.deadline() <= self._passed:
+            deadline = min(instant.mono, deadline)
+        self._deadlines[grant.id] = used, deadline, grant.deadline()
+        if len(self._deadlines) > self._look_at:
+            self._drop_long_over(instant.mono)
         return deadline - instant.mono
 
     def must_last(self, grant: Grant, instant: Instant) -> None:
@@ -91,3 +108,10 @@ class Leases:
     def forget(self, grant: GrantId) -> None:
         """Drops a grant that is over."""
         self._deadlines.pop(grant, None)
+
+    def _drop_long_over(self, mono: float) -> None:
+        """Grants that another broker ended, or that were asked for once more after their end, leave nothing behind."""
+        kept = {of: end for of, end in self._deadlines.items() if end[1] > mono - _OVER_FOR}
+        gone = [end[2] for of, end in self._deadlines.items() if of not in kept]
+        self._passed = max([*gone, *([self._passed] if self._passed else [])], default=None)
+        self._deadlines, self._look_at = kept, 2 * len(kept) + _SLACK

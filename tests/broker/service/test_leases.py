@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from broker.core.clock import Instant
 from broker.core.errors import Blame, Refusal
 from broker.core.grant import Grant, GrantState, first_use
-from broker.core.ids import GrantId
+from broker.core.ids import GrantId, render
 from broker.service.leases import MAX_STEP_BACK, Leases
 from tests.broker.adapters.store.fixtures import NOW
 from tests.broker.adapters.store.samples import grant
@@ -106,6 +106,25 @@ def test_a_clock_behind_what_was_seen_before_lengthens_nothing() -> None:
     assert leases.latest(at(-86_400, 0)).wall == at(TTL - 600, 0).wall
     assert leases.left(using, at(-86_400, 0)) == pytest.approx(600)
     assert leases.left(using, at(-86_400 + 600, 600)) <= 0
+
+
+def many(number: int) -> GrantId:
+    """Of so many grants the n-th."""
+    return GrantId(render("grant", number.to_bytes(16, "big")))
+
+
+def test_what_is_long_over_is_forgotten_and_stays_over() -> None:
+    """Thousands of grants that nobody told it to forget: few are kept, and a wall clock at half speed revives none."""
+    leases, using = Leases(), active()
+    assert leases.left(using, START) == pytest.approx(TTL)
+    for number in range(3_200):
+        seen = replace(using, id=many(number), not_after=NOW + timedelta(seconds=number / 2 + 30))
+        leases.left(seen, at(number / 2, number))
+    assert len(leases) < 2_400
+    assert leases.left(using, at(1_600, 3_200)) <= 0, "by the wall clock alone it had 200 seconds left"
+    assert leases.left(replace(using, id=many(9_999)), at(1_600, 3_200)) <= 0
+    late = replace(using, id=many(9_998), not_after=NOW + timedelta(seconds=2 * TTL))
+    assert leases.left(late, at(1_600, 3_200)) == pytest.approx(2 * TTL - 1_600)
 
 
 def test_the_first_use_begins_another_count() -> None:
