@@ -7,9 +7,17 @@ path goes into `personal`, which leaves the log as salted digests (formats.md 2.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from broker.core.ids import TenantId
+
+ENDINGS: Final = frozenset(
+    {"access.expired", "access.cancelled", "grant.ending", "grant.expired", "grant.revoked", "grant.stuck"}
+    | {"action.expired", "action.cancelled", "action.cut", "action.lost", "agent.removed", "person.removed"}
+    | {"system.frozen"}
+)
+"""What takes access away: written also where its words cannot be sealed. An end is never refused (I-02)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,3 +41,8 @@ class AuditEvent:
     """Identity id of who did it; empty where time or the broker did."""
     facts: Mapping[str, str | int] = field(default_factory=dict)
     personal: tuple[Personal, ...] = ()
+
+
+def without_words(event: AuditEvent) -> AuditEvent:
+    """The same event without its personal values; `unsealed` says how many there were."""
+    return replace(event, personal=(), facts={**event.facts, "unsealed": len(event.personal)})

@@ -27,7 +27,7 @@ from broker.service import story
 from broker.service.finishing import CUT_WITHIN, END_GRANT, Finishing, name_of_end
 from broker.service.late import every_one
 from broker.service.live import Cut, Scope
-from broker.service.ports import Effect, Tx
+from broker.service.ports import Choice, Effect, Tx
 from broker.service.world import World
 
 log = structlog.get_logger()
@@ -196,9 +196,10 @@ class Ending:
         """Cuts everything that one identity runs, without the store."""
         return (await self._cut(Scope(tenant=tenant, identity=identity), EndReason.IDENTITY_REMOVED)).sessions
 
-    def end_all_in(self, tx: Tx, reason: EndReason, *, by: str, only: frozenset[str] | None) -> Sequence[Grant]:
+    def end_all_in(self, tx: Tx, reason: EndReason, *, by: str, only: frozenset[IdentityId] | None) -> Sequence[Grant]:
         """Ends every live grant of the tenant, or of the identities in `only`, inside a caller's transaction."""
-        live = [g for g in tx.grants.in_states(LIVE) if only is None or g.identity in only]
+        chosen = tx.grants.live_ids(Choice(identities=only, targets=None, ticket=None))
+        live = [grant for grant in map(tx.grants.get, chosen) if grant is not None]
         voided = _waiting_of(tx, live)
         return [self._end_in(tx, grant, reason, by=by, voids=voided.get(grant.id, ())) for grant in live]
 

@@ -14,19 +14,22 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Final, Protocol
 
+import structlog
 from sqlalchemy import Connection, insert
 
 from broker.adapters.store.hot import Hot
 from broker.adapters.store.schema import audit_pending
 from broker.core.clock import micros
 from broker.core.errors import Fault, VaultFault
-from broker.core.events import AuditEvent, Personal
+from broker.core.events import ENDINGS, AuditEvent, Personal, without_words
 from broker.core.ids import SYSTEM_TENANT, AuditId, TenantId, is_id, is_tenant
 from broker.service.ports import Entropy
 from recorder.codes import BY_NAME
 from recorder.entry import NONCE_SIZE, SALT_SIZE, Clear, Disclosure, disclose, encode_entry
 from recorder.errors import EntryError
 
+log = structlog.get_logger()
+_ABOUT: Final = ("grant", "action", "request", "identity")
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _ENVELOPE: Final = frozenset({"v", "id", "t", "code", "ten", "broker", "outcome", "actor", "n"})
 _PERSONAL: Final = frozenset(
@@ -91,11 +94,24 @@ class AuditRowsSql:
     def append(self, event: AuditEvent, now: datetime) -> AuditId:
         """The id of the entry that will be in the log once this transaction is.
 
+        What takes access away is written without its words where the key of one of its subjects is damaged: ends of
+        others may stand in the same transaction, and an end is never refused. An alarm names it.
+
         Raises:
             EventUnfit: unknown name, another tenant's event, a fact that is not an id, word, digest or number.
+            VaultFault: words of something that takes nothing away cannot be sealed.
         """
         if event.tenant != self._tenant:
             raise EventUnfit("an audit event of another tenant than the unit of work's")
+        try:
+            return self._insert(event, now)
+        except VaultFault as fault:
+            if event.name not in ENDINGS:
+                raise
+            _told_lost(event, fault)
+            return self._insert(without_words(event), now)
+
+    def _insert(self, event: AuditEvent, now: datetime) -> AuditId:
         entry_id = self._entropy.uuid7(now)
         fields = _fields(event, entry_id, micros(now), self._broker)
         try:
@@ -143,6 +159,14 @@ def unpack(data: bytes) -> list[SealedDisclosure]:
         SealedDisclosure(subject=subject.decode(), blob=blob)
         for subject, blob in zip(parts[::2], parts[1::2], strict=True)
     ]
+
+
+def _told_lost(event: AuditEvent, fault: VaultFault) -> None:
+    about = {name: event.facts[name] for name in _ABOUT if name in event.facts}
+    subjects = sorted({one.subject for one in event.personal})
+    log.error(
+        "audit.words_unsealed", tenant=event.tenant, entry=event.name, subjects=subjects, cause=fault.what, **about
+    )
 
 
 def _sized(data: bytes) -> bytes:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
+from sqlalchemy import Connection, select, update
+from structlog.testing import capture_logs
 
+from broker.adapters.store.schema import subject_key
+from broker.core.action import Action, ActionState
 from broker.core.errors import StoreFault, VaultFault
 from broker.core.grant import EndReason, GrantState
 from broker.core.ids import GrantId, TenantId, render
+from broker.core.roles import Role
 from broker.service.ports import FreezeOrder
+from broker.service.stepup import Change
 from tests.broker.adapters.store.fixtures import OTHER, TENANT
 from tests.broker.service.test_issue_outside import fake, granted, issue
-from tests.broker.service.world import House
+from tests.broker.service.world import WRITE, House, Somebody
 
 
 async def test_an_end_that_cannot_be_written_keeps_no_other(house: House) -> None:
@@ -67,3 +74,55 @@ async def test_nothing_late_waits_for_a_target_that_hangs(house: House, late: st
     await house.cases.ending.finishing.drain()
     assert (await house.grant(grant)).state is GrantState.REVOKED
     assert fake(house).there == {}
+
+
+async def damage(house: House, subject: str) -> None:
+    """One bit of the key under which the words about somebody are sealed."""
+
+    def unit(connection: Connection) -> None:
+        own = (subject_key.c.tenant == TENANT) & (subject_key.c.subject == subject)
+        blob = bytearray(connection.execute(select(subject_key.c.blob).where(own)).scalar_one())
+        blob[-1] ^= 1
+        connection.execute(update(subject_key).where(own).values(blob=bytes(blob)))
+
+    await house.store.inner.run_sql(TENANT, unit)
+
+
+async def waiting(house: House, name: str) -> tuple[Somebody, GrantId, Action]:
+    """An agent, its grant of five minutes, and what it asked for under it."""
+    agent = await house.add(name)
+    grant = await house.granted(agent, ttl=timedelta(minutes=5))
+    return agent, grant, (await house.propose(agent, grant, WRITE)).action
+
+
+async def test_a_damaged_key_keeps_no_end(house: House) -> None:
+    """I-02: of ten ends in one transaction ten are written; the one without its words is named in an alarm."""
+    made = [await waiting(house, f"a{number}") for number in range(10)]
+    await damage(house, made[3][0].id)
+    house.clock.forward(601)
+    with capture_logs() as logs:
+        due = await house.cases.ending.sweep(TENANT)
+    assert {one.id for one in due.grants} == {grant for _, grant, _ in made}
+    assert {(await house.action(action)).state for _, _, action in made} == {ActionState.CANCELLED}
+    (alarm,) = [entry for entry in logs if entry["log_level"] == "error"]
+    assert (alarm["event"], alarm["entry"]) == ("audit.words_unsealed", "action.cancelled")
+    assert (alarm["subjects"], alarm["grant"]) == ([made[3][0].id], made[3][1])
+
+
+async def test_whose_key_is_damaged_is_suspended_all_the_same(house: House) -> None:
+    """Nor does it keep anybody in: the suspension, the grants and what waits are one transaction."""
+    agent, grant, action = await waiting(house, "deployer")
+    manager = await house.add("m", Role.MANAGER)
+    await damage(house, agent.id)
+    unsigned = Change(method="SuspendIdentity", payload=b"x", step_ups=[])
+    await house.cases.people.suspend(manager.caller, agent.id, "leaked key", unsigned)
+    assert (await house.grant(grant)).state is GrantState.REVOKED
+    assert (await house.action(action)).state is ActionState.CANCELLED
+
+
+async def test_what_takes_nothing_away_is_refused_without_its_words(house: House) -> None:
+    """I-35: a command whose text the log could not keep is not proposed."""
+    agent, grant, _ = await waiting(house, "deployer")
+    await damage(house, agent.id)
+    with pytest.raises(VaultFault):
+        await house.propose(agent, grant, b"touch /srv/app/other")
