@@ -135,8 +135,12 @@ class InventoryService:
         return await self._world.targets.fetch_host_key(host, port)
 
     async def check(self, caller: Caller, name: str, login: str) -> Sequence[Finding]:
-        """Checks a target from outside. Opens connections, so it is audited like one."""
-        now = self._world.instant().wall
+        """Checks a target from outside. Opens connections, so it is audited like one.
+
+        Raises:
+            Refusal: `frozen`, as for whatever else has something signed or made: while it is, nothing is (I-64).
+        """
+        now = self._world.ready(caller.tenant).wall
         target = await self._world.store.read(caller.tenant, lambda tx: tx.targets.by_name(name))
         if target is None:
             raise not_found("target")

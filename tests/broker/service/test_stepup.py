@@ -294,6 +294,15 @@ async def test_looking_at_targets(house: House) -> None:
     assert await refused(house.cases.inventory.check(admin.caller, "web9", "")) == "not_found"
 
 
+async def test_a_frozen_broker_tries_no_target(house: House) -> None:
+    """I-64: a check has a certificate signed; while frozen nothing is, and nothing is announced."""
+    admin = await house.add("admin", Role.ADMIN)
+    house.world.live.close(TENANT, "an incident")
+    before = list(house.signer.asked)
+    assert await refused(house.cases.inventory.check(admin.caller, "web1", "")) == "frozen"
+    assert (house.signer.asked, await house.events()) == (before, [])
+
+
 async def test_putting_a_target_twice_with_one_key(house: House) -> None:
     """The second answers the first's, and needs no second signature to be spent."""
     admin = await house.add("admin", Role.ADMIN)
