@@ -139,6 +139,11 @@ class Sshd:
         """Come back on the same port as a host with another key: what a replaced or impersonated host looks like."""
         self.stop()
         _write_host_key(self.files)
+        self.restart()
+
+    def restart(self) -> None:
+        """Come back on the same port, with the configuration as it lies there now."""
+        self.stop()
         self._process = _spawn(self.files)
         if not _await_banner(self._process, self.port):
             raise RuntimeError(f"sshd did not come back: {self.log()[-2000:]}")

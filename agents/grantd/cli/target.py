@@ -132,8 +132,9 @@ def list_targets(shell: Shell) -> int:
 def doctor(shell: Shell, name: str, login: str) -> int:
     """Look at a target's sshd from outside, and say what to change. Exit 1 if something is wrong.
 
-    Host key, trust, principals, other logins, forced commands, forwarding, sessions, passwords, clock, start-up files,
-    and while the egress CA's key changes, whether it knows the next one.
+    Host key and its certificate, algorithms, trust, principals, other logins, forced commands, forwarding, agent, X11,
+    tunnels, environment, sessions, passwords, clock, start-up files, revocation list, and while the egress CA's key
+    changes, whether it knows the next one. What cannot be seen is said to be unseen.
     """
     told = _check(shell, name, login)
     return Exit.OK if all(finding.ok for finding in told.findings) else Exit.FAILURE

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
 import asyncssh
-from asyncssh.constants import MSG_CHANNEL_OPEN, MSG_IGNORE, OPEN_ADMINISTRATIVELY_PROHIBITED
+from asyncssh.constants import MSG_CHANNEL_OPEN, MSG_DEBUG, MSG_IGNORE, OPEN_ADMINISTRATIVELY_PROHIBITED
 from asyncssh.packet import SSHPacket
 
 from broker.adapters.target_ssh.faults import fault, fault_of
@@ -32,6 +33,7 @@ MAX_UNSENT: Final = 4 * 1024 * 1024
 MAX_DEFERRED: Final = 512
 """Packets that may wait for the end of a key exchange."""
 _SLOW_DEFERRED: Final = 32
+_DEBUGS, _DEBUG_BYTES = 4, 100
 _MAX_OPENS: Final = 16
 """Channels that a target may ask for, all refused, before the connection ends."""
 
@@ -72,6 +74,8 @@ class Connection(FastConnection, asyncssh.SSHClientConnection):
         super().__init__(loop, options, wait=wait)
         self.fast = fast_path
         self._keypair = keypair
+        self.debugs: deque[bytes] = deque(maxlen=_DEBUGS)
+        """The last debug messages, each its first _DEBUG_BYTES: the target's words, for checks of it alone."""
         self.on_lost: Callable[[], object] = _nothing
         """Called once when the connection is gone."""
         self._agent = None
@@ -142,6 +146,10 @@ class Connection(FastConnection, asyncssh.SSHClientConnection):
         super()._cleanup(exc)
         self.on_lost()
 
+    def _hear(self, _type: int, _id: int, packet: SSHPacket) -> None:
+        packet.get_boolean()
+        self.debugs.append(packet.get_string()[:_DEBUG_BYTES])
+
     def _refuse_channel(self, _type: int, _id: int, packet: SSHPacket) -> None:
         """Whatever kind a target asks for (forwarded-tcpip, x11, agent, session): no."""
         packet.get_string()
@@ -154,6 +162,7 @@ class Connection(FastConnection, asyncssh.SSHClientConnection):
     _packet_handlers: Mapping[int, object] = {  # type: ignore[assignment]  # asyncssh leaves the handlers untyped
         **asyncssh.SSHClientConnection._packet_handlers,  # noqa: SLF001
         MSG_CHANNEL_OPEN: _refuse_channel,
+        MSG_DEBUG: _hear,
     }
 
 

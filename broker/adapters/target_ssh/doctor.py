@@ -17,6 +17,8 @@ import asyncssh
 from asyncssh.constants import OPEN_ADMINISTRATIVELY_PROHIBITED
 
 from broker.adapters.target_ssh.connection import Connection
+from broker.adapters.target_ssh.greeting import look_at
+from broker.adapters.target_ssh.openings import openings
 from broker.adapters.target_ssh.probe import RUNS_IT, Probe
 from broker.adapters.target_ssh.process import RemoteProcess
 from broker.core.cert import SKEW, Ca
@@ -26,6 +28,7 @@ from broker.core.kinds import SshSettings
 from broker.core.krl import NoList, read_header
 from broker.core.looks import NO_LIST, Look
 from broker.core.revoking import CANARY, FILE, FRESH, comment_of
+from broker.core.sshwire import parse_line
 from broker.service.ports import Finding
 
 _WITHIN: Final = 10.0
@@ -44,7 +47,8 @@ async def examine(probe: Probe) -> list[Finding]:
     found = await probe.run()
     if len(found) > _FEWEST and found[1].ok:
         ward = Ward(probe=probe)
-        found += [await ward.other_login(), await ward.forwarding(), await ward.sessions(), await ward.methods()]
+        found += [await ward.other_login(), await ward.forwarding(), *await openings(probe)]
+        found += [await ward.sessions(), await ward.methods(), *await ward.greeting()]
         if RUNS_IT in found:
             found += await ward.state()
         found += [*await ward.next_key(), *await ward.revocation_list()]
@@ -120,6 +124,11 @@ class Ward:
             return Finding(ok=True, what="it takes keys for this login, and no password", advice="")
         advice = "set PasswordAuthentication no and KbdInteractiveAuthentication no for this login"
         return Finding(ok=True, what="it takes more than keys for this login", advice=advice)
+
+    async def greeting(self) -> Sequence[Finding]:
+        """What the server says of itself before anybody logs in."""
+        target, host_ca = self.probe.target, await self.probe.signer.ssh_ca(Ca.HOST)
+        return await look_at(target.host, target.port, parse_line(target.host_key).blob, host_ca, self.probe.now())
 
     async def state(self) -> list[Finding]:
         """The target's clock, and keys that open this login beside grantd."""

@@ -74,6 +74,10 @@ class Channel(FastChannel, asyncssh.SSHClientChannel[bytes]):
         if self._send_state == "open":
             self._send_request(b"window-change", *_cells(size))
 
+    async def ask(self, request: bytes, *fields: bytes) -> bool:
+        """Asks for anything else that a session may have; whether the target said yes."""
+        return bool(await self._make_request(request, *fields))
+
     async def run(self, command: str) -> bool:
         """Asks for the command; whether the target took it. Once a channel."""
         return bool(await self._make_request(b"exec", String(command)))

@@ -118,6 +118,10 @@ class InProcessSigner:
     def line(self, ca: Ca) -> str:
         return self.keys[ca].public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
+    def private_line(self, ca: Ca) -> bytes:
+        """A CA's private key as OpenSSH keeps one in a file: somebody stole it."""
+        return self.keys[ca].private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+
     def private(self) -> bytes:
         """The egress CA's private key, for a second broker in a process of its own."""
         return self.keys[Ca.EGRESS].private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
