@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import socket
 import struct
@@ -29,6 +30,7 @@ from broker.core.signing import (
     AskTrust,
     FrameError,
     Learn,
+    OpenGlass,
     Refused,
     RotateCa,
     Signed,
@@ -124,6 +126,11 @@ class SignerClient:
     async def learn(self, statement: bytes, signatures: tuple[bytes, ...]) -> None:
         """As ports.Signer."""
         await self._signed(Learn(statement=statement, signatures=signatures))
+
+    async def open_glass(self, use: bytes, signature: bytes) -> None:
+        """As ports.Signer."""
+        if await self._signed(OpenGlass(use=use, signature=signature)) != hashlib.sha256(use).digest():
+            raise SignerFault("the signer answered something else")
 
     async def believed(self, tenant: str, subject: str) -> bytes:
         """As ports.Signer."""

@@ -265,6 +265,10 @@ class BusControl:
         """Never."""
         raise SignerFault("a worker says nothing to the signer")
 
+    async def open_glass(self, use: bytes, signature: bytes) -> None:
+        """Never."""
+        raise SignerFault("a worker opens no sealed credential")
+
     async def believed(self, tenant: str, subject: str) -> bytes:
         """Never."""
         raise SignerFault("a worker asks nothing of the signer")

@@ -56,8 +56,10 @@ class Known:
     classify: Callable[[TenantId, bytes], Verdict]
     used: Callable[[bytes, datetime], bool]
     """Whether an approval of a record (its SHA-256, when it was made) was used before, or may have been."""
-    opened: Callable[[str], bytes | None]
+    opened: Callable[[TenantId, str], bytes | None]
     """SHA-256 of the use that a sealed credential was opened with; None where it never was."""
+    latest: Callable[[TenantId, str], datetime]
+    """A moment that has certainly come since a sealed credential was opened, whatever the wall clock says."""
     now: datetime
 
 
@@ -83,7 +85,7 @@ def must_be_proven(ask: SignSsh, known: Known) -> None:
     alone = min(_UNATTENDED[machine.tier], _UNATTENDED[Tier(record.tier)])
     if opens(ask.access):
         must_be_opened(
-            ask, record, machine, level, book=known.book, opened=known.opened, used=known.used, now=known.now
+            ask, record, machine, level, book=known.book, opened=known.opened, used=known.used, latest=known.latest
         )
     elif _needs_person(ask, record, seen, level, machine, alone, known):
         # a worse class that the broker says never asks fewer people than the command's own

@@ -115,6 +115,17 @@ class Learn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpenGlass:
+    """Spend a sealed credential (broker.core.glass) on the word that opens it, before anything is done under it.
+
+    Answered with Signed over the word's SHA-256; again for the same word.
+    """
+
+    use: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AskTrust:
     """Hand out the newest statement about a subject; nothing where there is none."""
 
@@ -154,7 +165,17 @@ class Told:
 
 
 Ask: TypeAlias = (
-    SignSsh | SignX509 | SignProbe | SignKrl | AskCa | AskGenerations | RotateCa | Learn | AskTrust | AskHead
+    SignSsh
+    | SignX509
+    | SignProbe
+    | SignKrl
+    | AskCa
+    | AskGenerations
+    | RotateCa
+    | Learn
+    | OpenGlass
+    | AskTrust
+    | AskHead
 )
 Answer: TypeAlias = Signed | Refused | Told
 T = TypeVar("T", Ask, Answer)
@@ -197,6 +218,8 @@ def encode_ask(ask: Ask) -> bytes:  # noqa: C901  one case a question
             return pae([b"rotate", ask.statement, pae(ask.signatures)])
         case Learn():
             return pae([b"learn", ask.statement, pae(ask.signatures)])
+        case OpenGlass():
+            return pae([b"open-glass", ask.use, ask.signature])
         case AskHead(since=since):
             return pae([b"head", _number(since)])
         case AskTrust():
@@ -331,6 +354,8 @@ def _ask(parts: tuple[bytes, ...]) -> Ask:  # noqa: C901  one case a question
             return RotateCa(statement=statement, signatures=_signatures(signatures))
         case [b"learn", statement, signatures]:
             return Learn(statement=statement, signatures=_signatures(signatures))
+        case [b"open-glass", use, signature]:
+            return OpenGlass(use=_record(use), signature=signature)
         case [b"head", since]:
             return AskHead(since=_int(since))
         case [b"trust", tenant, subject]:

@@ -16,20 +16,21 @@ from broker.core import action as actions
 from broker.core import ids, records
 from broker.core.action import APPROVAL_FOR, Action, ActionEvent
 from broker.core.approval import Approval, Subject, Verdict
-from broker.core.errors import conflict, expired, forbidden, invalid, not_found
+from broker.core.errors import Refusal, SignerRefused, conflict, expired, forbidden, invalid, not_found
 from broker.core.events import AuditEvent
 from broker.core.glass import (
     AHEAD,
     FRESH,
     GLASS_NAMESPACE,
     OPEN_FOR,
+    UNUSED,
     BreakGlass,
     GlassId,
     GlassUse,
     NotAUse,
     read_use,
 )
-from broker.core.grant import Grant, first_use
+from broker.core.grant import LIVE, Grant, first_use
 from broker.core.identity import Caller, Identity, IdentityKind, IdentityStatus, Target
 from broker.core.ids import PREFIXES, ActionId, ApprovalId, IdentityId, TargetId, is_id
 from broker.core.kinds import TargetKind, must_fit
@@ -108,18 +109,31 @@ class GlassService:
         """Opens the caller's own sealed credential: a grant of at most an hour, made and spent in one transaction.
 
         Raises:
-            Refusal: `break_glass_used`, `break_glass_expired`, `break_glass_unreviewed`, bad or old signature, frozen.
+            Refusal: `break_glass_used`, `break_glass_expired`, `break_glass_unreviewed`, bad or old signature, frozen,
+                `break_glass_refused` by the signer.
+            SignerFault: it could not be spent there, so nothing was opened.
         """
         checked_text("reason", reason, MAX_REASON_BYTES)
         if not reason.strip():
             raise invalid("reason_needed", "breaking the glass needs a reason", "say what happened")
         now = self._world.ready(caller.tenant).wall
         opening = _Opening(world=self._world, caller=caller, record=record, signature=signature, reason=reason, now=now)
+        await tried(self._world, caller.tenant, opening.unit)
+        # first where no restored database brings it back: what is spent there and fails here is lost, not free again
+        await self._spend(record, signature)
         shown = await self._world.store.run(caller.tenant, opening.unit)
         self._world.meter.count("break_glass_used")
         log.error("glass.used", tenant=caller.tenant, glass=shown.glass.id, request=shown.glass.request_id)
         self._world.bell.ring(caller.tenant, PENDING, shown.glass.id)
         return shown
+
+    async def _spend(self, record: bytes, signature: bytes) -> None:
+        try:
+            await self._world.signer.open_glass(record, signature)
+        except SignerRefused as refused:
+            if refused.what.endswith(UNUSED):
+                raise _used() from refused
+            raise conflict("break_glass_refused", refused.what, "look at grantctl trust list") from refused
 
     async def sign(self, caller: Caller, action_id: ActionId, signature: bytes) -> Action:
         """The sealed key's yes to an action that waits under the grant it opened. The signer verifies it again."""
@@ -154,7 +168,7 @@ class GlassService:
         Repeating it is harmless.
 
         Raises:
-            Refusal: `own_break_glass`, `break_glass_unused`, `step_up_needed`.
+            Refusal: `own_break_glass`, `break_glass_unused`, `break_glass_open`, `step_up_needed`.
         """
         checked_text("reason", reason, MAX_REASON_BYTES)
         now = self._world.clock.now()
@@ -171,6 +185,7 @@ class GlassService:
             signed_by(tx, caller, change, permission=Permission.PERSON_WRITE, second=False, now=now)
             if glass.reviewed_at is not None:
                 return _shown(tx, glass)
+            _must_be_over(tx, glass, now)
             reviewed = replace(glass, reviewed_by=caller.identity, reviewed_at=now)
             tx.glasses.put(reviewed)
             tx.audit.append(_told("glass.reviewed", reviewed, actor=caller.identity, reason=reason), now)
@@ -208,7 +223,7 @@ class _Opening:
         if glass is None or (glass.person, use.person, use.tenant) != (person.id, person.id, self.caller.tenant):
             raise not_found("sealed credential")
         if glass.used_at is not None:
-            raise conflict("break_glass_used", "this sealed credential was used already", "an owner makes another")
+            raise _used()
         _must_be_reviewed(tx)
         if self.now >= glass.until:
             raise expired("break_glass_expired", "this sealed credential has run out", "an owner makes another")
@@ -239,6 +254,7 @@ class _Opening:
         end = min(self.now, use.at()) + OPEN_FOR
         begun: Grant = replace(first_use(grant, self.now), not_after=end)
         tx.grants.put(begun)
+        tx.audit.append(story.of_grant("grant.activated", begun, actor=self.caller.identity), self.now)
         self.world.ends.expect(begun.tenant, end, begun.id)
 
     def _request(self, tx: Tx, glass: BreakGlass, person: Identity, target: Target, use: GlassUse) -> AccessRequest:
@@ -273,6 +289,19 @@ class _Opening:
             return read_use(self.record)
         except NotAUse as error:
             raise invalid("bad_break_glass", "this opens no sealed credential", "use grantctl") from error
+
+
+def _used() -> Refusal:
+    return conflict("break_glass_used", "this sealed credential was used already", "an owner makes another")
+
+
+def _must_be_over(tx: Tx, glass: BreakGlass, now: datetime) -> None:
+    """A review is of all that was done: not while more can be."""
+    request = tx.requests.get(glass.request_id) if glass.request_id else None
+    grant = tx.grants.get(request.grant_id) if request and request.grant_id else None
+    if grant is not None and grant.state in LIVE and now < grant.deadline():
+        message = "its hour is not over: what is done in it was not seen yet"
+        raise conflict("break_glass_open", message, f"wait, or grantctl grants revoke {grant.id}")
 
 
 def _must_be_makeable(tx: Tx, made: BreakGlass, now: datetime) -> None:

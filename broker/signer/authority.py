@@ -15,7 +15,8 @@ import structlog
 from broker.core.cert import Ca, CertMismatch, check, check_x509, must_match
 from broker.core.clock import micros
 from broker.core.errors import Fault
-from broker.core.glass import opens, read_use
+from broker.core.glass import GlassUse, opens, read_use
+from broker.core.ids import TenantId
 from broker.core.records import pae
 from broker.core.revoking import pushing
 from broker.core.signing import (
@@ -26,6 +27,7 @@ from broker.core.signing import (
     AskHead,
     AskTrust,
     Learn,
+    OpenGlass,
     Refused,
     RotateCa,
     Signed,
@@ -107,6 +109,8 @@ class Authority:
                 return self._rotate(ask)
             case Learn():
                 return Signed(blob=self._learn(ask))
+            case OpenGlass():
+                return Signed(blob=self._open_glass(ask))
             case AskTrust():
                 return Signed(blob=self._prover.told(ask))
             case AskHead():
@@ -156,14 +160,22 @@ class Authority:
         self._prover.must_be_proven(ask, now)
         certificate = _made(lambda: sign_ssh(ask.spec, ask.public_key, self._keys.ssh[ask.spec.ca]))
         must_match(ask.spec, certificate, public_key=ask.public_key, ca_key=self._keys.public(ask.spec.ca))
-        self._open(ask, now)
+        # nothing is proven of what comes with another CA's certificate: it spends no credential
+        if ask.spec.ca is Ca.EGRESS and opens(ask.access):
+            self._spend(read_use(ask.access), ask.access, now)
         self._journal.append(_ssh_line(ask, certificate, now))
         return certificate
 
-    def _open(self, ask: SignSsh, now: datetime) -> None:
+    def _open_glass(self, ask: OpenGlass) -> bytes:
+        now = self._now()
+        self._spend(self._prover.must_open(ask, now), ask.use, now)
+        return hashlib.sha256(ask.use).digest()
+
+    def _spend(self, use: GlassUse, word: bytes, now: datetime) -> None:
         """A sealed credential's first use is its only one: on disk before anything is handed out for it."""
-        if opens(ask.access) and self._journal.opened(glass := read_use(ask.access).glass) is None:
-            self._journal.append({"kind": "glass", "t": micros(now), "glass": glass, "use": _sha256(ask.access)})
+        if self._journal.opened(TenantId(use.tenant), use.glass) is None:
+            row: dict[str, Field] = {"kind": "glass", "t": micros(now), "tenant": use.tenant, "glass": use.glass}
+            self._journal.append(row | {"use": _sha256(word)})
 
     def _learn(self, ask: Learn) -> bytes:
         now = self._now()

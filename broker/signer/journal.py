@@ -14,9 +14,11 @@ import stat
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
-from broker.core.clock import micros
+from broker.core.clock import from_micros, micros
 from broker.core.errors import Fault
+from broker.core.ids import TenantId
 from broker.signer import elder
 from broker.signer.files import put
 from broker.signer.head_key import HeadKey
@@ -36,7 +38,11 @@ HEAD_ROWS = 256
 """Rows after which a head is signed unasked: what a crash leaves unsigned, and is read strictly at the next start."""
 _GLASS = re.compile(rb'"glass":"([a-z]{2}_[a-z2-7]{26})"')
 _USE = re.compile(rb'"use":"([0-9a-f]{64})"')
+_TENANT = re.compile(rb'"tenant":"([a-z][a-z0-9-]*)"')
+_TIME = re.compile(rb'"t":([0-9]+)')
 _SECOND_US = 1_000_000
+_ANY: Final = TenantId("")
+"""Of a row from before rows said whose the credential is."""
 
 
 class JournalFault(Fault):
@@ -58,12 +64,15 @@ class Journal:
         JournalFault: another signer has it, others may read it, rows that were signed for are gone or changed.
     """
 
-    __slots__ = ("_descriptor", "_directory", "_key", "_now", "_opened", "_past", "_signed", "_spent", "_torn")
+    __slots__ = (
+        "_descriptor", "_directory", "_key", "_newest", "_now", "_opened", "_past", "_signed", "_spent", "_torn",
+    )  # fmt: skip
 
     def __init__(self, directory: Path, now: Callable[[], datetime] = _wall) -> None:
         self._directory, self._now = directory, now
         self._spent = Spent()
-        self._opened: dict[str, bytes] = {}
+        self._opened: dict[tuple[TenantId, str], bytes] = {}
+        self._newest = 0
         self._descriptor = _open_private(directory / NAME)
         try:
             self._key = HeadKey.of(directory / f"{STEM}.key", new=not os.fstat(self._descriptor).st_size)
@@ -103,9 +112,13 @@ class Journal:
         """Whether an approval of the record with this SHA-256 (32 bytes), made at `made`, was or may have been used."""
         return self._spent.has(record_sha256, made)
 
-    def opened(self, glass: str) -> bytes | None:
+    def opened(self, tenant: TenantId, glass: str) -> bytes | None:
         """SHA-256 of the use that a row says a sealed credential was opened with, ever; None where none does (I-62)."""
-        return self._opened.get(glass)
+        return self._opened.get((tenant, glass), self._opened.get((_ANY, glass)))
+
+    def since_opened(self) -> datetime | None:
+        """The latest time of a row since a sealed credential was opened last; None where none ever was."""
+        return from_micros(self._newest) if self._opened else None
 
     def size(self) -> int:
         """How many rows."""
@@ -186,9 +199,14 @@ class Journal:
     # ---- writing -----------------------------------------------------------------------------------------------------
     def _take(self, row: bytes) -> None:
         self._spent.take(row)
-        glass, use = _GLASS.search(row), _USE.search(row)
+        glass, use, time = _GLASS.search(row), _USE.search(row), _TIME.search(row)
         if glass is not None and use is not None:
-            self._opened[glass[1].decode()] = bytes.fromhex(use[1].decode())
+            whose = _TENANT.search(row)
+            tenant = TenantId(whose[1].decode()) if whose else _ANY
+            self._opened[tenant, glass[1].decode()] = bytes.fromhex(use[1].decode())
+            self._newest = 0
+        if time is not None:
+            self._newest = max(self._newest, int(time[1]))
 
     def _write(self, line: bytes) -> None:
         try:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ import structlog
 
 from broker.signer import harden, walls
 from broker.signer.authority import Authority
+from broker.signer.hours import Hours
 from broker.signer.journal import Journal
 from broker.signer.keys import load_keys
 from broker.signer.proof import Prover
@@ -71,7 +73,9 @@ def _run(config: SignerConfig) -> None:
     walls.limits()
     keys = load_keys(config.directory, owner=os.geteuid())
     journal = Journal(config.directory)
-    authority = Authority(keys, journal, Prover(TrustFile(config.directory), journal.used, journal.opened), _now)
+    hours = Hours(time.monotonic, journal.since_opened)
+    prover = Prover(TrustFile(config.directory), journal.used, journal.opened, hours)
+    authority = Authority(keys, journal, prover, _now)
     allowed = AllowedPeer(uid=config.allowed_uid, pid=config.parent_pid)
     with listen(config.socket, own_uid=os.geteuid(), allowed=allowed) as listener:
         try:

@@ -8,11 +8,13 @@ from datetime import datetime
 from functools import lru_cache, partial
 
 from broker.core.cert import Ca
+from broker.core.glass import GlassUse, must_open
 from broker.core.ids import TenantId
 from broker.core.proof import Known, must_be_proven
-from broker.core.signing import AskTrust, Learn, RotateCa, SignSsh
+from broker.core.signing import AskTrust, Learn, OpenGlass, RotateCa, SignSsh
 from broker.core.statement import Programs, Rotation, Statement, read_statement
 from broker.core.trust import NotTrusted
+from broker.signer.hours import Hours
 from broker.signer.trust import TrustFile
 from policy.catalog import CatalogError, Catalogue, parse_own, shipped_alone, with_own
 from policy.shell import Verdict, classify_by
@@ -30,14 +32,16 @@ class Prover:
         trust: open, this process's alone.
         used: whether an approval of a record (its SHA-256, when it was made) was used before, from the journal.
         opened: SHA-256 of the use that a sealed credential was opened with, from the journal.
+        hours: how much of its hour is over.
     """
 
-    __slots__ = ("_classed", "_opened", "_trust", "_used")
+    __slots__ = ("_classed", "_hours", "_opened", "_trust", "_used")
 
     def __init__(
-        self, trust: TrustFile, used: Callable[[bytes, datetime], bool], opened: Callable[[str], bytes | None]
-    ) -> None:
-        self._trust, self._used, self._opened = trust, used, opened
+        self, trust: TrustFile, used: Callable[[bytes, datetime], bool],
+        opened: Callable[[TenantId, str], bytes | None], hours: Hours,
+    ) -> None:  # fmt: skip
+        self._trust, self._used, self._opened, self._hours = trust, used, opened, hours
         self._classed: OrderedDict[TenantId, tuple[Programs, Callable[[bytes], Verdict]]] = OrderedDict()
         # catalogue and parser are files: read now, before this process shuts itself in
         classify_by(shipped_alone(), b"true")
@@ -45,8 +49,15 @@ class Prover:
     def must_be_proven(self, ask: SignSsh, now: datetime) -> None:
         """Raises CertMismatch unless what goes to a target is what people or the tier allow."""
         if ask.spec.ca is Ca.EGRESS:
-            known = Known(book=self._trust.book, classify=self._classify, used=self._used, opened=self._opened, now=now)
+            known = Known(
+                book=self._trust.book, classify=self._classify, used=self._used, opened=self._opened,
+                latest=self._latest(now), now=now,
+            )  # fmt: skip
             must_be_proven(ask, known)
+
+    def must_open(self, ask: OpenGlass, now: datetime) -> GlassUse:
+        """The word that opens a sealed credential. Raises CertMismatch unless it may now."""
+        return must_open(ask, book=self._trust.book, opened=self._opened, latest=self._latest(now))
 
     def must_admit(self, ask: Learn, now: datetime) -> Statement | None:
         """The statement, if it may be believed; None where it is already. Raises NotAStatement, NotTrusted."""
@@ -79,6 +90,9 @@ class Prover:
 
     def close(self) -> None:
         self._trust.close()
+
+    def _latest(self, now: datetime) -> Callable[[TenantId, str], datetime]:
+        return lambda tenant, glass: self._hours.latest((tenant, glass), now)
 
     def _classify(self, tenant: TenantId, command: bytes) -> Verdict:
         programs = self._trust.book.programs(tenant)

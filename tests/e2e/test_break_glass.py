@@ -83,6 +83,8 @@ def test_a_night_with_nobody_there(house: House, tmp_path: Path) -> None:
     assert "no owner looked at it yet" in _make(house, "third").err
     assert house.ctl("owner", "break-glass", "list").status == 1
     assert house.ctl("approver", "break-glass", "review", glass.id, "--reason", "mine").status == 3
+    soon = house.ctl("owner", "break-glass", "review", glass.id, "--reason", "too soon")
+    assert "its hour is not over" in soon.err
     # (4) the hour goes on with the same key alone, until the grant is ended
     on = _use(house, "first", "--grant", glass.grant_id, "--", f"touch {tmp_path}/on")
     assert (on.status, (tmp_path / "on").exists()) == (0, True), on.err
@@ -95,8 +97,9 @@ def test_a_night_with_nobody_there(house: House, tmp_path: Path) -> None:
     assert _use(house, "spare", "--", f"touch {tmp_path}/spare").status == 0
     assert (tmp_path / "spare").exists()
     told = house.ctl("owner", "-o", "json", "break-glass", "list").json()
-    owing = next(each["id"] for each in told if "used_at" in each and "reviewed_at" not in each)
-    assert house.ctl("owner", "break-glass", "review", owing, "--reason", "as agreed").status == 0
+    owing = next(each for each in told if "used_at" in each and "reviewed_at" not in each)
+    assert house.ctl("owner", "grants", "revoke", owing["grant_id"], "--reason", "enough").status == 0
+    assert house.ctl("owner", "break-glass", "review", owing["id"], "--reason", "as agreed").status == 0
 
 
 def test_it_opens_for_nobody_else(house: House, tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ from grantd.v1.action_pb2 import ActionState
 
 _MAX_FILE_BYTES: Final = 1 << 16
 _MAX_DAYS: Final = 366
+_TOLD: Final = ("request_id", "action_id", "agent_key", "host_key", "login", "command_class", "opaque", "egress",
+                "tier", "not_after_us", "policy_version", "nonce", "outlives")  # fmt: skip
+"""Of a record, what is the broker's to say: the signer compares it with what it knows itself."""
 
 
 @click.group("break-glass")
@@ -158,14 +161,23 @@ class _Open:
         """What is signed is made from what was typed: a broker in other hands gets no yes to anything else."""
         client, sealed = self._shell.client, self._sealed
         item = client.call(client.approvals.GetPending, approval_pb2.GetPendingRequest(id=action_id)).item
-        asked = item.action
-        same = (asked.command, asked.target_id, asked.requester) == (line, sealed.target, sealed.person)
-        if not same or asked.cwd or asked.env or asked.action_id != action_id:
+        if item.action.action_id != action_id or not is_typed(item.action, sealed, line):
             raise Invalid("digest_mismatch", "what waits is not what you typed", "do not go on; tell an owner")
         message = glass_pb2.SignBreakGlassRequest(
-            action_id=action_id, signature=self._key.sign(records.action_record(asked))
+            action_id=action_id, signature=self._key.sign(records.action_record(item.action))
         )
         client.call(client.admin.SignBreakGlass, message)
+
+
+def is_typed(asked: approval_pb2.ActionRecord, sealed: Sealed, line: bytes) -> bool:
+    """Whether a record is this line, alone, by the holder, on its target: no input, terminal or folder beside it."""
+    bare = approval_pb2.ActionRecord()
+    bare.CopyFrom(asked)
+    for name in _TOLD:
+        bare.ClearField(name)
+    return bare == approval_pb2.ActionRecord(
+        tenant=sealed.tenant, requester=sealed.person, target_id=sealed.target, command=line, stdin_mode="none"
+    )  # fmt: skip
 
 
 def _wish(sealed: Sealed) -> glass_pb2.MakeBreakGlassRequest:

@@ -59,6 +59,13 @@ class Signer(Protocol):
         """Has the signer believe a statement (core/statement.py). Raises SignerRefused naming the rule."""
         ...
 
+    async def open_glass(self, use: bytes, signature: bytes) -> None:
+        """Spends a sealed credential on this word (core/glass.py), for good when this returns; again for the same word.
+
+        Raises SignerRefused naming the rule.
+        """
+        ...
+
     async def believed(self, tenant: str, subject: str) -> bytes:
         """The newest statement about a person, a target or the tenant's programs; empty where there is none."""
         ...

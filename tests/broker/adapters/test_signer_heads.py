@@ -15,6 +15,7 @@ from broker.core.errors import Fault
 from broker.core.ids import SYSTEM_TENANT
 from broker.core.signing import AskHead, Signed
 from broker.signer.authority import Authority
+from broker.signer.hours import Hours
 from broker.signer.journal import Journal
 from broker.signer.keys import load_keys, make_keys
 from broker.signer.proof import Prover
@@ -38,7 +39,12 @@ class Signer:
         self.authority = Authority(
             load_keys(self.keys, owner=os.geteuid()),
             self.journal,
-            Prover(TrustFile(self.keys), self.journal.used, self.journal.opened),
+            Prover(
+                TrustFile(self.keys),
+                self.journal.used,
+                self.journal.opened,
+                Hours(lambda: 0.0, self.journal.since_opened),
+            ),
             lambda: NOW,
         )
 

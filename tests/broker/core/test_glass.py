@@ -6,6 +6,7 @@ The signer's own code in this process, its trust file and its journal; the whole
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -13,14 +14,28 @@ from pathlib import Path
 
 import pytest
 
-from broker.core.glass import GLASS_NAMESPACE, GlassUse, NotAUse, read_use
+from broker.core import sftp
+from broker.core.glass import NotAUse, read_use
 from broker.core.ids import render
-from broker.core.records import APPROVAL_NAMESPACE, ActionRecord, timed_nonce
+from broker.core.records import APPROVAL_NAMESPACE, timed_nonce
 from broker.core.roles import Role
-from broker.core.signing import Learn, Refused, Signed, SignSsh
+from broker.core.signing import SignSsh
 from broker.core.statement import Glass, Statement
 from broker.signer.authority import Authority
 from policy.classes import CommandClass
+from tests.broker.signer.sealed import (
+    FIRST,
+    NEXT,
+    SEALED,
+    SPARE,
+    ask,
+    record,
+    sealed,
+    sealed_directory,
+    use,
+    why,
+    wide,
+)
 from tests.broker.signer.world import (
     INSTALL,
     MANAGER,
@@ -30,8 +45,6 @@ from tests.broker.signer.world import (
     STRANGER,
     TENANT,
     VIEWER,
-    WRITE,
-    Asker,
     Signatory,
     furnish,
     learn,
@@ -42,61 +55,11 @@ from tests.broker.signer.world import (
 )
 from tests.broker.ssh_keys import NOW
 
-SEALED, SPARE = Signatory.named("a sealed key"), Signatory.named("another sealed key")
-FIRST, NEXT = (render("glass", bytes([n]) * 16) for n in (1, 2))
-REQUEST = render("request", b"g" * 16)
-ASK = Asker()
-
-
-def sealed(key: Signatory = SEALED, **changes: object) -> Glass:
-    """A manager's, for writes on web1."""
-    made = Glass(
-        person=MANAGER.id, target=target_id("web1"), login="deploy", ceiling=CommandClass.WRITE, key=key.line,
-        until=NOW + timedelta(days=30),
-    )  # fmt: skip
-    return replace(made, **changes)  # type: ignore[arg-type]
-
-
-def use(glass: str = FIRST, at: datetime = NOW, **changes: str) -> GlassUse:
-    """The word that opens it."""
-    made = GlassUse(tenant=TENANT, glass=glass, person=MANAGER.id, request_id=REQUEST, nonce=timed_nonce(at, bytes(12)))
-    return replace(made, **changes)  # type: ignore[arg-type]
-
-
-def record(command: bytes = WRITE, target: str = "web1", **changes: object) -> ActionRecord:
-    """An action in the hour, of the manager themselves."""
-    own: dict[str, object] = {"requester": MANAGER.id, "agent_id": "", "request_id": REQUEST}
-    return ASK.record(command, target, **(own | changes))
-
-
-def ask(
-    action: ActionRecord | None = None, opening: GlassUse | None = None, *, by: Signatory = SEALED,
-    opened_by: Signatory = SEALED, namespace: str = GLASS_NAMESPACE,
-) -> SignSsh:  # fmt: skip
-    """The question for one certificate, with the sealed key's two signatures."""
-    asked, word = ASK.ask(action or record()), (opening or use()).encoded()
-    return replace(
-        asked, signatures=(by.sign(asked.record, namespace),), access=word,
-        access_signatures=(opened_by.sign(word, GLASS_NAMESPACE),),
-    )  # fmt: skip
-
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """A signer that believes in one sealed credential, and in a spare one."""
-    made = tmp_path / "keys"
-    furnish(made, machine("web1"), machine("lab1"))
-    authority = open_authority(made)
-    for name, content in ((FIRST, sealed()), (NEXT, sealed(SPARE, target=target_id("lab1")))):
-        assert why(authority, learn(statement(name, content), OWNER, SECOND)) == ""
-    authority.stop()
-    return made
-
-
-def why(authority: Authority, question: SignSsh | Learn) -> str:
-    """The rule that refuses it; empty where it is done."""
-    answer = authority.answer(question)
-    return "" if isinstance(answer, Signed) else answer.why if isinstance(answer, Refused) else "?"
+    return sealed_directory(tmp_path / "keys")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +108,10 @@ TRIES = (
         make=lambda: ask(record(agent_id=render("agent", bytes(16))))),
     Try(name="no signature over the action", rule="signed by its sealed credential alone",
         make=lambda: replace(ask(), signatures=())),
+    Try(name="with a terminal", rule="a command by itself", make=lambda: ask(record(pty=True))),
+    Try(name="with a keyboard", rule="a command by itself", make=lambda: ask(record(stdin_mode="stream"))),
+    Try(name="a connection onwards", rule="a command by itself", make=lambda: wide(b"grantd-forward db 5432")),
+    Try(name="a file session", rule="a command by itself", make=lambda: wide(sftp.WRITING)),
     Try(name="as an approver's yes", rule="signed over this record",
         make=lambda: replace(ask(namespace=APPROVAL_NAMESPACE), access=b"", access_signatures=())),
 )  # fmt: skip
@@ -153,17 +120,20 @@ TRIES = (
 @pytest.mark.parametrize("attempt", TRIES, ids=lambda attempt: attempt.name)
 def test_what_it_does_not_say_yes_to(directory: Path, attempt: Try) -> None:
     """Each is refused by its own rule and spends nothing; the honest question beside it is signed."""
-    now = [attempt.at]
-    authority = open_authority(directory, lambda: now[0])
+    before = directory.with_name("before") if attempt.at != NOW else directory
+    if before != directory:
+        shutil.copytree(directory, before)
+    authority = open_authority(directory, lambda: attempt.at)
     made, late = attempt.make(), attempt.at - NOW
     spec = replace(
         made.spec, valid_after=made.spec.valid_after + late, valid_before=made.spec.valid_before + late
     )  # fmt: skip
     question = replace(made, spec=spec)
     assert attempt.rule in why(authority, question)
-    now[0] = NOW
-    assert why(authority, ask()) == ""
     authority.stop()
+    honest = open_authority(before)
+    assert why(honest, ask()) == ""
+    honest.stop()
 
 
 def test_it_is_opened_once(directory: Path) -> None:

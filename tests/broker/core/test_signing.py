@@ -26,6 +26,7 @@ from broker.core.signing import (
     AskTrust,
     FrameError,
     Learn,
+    OpenGlass,
     Refused,
     RotateCa,
     Signed,
@@ -89,6 +90,7 @@ KINDS: dict[type[Ask], st.SearchStrategy[Ask]] = {
     AskGenerations: st.builds(AskGenerations, ca=st.sampled_from(Ca)),
     RotateCa: st.builds(RotateCa, statement=st.binary(max_size=60), signatures=BLOBS),
     Learn: st.builds(Learn, statement=st.binary(max_size=60), signatures=BLOBS),
+    OpenGlass: st.builds(OpenGlass, use=st.binary(max_size=60), signature=st.binary(max_size=60)),
     AskHead: st.builds(AskHead, since=st.integers(0, 2**62)),
     AskTrust: st.builds(AskTrust, tenant=TEXT, subject=TEXT),
 }

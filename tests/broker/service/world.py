@@ -45,9 +45,10 @@ from broker.core.action import Action, StdinMode
 from broker.core.approval import Verdict
 from broker.core.cert import Ca, CertSpec, X509Spec, check, check_x509
 from broker.core.clock import micros
-from broker.core.errors import Refusal, SignerFault, StoreFault, VaultFault
+from broker.core.errors import Refusal, SignerFault, SignerRefused, StoreFault, VaultFault
 from broker.core.events import AuditEvent
 from broker.core.generation import Generation
+from broker.core.glass import UNUSED, read_use
 from broker.core.grant import Grant
 from broker.core.identity import Caller, Identity, IdentityKind, IdentityStatus, Login, Target, Team
 from broker.core.ids import AuditId, GrantId, IdentityId, TargetId, TeamId, TenantId, render
@@ -142,6 +143,8 @@ class KeySigner:
     def __init__(self, keys: CaKeys, clock: HandClock) -> None:
         self._keys, self._clock = keys, clock
         self.asked: list[CertSpec | X509Spec] = []
+        self.opened: dict[str, bytes] = {}
+        """Sealed credentials, and the word that each was spent on."""
         self.fails = False
 
     async def sign_ssh(self, spec: CertSpec, public_key: bytes, proof: Proof) -> bytes:
@@ -172,6 +175,13 @@ class KeySigner:
 
     async def learn(self, statement: bytes, signatures: tuple[bytes, ...]) -> None:
         raise NotImplementedError
+
+    async def open_glass(self, use: bytes, signature: bytes) -> None:
+        if self.fails:
+            raise SignerFault("the signer does not answer")
+        glass = read_use(use).glass
+        if self.opened.setdefault(glass, use) != use:
+            raise SignerRefused(f"certificate refused: {UNUSED}")
 
     async def believed(self, tenant: str, subject: str) -> bytes:
         return b""

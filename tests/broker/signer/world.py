@@ -35,6 +35,7 @@ from broker.core.statement import (
 )
 from broker.core.wrapper import force_command
 from broker.signer.authority import Authority
+from broker.signer.hours import Hours
 from broker.signer.journal import Journal
 from broker.signer.keys import CaKeys, load_keys, make_keys
 from broker.signer.proof import Prover
@@ -191,10 +192,14 @@ class Asker:
         )  # fmt: skip
 
 
-def open_authority(directory: Path, now: Callable[[], datetime] = lambda: NOW) -> Authority:
+def open_authority(
+    directory: Path, now: Callable[[], datetime] = lambda: NOW, monotonic: Callable[[], float] = lambda: 0.0
+) -> Authority:  # fmt: skip
     """A signer over the keys and files of a directory, in this process."""
-    journal = Journal(directory)
-    prover = Prover(TrustFile(directory), journal.used, journal.opened)
+    journal = Journal(directory, now)
+    prover = Prover(
+        TrustFile(directory), journal.used, journal.opened, Hours(monotonic, journal.since_opened)
+    )  # fmt: skip
     return Authority(load_keys(directory, owner=os.geteuid()), journal, prover, now)
 
 

@@ -106,6 +106,9 @@ class InProcessSigner:
     async def learn(self, statement: bytes, signatures: tuple[bytes, ...]) -> None:
         raise NotImplementedError
 
+    async def open_glass(self, use: bytes, signature: bytes) -> None:
+        raise NotImplementedError
+
     async def believed(self, tenant: str, subject: str) -> bytes:
         return b""
 
