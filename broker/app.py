@@ -197,7 +197,9 @@ class House:
             entropy=self.entropy,
             signer=self.signer,
             targets=CrewTargets(targets) if settings.ssh.workers else targets,
-            issuers=every_issuer(self.store, issuer=issuer, clock=self.clock),
+            issuers=every_issuer(
+                self.store, issuer=issuer, sessions=settings.limits.database_sessions, clock=self.clock
+            ),
             uploads=UploadKey(),
             recordings=FileRecordingStore(settings.recordings_directory, *recorders, floor_bytes=floor),
             tokens=JwtTokens(await self._token_seed(), issuer=issuer, kid="t1"),

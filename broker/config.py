@@ -149,6 +149,8 @@ class LimitSettings(BaseModel):
     sessions_per_grant: int = Field(default=10, ge=1, le=1000)
     sessions_per_process: int = Field(default=500, ge=1, le=10_000)
     max_output_mib: int = Field(default=1024, ge=1)
+    database_sessions: int = Field(default=50, ge=1, le=10_000)
+    """How many the roles on one database server may have at once, together; PostgreSQL itself has 100 for everybody."""
 
 
 class Settings(BaseModel):

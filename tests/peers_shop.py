@@ -114,12 +114,13 @@ def open_shop(cluster: PostgresCluster) -> Shop:
 
 
 def close_shop(shop: Shop) -> None:
-    """Drops the database and the roles that were for it; other shops of the server go on."""
+    """Drops the database and the roles that were for it, made ones too; other shops of the server go on."""
     for session in shop.sessions:
         session.close()
+    left = shop.made()
     shop.cluster.drop_database(shop.name)
     with shop.cluster.superuser("postgres") as root:
-        for role in (shop.admin, shop.team):
+        for role in (*left, shop.admin, shop.team):
             root.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
 

@@ -17,7 +17,7 @@ from broker.core.errors import Fault
 from broker.core.identity import Target
 from broker.core.ids import CredentialId, GrantId, TenantId
 from broker.service import story
-from broker.service.ports import Credential, Tx
+from broker.service.ports import Credential, Found, Tx
 from broker.service.world import World
 
 log = structlog.get_logger()
@@ -75,18 +75,19 @@ async def end_credential(world: World, target: Target, credential: CredentialId)
     issuer = world.issuers.get(target.kind)
     if issuer is None:
         raise Fault(f"nothing here ends credentials of the kind {target.kind}")
-    await issuer.end(target, credential)
-    await world.store.run(target.tenant, lambda tx: _written(world, tx, credential))
+    found = await issuer.end(target, credential)
+    await world.store.run(target.tenant, lambda tx: _written(world, tx, credential, found))
 
 
-def _written(world: World, tx: Tx, credential_id: CredentialId) -> None:
+def _written(world: World, tx: Tx, credential_id: CredentialId, found: Found) -> None:
     row = tx.credentials.get(credential_id)
     if row is None or row.state not in OUTSIDE:
         return
     now = world.clock.now()
     ended = row.advanced(CredentialEvent.END, now)
     tx.credentials.put(ended)
-    tx.audit.append(story.of_credential(ended, actor="", action="", name="credential.ended"), now)
+    event = story.of_credential(ended, actor="", action="", name="credential.ended")
+    tx.audit.append(story.with_facts(event, {"found": found}), now)
 
 
 async def _tried(world: World, one: Outside) -> Fault | None:

@@ -59,8 +59,8 @@ def test_the_defaults() -> None:
         "recordings.input": "off", "audit.domain": "grantd.internal",
         "audit.cluster": "c1", "signer.embedded": True, "signer.directory": None, "signer.socket": None,
         "signer.uid": None, "limits.sessions_per_grant": 10, "limits.sessions_per_process": 500,
-        "limits.max_output_mib": 1024, "log_level": "info", "ssh.names": (), "ssh.fast_path": True,
-        "ssh.workers": 0,
+        "limits.max_output_mib": 1024, "limits.database_sessions": 50, "log_level": "info", "ssh.names": (),
+        "ssh.fast_path": True, "ssh.workers": 0,
     }  # fmt: skip
     for name, port in {"grpc": 7443, "join": 7444, "ssh": 7022, "metrics": 7480, "freeze": 7445}.items():
         expected |= {f"{name}.{key}": value for key, value in {**address, "port": port}.items()}

@@ -9,7 +9,7 @@ import pytest
 
 from broker.core.errors import Refusal
 from broker.core.ids import CredentialId, TenantId
-from broker.service.ports import CredentialIssuer, CredentialWish, Lease
+from broker.service.ports import CredentialIssuer, CredentialWish, Found, Lease
 
 
 class IssuersContract:
@@ -38,7 +38,7 @@ class IssuersContract:
         await issuer.create(lease, self.wish())
         assert await self.there(lease)
         assert list(await issuer.leftovers(lease.target)) == [lease.credential]
-        await issuer.end(lease.target, lease.credential)
+        assert await issuer.end(lease.target, lease.credential) is Found.SOMETHING
         assert not await self.there(lease)
         assert list(await issuer.leftovers(lease.target)) == []
 
@@ -47,7 +47,7 @@ class IssuersContract:
         lease = self.lease()
         assert await issuer.create(lease, self.wish()) == await issuer.create(lease, self.wish())
         await issuer.end(lease.target, lease.credential)
-        await issuer.end(lease.target, lease.credential)
+        assert await issuer.end(lease.target, lease.credential) is Found.NOTHING
         assert not await self.there(lease)
 
     async def test_an_end_takes_its_own_alone(self, issuer: CredentialIssuer) -> None:
@@ -56,7 +56,7 @@ class IssuersContract:
         await issuer.create(one, self.wish())
         await issuer.create(other, self.wish())
         await issuer.end(one.target, one.credential)
-        await issuer.end(one.target, CredentialId("cr_" + "a" * 26))
+        assert await issuer.end(one.target, CredentialId("cr_" + "a" * 26)) is Found.NOTHING
         assert (await self.there(one), await self.there(other)) == (False, True)
         await issuer.end(other.target, other.credential)
 

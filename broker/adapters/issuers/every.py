@@ -11,9 +11,9 @@ from broker.core.kinds import TargetKind
 from broker.service.ports import CredentialIssuer, Store
 
 
-def every_issuer(store: Store, *, issuer: str, clock: Clock) -> Mapping[TargetKind, CredentialIssuer]:
-    """`issuer` is this broker's name among all that may use the same target."""
+def every_issuer(store: Store, *, issuer: str, sessions: int, clock: Clock) -> Mapping[TargetKind, CredentialIssuer]:
+    """`issuer` is this broker's name among all that may use the same target; `sessions`: see PostgresIssuer."""
     return {
-        TargetKind.POSTGRES: PostgresIssuer(store, issuer=issuer),
+        TargetKind.POSTGRES: PostgresIssuer(store, issuer=issuer, sessions=sessions),
         TargetKind.SECRET: SecretIssuer(store=store, clock=clock),
     }

@@ -22,11 +22,21 @@ from broker.adapters.issuers.postgres_faults import fault_of
 from broker.adapters.issuers.postgres_locks import free
 from broker.adapters.issuers.postgres_login import Connection, Logins, settings_of
 from broker.adapters.issuers.postgres_role import GRANTS_LOCK, PREFIX, lock_of, prove, role_of, statements
-from broker.core.errors import Refusal, invalid
+from broker.core.errors import Refusal, exhausted, invalid
 from broker.core.identity import Target
 from broker.core.ids import CredentialId, is_id
 from broker.core.kinds import must_fit
-from broker.service.ports import Access, CredentialWish, DatabaseAccess, DatabaseWish, Finding, Lease, Plan, Store
+from broker.service.ports import (
+    Access,
+    CredentialWish,
+    DatabaseAccess,
+    DatabaseWish,
+    Finding,
+    Found,
+    Lease,
+    Plan,
+    Store,
+)
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -45,16 +55,24 @@ _OURS: Final = (
 )
 
 
+_OPEN: Final = (
+    "SELECT coalesce(sum(greatest(rolconnlimit, 1)), 0) FROM pg_roles WHERE rolcanlogin"
+    " AND starts_with(rolname, %s) AND starts_with(shobj_description(oid, 'pg_authid'), 'grantd ')"
+)
+
+
 class PostgresIssuer:
     """See CredentialIssuer.
 
     Args:
         issuer: this broker's name among all that may use the same server; stands in the mark of each role.
+        sessions: how many the roles of all brokers on one server may have at once, together.
     """
 
-    def __init__(self, store: Store, *, issuer: str) -> None:
+    def __init__(self, store: Store, *, issuer: str, sessions: int) -> None:
         self._logins = Logins(store)
         self._issuer = issuer
+        self._sessions = sessions
 
     def plan(self, lease: Lease, wish: CredentialWish) -> Plan:
         """See CredentialIssuer. Raises Refusal `bad_verifier`, `profile_above_ceiling`."""
@@ -80,9 +98,9 @@ class PostgresIssuer:
             ca=settings.ca,
         )
 
-    async def end(self, target: Target, credential: CredentialId) -> None:
+    async def end(self, target: Target, credential: CredentialId) -> Found:
         """See CredentialIssuer."""
-        await self._bounded(postgres_ending.end(self._logins, target, credential), "not_taken_away", credential)
+        return await self._bounded(postgres_ending.end(self._logins, target, credential), "not_taken_away", credential)
 
     async def leftovers(self, target: Target) -> Sequence[CredentialId]:
         """See CredentialIssuer."""
@@ -102,6 +120,7 @@ class PostgresIssuer:
                 return
             await free(connection, GRANTS_LOCK)
             await connection.execute("SELECT pg_advisory_xact_lock(%s)", [GRANTS_LOCK])
+            await self._must_have_room(connection, profile.sessions)
             made = statements(
                 role, profile, verifier=verifier, not_after=lease.not_after, mark=self._mark(lease),
                 version=connection.info.server_version,
@@ -109,6 +128,18 @@ class PostgresIssuer:
             for statement in made:
                 await connection.execute(statement)
             await prove(connection, role, profile)
+
+    async def _must_have_room(self, connection: Connection, wanted: int) -> None:
+        """Asks the server what roles of ours may open already: it knows those of other targets and brokers too.
+
+        Roles of two databases of one server that are made in the same moment do not see each other.
+        """
+        row = await (await connection.execute(_OPEN, [PREFIX])).fetchone()
+        if row is None or row[0] + wanted > self._sessions:
+            raise exhausted(
+                "too_many_roles", f"roles on this server may have {self._sessions} sessions, and those there take them",
+                "let a grant end, or give one back; an operator can raise limits.database_sessions",
+            )  # fmt: skip
 
     async def _found(self, target: Target) -> Sequence[CredentialId]:
         prefix = self._prefix(target)

@@ -19,6 +19,7 @@ from broker.adapters.issuers.postgres_role import GRANTS_LOCK, lock_of, role_of
 from broker.core.database import Profile
 from broker.core.identity import Target
 from broker.core.ids import CredentialId
+from broker.service.ports import Found
 
 _LOOK_EVERY: Final = 0.03
 _LOOKS: Final = 100
@@ -29,9 +30,21 @@ _SHUTS: Final = 16
 _LOCKED: Final = "55P03"
 _OWN_ADMIN: Final = 150_000
 """Before this version a role could take itself away from whoever made it, and could then not be ended by them."""
-_AGAIN: Final = ("XX000", "40P01", "40001", "2BP01")  # tuple concurrently updated, deadlock, serialisation, dependents
+_GONE: Final = "42704"  # somebody else dropped it between two of our statements
+_AGAIN: Final = ("XX000", "40P01", "40001", "2BP01", _GONE)
+"""Tuple concurrently updated, deadlock, serialisation, dependents; gone: the next look says what is left."""
 _ROLE: Final = "SELECT oid FROM pg_roles WHERE rolname = %s"
 _END: Final = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usesysid = %s"
+_END_ORPHANS: Final = (
+    "SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_activity a"
+    " WHERE a.usesysid IS NOT NULL AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = a.usesysid)"
+)
+_IS_MEMBER: Final = "SELECT pg_has_role(%s, oid, 'MEMBER') FROM pg_roles WHERE rolname = %s"
+_OWNS: Final = (
+    "SELECT count(*) FROM pg_shdepend s JOIN pg_roles r ON r.oid = s.refobjid"
+    " WHERE s.refclassid = 'pg_authid'::regclass AND s.deptype = 'o' AND r.rolname = %s"
+    " AND s.dbid IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))"
+)
 _WHERE: Final = (
     "SELECT DISTINCT d.datname FROM pg_shdepend s JOIN pg_database d ON d.oid = s.dbid"
     " WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = %s AND d.datallowconn"
@@ -39,8 +52,8 @@ _WHERE: Final = (
 _PREPARED: Final = "SELECT gid, database FROM pg_prepared_xacts WHERE owner = %s"
 
 
-async def end(logins: Logins, target: Target, credential: CredentialId) -> None:
-    """Everything of the credential's role, gone; nothing where it never was.
+async def end(logins: Logins, target: Target, credential: CredentialId) -> Found:
+    """Everything of the credential's role, gone; nothing where it never was, or somebody else dropped it.
 
     Raises:
         TargetFault, psycopg.Error: something of it may still be there.
@@ -53,11 +66,13 @@ async def end(logins: Logins, target: Target, credential: CredentialId) -> None:
         await connection.execute("SELECT pg_advisory_lock(%s)", [lock_of(credential)])
         oid = await _shut(connection, role)
         if oid is None:
-            return
+            await _must_have_no_sessions(connection)
+            return Found.NOTHING
         await _cut(connection, oid)
         await _clear(logins, connection, target, role, oid)
         if await _sessions(connection, oid) or await _oid(connection, role) is not None:
             raise fault("not_taken_away")
+    return Found.SOMETHING
 
 
 async def _shut(connection: Connection, role: str) -> int | None:
@@ -71,10 +86,10 @@ async def _shut(connection: Connection, role: str) -> int | None:
         oid = await _oid(connection, role)
         if oid is None:
             break
-        if connection.info.server_version < _OWN_ADMIN:
-            await connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
-        await _sessions(connection, oid)
         try:
+            if connection.info.server_version < _OWN_ADMIN:
+                await connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
+            await _sessions(connection, oid)
             await connection.execute(close)
         except psycopg.Error as error:
             if left == 1 or error.sqlstate not in (*_AGAIN, _LOCKED):
@@ -96,6 +111,22 @@ async def _sessions(connection: Connection, oid: int) -> int:
     return int(row[0]) if row else 1
 
 
+async def _must_have_no_sessions(connection: Connection) -> None:
+    """Ends the sessions of roles that are no more; raises where one goes on, since it may be this role's.
+
+    PostgreSQL lets a role be dropped under its own sessions, which then belong to nobody that could be asked for.
+    """
+    for _ in range(_QUIET):
+        try:
+            row = await (await connection.execute(_END_ORPHANS)).fetchone()
+        except errors.InsufficientPrivilege:  # pg_signal_backend may, the broker's role alone may not
+            raise fault("role_dropped") from None
+        if row is None or not row[0]:
+            return
+        await asyncio.sleep(_LOOK_EVERY)
+    raise fault("role_dropped")
+
+
 async def _cut(connection: Connection, oid: int) -> None:
     quiet = 0
     for _ in range(_LOOKS):
@@ -115,6 +146,8 @@ async def _clear(logins: Logins, connection: Connection, target: Target, role: s
                 await _drop_owned(logins, target, database, role)
             await connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
         except psycopg.Error as error:
+            if error.sqlstate == _GONE and await _oid(connection, role) is None:
+                return
             if left == 1 or error.sqlstate not in _AGAIN:
                 raise
             await asyncio.sleep(_LOOK_EVERY)
@@ -155,10 +188,18 @@ async def _heir(connection: Connection, target: Target, role: str) -> str:
 
     Found by membership, since a profile may have changed since: an heir is somebody that the role could act as anyway,
     so what it left behind gains no power by being theirs.
+
+    Raises:
+        TargetFault: `heir_gone`: it owns something, and somebody dropped an owner: nobody said to drop that as well.
     """
     owners: list[Profile] = [profile for profile in settings_of(target).profiles if profile.owner]
+    missing = False
     for profile in owners:
-        row = await (await connection.execute("SELECT pg_has_role(%s, %s, 'MEMBER')", [role, profile.owner])).fetchone()
+        row = await (await connection.execute(_IS_MEMBER, [role, profile.owner])).fetchone()
         if row and row[0]:
             return profile.owner
+        missing = missing or row is None
+    owns = await (await connection.execute(_OWNS, [role])).fetchone() if missing else None
+    if owns and owns[0]:
+        raise fault("heir_gone")
     return ""

@@ -18,6 +18,8 @@ _PHRASES: Final = MappingProxyType(
         "connection_lost": "the connection to the database was lost",
         "no_password": "the broker has no password for the database",
         "not_made": "the database did not make the role as it was planned",
+        "heir_gone": "what the role made was to go to a role that is gone",
+        "role_dropped": "somebody dropped a role whose sessions go on",
         "not_taken_away": "something of the role may still be in the database",
     }
 )

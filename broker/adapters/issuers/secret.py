@@ -22,6 +22,7 @@ from broker.core.records import pae
 from broker.service.ports import (
     CredentialWish,
     Finding,
+    Found,
     Lease,
     Plan,
     SecretCheckout,
@@ -83,18 +84,19 @@ class SecretIssuer:
             await self._store.run(lease.tenant, lambda tx: tx.audit.append(event, now))
             raise
 
-    async def end(self, target: Target, credential: CredentialId) -> None:
+    async def end(self, target: Target, credential: CredentialId) -> Found:
         now = self._clock.now()
 
-        def unit(tx: Tx) -> None:
+        def unit(tx: Tx) -> Found:
             taken = tx.secrets.checkout(credential)
             if taken is None or taken.ended_at is not None:
-                return
+                return Found.NOTHING
             tx.secrets.end_checkout(replace(taken, ended_at=now))
             if taken.version == tx.secrets.newest(taken.name):
                 tx.audit.append(_told("secret.due", taken, actor=""), now)
+            return Found.SOMETHING
 
-        await self._store.run(target.tenant, unit)
+        return await self._store.run(target.tenant, unit)
 
     async def leftovers(self, target: Target) -> Sequence[CredentialId]:
         found = await self._store.read(target.tenant, lambda tx: tx.secrets.open_on(target.id))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol, TypeAlias
 
 from broker.core.identity import Target
@@ -85,6 +86,15 @@ class WrappedSecret:
 Access: TypeAlias = DatabaseAccess | WrappedSecret
 
 
+class Found(StrEnum):
+    """What an end came upon."""
+
+    SOMETHING = "something"
+    """It was there, and is gone."""
+    NOTHING = "nothing"
+    """It never was, or was gone already: somebody else took it away, or an earlier try did."""
+
+
 class CredentialIssuer(Protocol):
     """Makes and ends the credentials of one kind of target.
 
@@ -103,7 +113,7 @@ class CredentialIssuer(Protocol):
         """Makes it, whole or not at all, until `lease.not_after` at most; the same answer where it is there already."""
         ...
 
-    async def end(self, target: Target, credential: CredentialId) -> None:
+    async def end(self, target: Target, credential: CredentialId) -> Found:
         """Takes it away: what uses it is cut first, at once. Nothing where it never was, or is gone.
 
         A `create` of the same credential that still runs somewhere is waited for. Bounded in time.

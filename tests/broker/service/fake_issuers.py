@@ -15,6 +15,7 @@ from broker.service.ports import (
     DatabaseAccess,
     DatabaseWish,
     Finding,
+    Found,
     Lease,
     Plan,
 )
@@ -53,10 +54,10 @@ class FakeIssuer:
             host=lease.target.host, port=lease.target.port, database="app", user=f"role-{lease.credential}", ca=""
         )
 
-    async def end(self, target: Target, credential: CredentialId) -> None:
+    async def end(self, target: Target, credential: CredentialId) -> Found:
         self.journal.append(f"end {credential}")
         await self._answers("end")
-        self.there.pop(credential, None)
+        return Found.NOTHING if self.there.pop(credential, None) is None else Found.SOMETHING
 
     async def leftovers(self, target: Target) -> Sequence[CredentialId]:
         await self._answers("leftovers")

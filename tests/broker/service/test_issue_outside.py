@@ -101,6 +101,19 @@ async def test_it_goes_with_its_grant(house: House, reason: EndReason) -> None:
     assert (await house.events())[-4:-1] == ["credential.ended"] * 3
 
 
+@pytest.mark.parametrize("dropped", [False, True])
+async def test_the_log_says_whether_anything_was_there(house: House, dropped: bool) -> None:  # noqa: FBT001
+    """I-31: what somebody else had taken away is ended, and is not told as taken away by us."""
+    agent = await house.add("deployer")
+    made = await issue(house, agent, grant := await granted(house, agent))
+    if dropped:
+        fake(house).there.pop(made.credential)
+    await house.cases.ending.end(TENANT, grant, EndReason.REVOKED, by=agent.id)
+    assert (await row(house, made.credential)).state is CredentialState.ENDED
+    (entry,) = await house.entries("credential.ended")
+    assert entry["found"] == ("nothing" if dropped else "something")
+
+
 async def test_what_cannot_be_taken_away_is_stuck_and_tried_again(house: House) -> None:
     """The target does not answer: STUCK, the row stays; it answers again: ended, once."""
     agent = await house.add("deployer")

@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -79,6 +79,7 @@ from broker.signer.keys import CaKeys, load_keys, make_keys
 from broker.signer.sign import sign_ssh, sign_x509
 from policy.classes import CommandClass, Tier
 from recorder.codes import BY_NAME
+from recorder.entry import parse_entry
 from recorder.grec import Event, Kind
 from recorder.reader import RecordingReader
 from recorder.sink import RecordingSink
@@ -554,9 +555,16 @@ class House:
 
     async def events(self, tenant: TenantId = TENANT) -> list[str]:
         """Names of the tenant's audit events, in the order they were written."""
+        return [NAME_OF[_code(entry)] for entry in await self._waiting_entries(tenant)]
+
+    async def entries(self, name: str, tenant: TenantId = TENANT) -> list[Mapping[str, object]]:
+        """What the entries of one event say in clear, in the order they were written."""
+        waiting = await self._waiting_entries(tenant)
+        return [parse_entry(entry).fields for entry in waiting if NAME_OF[_code(entry)] == name]
+
+    async def _waiting_entries(self, tenant: TenantId) -> list[bytes]:
         query = select(audit_pending.c.entry).where(audit_pending.c.tenant == tenant).order_by(audit_pending.c.id)
-        entries = await self.store.inner.read_sql(tenant, lambda conn: list(conn.execute(query).scalars()))
-        return [NAME_OF[_code(entry)] for entry in entries]
+        return await self.store.inner.read_sql(tenant, lambda conn: list(conn.execute(query).scalars()))
 
 
 class _SwitchedAudit:

@@ -36,9 +36,11 @@ class OnePassword:
         return unit(SimpleNamespace(keys=keys))
 
 
-def issuer_of(shop: Shop, *, issuer: str = "grantd.example/c1", password: str = "") -> PostgresIssuer:
+def issuer_of(
+    shop: Shop, *, issuer: str = "grantd.example/c1", password: str = "", sessions: int = 100
+) -> PostgresIssuer:
     """The real one."""
-    return PostgresIssuer(cast("Store", OnePassword(password or shop.password)), issuer=issuer)
+    return PostgresIssuer(cast("Store", OnePassword(password or shop.password)), issuer=issuer, sessions=sessions)
 
 
 def profile(name: str, level: CommandClass, *privileges: Privilege, **changed: object) -> Profile:
