@@ -1,6 +1,6 @@
-"""Forged credentials and the rule that refused each, as a table. `python -m tests.forgeries` prints all three.
+"""Forged credentials and the rule that refused each, as a table. `python -m tests.forgeries` prints all four.
 
-What refuses is read in the broker's own log; whoever forges is told the same words for every rule.
+What refuses is read in the broker's own log, or the target's; whoever forges is told the same words for every rule.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import structlog.testing
 
 WHERE = (
     "tests/broker/proxy/test_forgery.py::test_forged_certificates_are_refused_in_the_same_words",
+    "tests/broker/adapters/target_ssh/test_forgery.py::test_forged_certificates_are_refused_by_the_targets_own_sshd",
     "tests/broker/rpc/test_forged_tokens.py",
     "tests/broker/rpc/test_forged_identities.py",
 )
@@ -32,7 +33,7 @@ def told(title: str, rows: Mapping[str, str]) -> None:
 
 
 def main() -> int:
-    """Runs all three with their tables."""
+    """Runs all four with their tables."""
     root = Path(__file__).parent.parent
     return subprocess.call([sys.executable, "-m", "pytest", "-q", "-s", "-n", "0", *WHERE], cwd=root)
 
