@@ -30,6 +30,7 @@ from broker.core.request import (
 )
 from broker.core.roles import Permission, Role, holds
 from broker.service import lookup, story
+from broker.service.early import NOTHING_SAID, Word, word_of
 from broker.service.ending import Ending
 from broker.service.paging import Page, eyes, seen_page
 from broker.service.policies import ask_access, claims, owner_or_self
@@ -83,7 +84,8 @@ class AccessService:
         """Makes a request: APPROVED with a grant where policy lets it, PENDING where a person must decide.
 
         Raises:
-            Refusal: unusable wish, unknown target, denied by policy (`policy_denied`, audited), too much waiting.
+            Refusal: unusable wish, unknown target, one that the signer does not know (`target_not_signed`), denied by
+            policy (`policy_denied`, audited), too much waiting.
         """
         checked_ttl(wish.ttl)
         checked_flags(wish.flags)
@@ -94,7 +96,7 @@ class AccessService:
         ):
             checked_text(name, text, limit)
         instant = self._world.ready(caller.tenant)
-        made = _Drafting(self._world, caller, wish, instant.wall)
+        made = _Drafting(self._world, caller, wish, instant.wall, await self._word_of(caller, wish))
         request = await self._world.store.run(caller.tenant, made.unit)
         self._world.bell.ring(caller.tenant, PENDING, request.id)
         self._world.meter.count("requests", decision=_decision_word(request))
@@ -105,6 +107,11 @@ class AccessService:
                 "policy_denied", f"policy does not allow this: {request.note}", "ask for less, or another target"
             )
         return request
+
+    async def _word_of(self, caller: Caller, wish: Wish) -> Word:
+        """What the signer holds about the target that is meant, where there is one."""
+        target = await self._world.store.read(caller.tenant, lambda tx: tx.targets.by_name(wish.target))
+        return await word_of(self._world, caller.tenant, target.id) if target else NOTHING_SAID
 
     async def get(self, caller: Caller, request_id: RequestId) -> AccessRequest:
         """One's own request, or one that the caller's role lets it see."""
@@ -176,8 +183,8 @@ class AccessService:
 class _Drafting:
     """One access request on its way into the store."""
 
-    def __init__(self, world: World, caller: Caller, wish: Wish, now: datetime) -> None:
-        self._world, self._caller, self._wish, self._now = world, caller, wish, now
+    def __init__(self, world: World, caller: Caller, wish: Wish, now: datetime, signer: Word) -> None:
+        self._world, self._caller, self._wish, self._now, self._signer = world, caller, wish, now, signer
         self.strangers = False
         """Whether identity and target have no team in common."""
 
@@ -198,6 +205,7 @@ class _Drafting:
         self.strangers = identity.role is Role.AGENT and not (identity.teams & target.teams)
         if not self.strangers:
             must_fit(target.settings, login=wish.login, ceiling=wish.ceiling, flags=wish.flags)
+            self._signer.must_have_target(target, wish.login)
         policies = self._world.policies.in_force(tx)
         decision = ask_access(
             policies, tx, identity, target, login=wish.login, ceiling=wish.ceiling, flags=wish.flags,

@@ -16,11 +16,13 @@ from broker.core.errors import Refusal, conflict, forbidden, not_found
 from broker.core.events import AuditEvent
 from broker.core.identity import Caller, Identity, IdentityStatus, Target
 from broker.core.ids import ActionId, ApprovalId, RequestId, TenantId
+from broker.core.kinds import TargetKind
 from broker.core.records import APPROVAL_NAMESPACE, denial_record
 from broker.core.request import AccessRequest, RequestEvent, RequestState, checked_text
 from broker.core.sshsig import presence, verify
 from broker.service import lookup, story
 from broker.service.access import approve as approve_access
+from broker.service.early import NOTHING_SAID, Word, word_of
 from broker.service.policies import ask_action, ask_approve
 from broker.service.ports import Tx
 from broker.service.sight import classify
@@ -109,11 +111,15 @@ class ApprovalService:
         """Takes a signed yes or no.
 
         Raises:
-            Refusal: own request, wrong digest, bad signature, role too small, late, already decided. Each is audited.
+            Refusal: own request, wrong digest, bad signature, role too small, late, already decided, a yes that the
+            signer would not count (`approver_not_signed`). Each is audited.
         """
         checked_text("note", vote.note, MAX_NOTE_BYTES)
         now = self._world.ready(caller.tenant).wall
-        unit = _Decision(world=self._world, caller=caller, vote=vote, now=now)
+        # a no needs nobody's belief
+        approves = vote.verdict is Verdict.APPROVE
+        word = await word_of(self._world, caller.tenant, caller.identity) if approves else NOTHING_SAID
+        unit = _Decision(world=self._world, caller=caller, vote=vote, now=now, signer=word)
         try:
             standing = await self._world.store.run(caller.tenant, unit.unit)
         except Refusal as refusal:
@@ -147,6 +153,8 @@ class _Decision:
     caller: Caller
     vote: Vote
     now: datetime
+    signer: Word
+    """What the signer holds about the voter."""
 
     def unit(self, tx: Tx) -> Standing:
         """Numbered as the checks are: nothing is written before the last one passed."""
@@ -174,6 +182,9 @@ class _Decision:
         key = verify(self.vote.signature, message, APPROVAL_NAMESPACE, person.approval_keys)
         # (5) the role may, by the table and by policy
         self._may_decide(tx, person, subject, target)
+        # (6) and the signer would count it, where it is what the signer goes by
+        if isinstance(subject, Action) or subject.flags:
+            self._must_count(person, key, target)
         tx.approvals.add(self._approval(person, subject, key))
         return self._apply(tx, subject)
 
@@ -207,6 +218,10 @@ class _Decision:
                              presence=presence(self.vote.signature), now=self.now)  # fmt: skip
         if person.role not in subject.approver_roles or not isinstance(answer, Permit):
             raise forbidden("may_not_decide", "your role does not decide this", f"ask one of: {_roles(subject)}")
+
+    def _must_count(self, person: Identity, key: str, target: Target) -> None:
+        if target.kind is TargetKind.SSH:  # elsewhere no certificate rests on it
+            self.signer.must_have_approver(person.name, key)
 
     def _approval(self, person: Identity, subject: Action | AccessRequest, key: str) -> Approval:
         return Approval(

@@ -58,6 +58,9 @@ class Evil:
     fresh: ActionRecord
     """A record that a person approved for a command, and that was never used."""
     fresh_yes: tuple[bytes, ...]
+    old: ActionRecord
+    """A record that a person approved half an hour ago, and that was never used."""
+    old_yes: tuple[bytes, ...]
     key: asyncssh.SSHKey
     """An approval key that it made itself."""
 
@@ -217,6 +220,7 @@ class Evil:
             "a looser tier": lambda: self.learns(
                 self.asks.id, self.machine(self.asks, Tier.CLOSED_LOOP), fresh=False
             ),
+            "an approval from half an hour ago": lambda: self.asked(self.old, *self.old_yes),
             "another key for a CA, no signature": lambda: self.rotates(signed=False),
             "another key for a CA, signed by itself": lambda: self.rotates(signed=True),
             "an owner's statement of another target": self.replays_a_statement,
@@ -286,12 +290,15 @@ async def main(config: Path, login: str) -> None:
         seen, yes = await _approved(house, tenant)
         evil = Evil(
             house=house, login=login, tenant=tenant, asks=asks, free=free, seen=seen, yes=yes, fresh=seen,
-            fresh_yes=(), key=asyncssh.generate_private_key("ssh-ed25519"),
+            fresh_yes=(), old=seen, old_yes=(), key=asyncssh.generate_private_key("ssh-ed25519"),
         )  # fmt: skip
         evil.fresh = evil.record(b"touch /tmp/left", asks, "write")
         # the one thing that a person did here: looked at this very record, and said yes
         person = asyncssh.read_private_key(os.environ["EVIL_APPROVER"])
         evil.fresh_yes = (_sign(person, evil.fresh.encoded(), APPROVAL_NAMESPACE),)
+        earlier = timed_nonce(house.clock.now() - timedelta(minutes=30), os.urandom(12))
+        evil.old = replace(evil.fresh, nonce=earlier)
+        evil.old_yes = (_sign(person, evil.old.encoded(), APPROVAL_NAMESPACE),)
         await _show(evil, settings)
 
 

@@ -50,6 +50,7 @@ TRIES = {
     "an owner of its own": "signed by people whom the signer knows",
     "the first owner of a tenant of its own": "of a tenant whose first owner was named at the signer",
     "a looser tier": "signed by people whom the signer knows",
+    "an approval from half an hour ago": "asked a short while ago",
     "another key for a CA, no signature": "signed by one to four people",
     "another key for a CA, signed by itself": "signed by people whom the signer knows",
     "an owner's statement of another target": "",

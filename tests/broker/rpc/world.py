@@ -73,7 +73,7 @@ from recorder.writer import RecorderThread
 from tests import peers
 from tests.broker.adapters.store.fixtures import NOW, sqlite_database
 from tests.broker.rpc.local_pty import LocalPty
-from tests.broker.signer.world import stepped
+from tests.broker.signer.world import believing, stepped
 
 TENANT: Final = TenantId("t1")
 OTHER_TENANT: Final = TenantId("t2")
@@ -83,8 +83,8 @@ VERSION: Final = "9.9.9"
 class CodeSigner:
     """ports.Signer with the signer's own code and keys, in this process."""
 
-    def __init__(self, keys: CaKeys) -> None:
-        self.keys = keys
+    def __init__(self, keys: CaKeys, store: SqlStore) -> None:
+        self.keys, self._store = keys, store
 
     async def sign_ssh(self, spec: CertSpec, public_key: bytes, proof: Proof) -> bytes:
         check(spec, datetime.now(UTC))
@@ -112,7 +112,10 @@ class CodeSigner:
         raise NotImplementedError
 
     async def believed(self, tenant: str, subject: str) -> bytes:
-        return b""
+        def unit(tx: Tx) -> bytes:
+            return believing(tx.identities.get(IdentityId(subject)) or tx.targets.get(TargetId(subject)))
+
+        return await self._store.read(TenantId(tenant), unit)
 
     async def ssh_ca(self, name: str) -> bytes:
         return self.keys.public(Ca(name))
@@ -437,7 +440,7 @@ async def _built(folder: Path, stack: AsyncExitStack) -> House:
     recorder.start()
     stack.callback(recorder.close)
     make_keys(folder / "signer", clock.now())
-    signer = CodeSigner(load_keys(folder / "signer", owner=os.geteuid()))
+    signer = CodeSigner(load_keys(folder / "signer", owner=os.geteuid()), store)
     targets = LocalTargets()
     world = World(
         store=store, clock=clock, entropy=entropy, signer=signer, targets=targets, issuers={}, uploads=UploadKey(),

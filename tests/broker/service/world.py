@@ -89,7 +89,7 @@ from recorder.writer import RecorderThread
 from tests.broker.adapters.store.fixtures import NOW, TENANT, open_sqlite
 from tests.broker.service.fake_issuers import FakeIssuer
 from tests.broker.service.fake_targets import FakeTargets
-from tests.broker.signer.world import stepped
+from tests.broker.signer.world import believing, stepped
 from tests.pace import Since
 
 T = TypeVar("T")
@@ -138,6 +138,11 @@ class CountedEntropy:
         return AuditId(f"{number:032x}")
 
 
+def stands(tx: Tx, subject: str) -> Identity | Target | None:
+    """The row of a person or a target."""
+    return tx.identities.get(IdentityId(subject)) or tx.targets.get(TargetId(subject))
+
+
 class KeySigner:
     """ports.Signer: the signer's own checks and code, in this process. `asked` is what was signed, in order."""
 
@@ -147,6 +152,9 @@ class KeySigner:
         self.opened: dict[str, bytes] = {}
         """Sealed credentials, and the word that each was spent on."""
         self.fails = False
+        self.store: SqlStore | None = None
+        """What it believes is what stands there, but for what `held` says."""
+        self.held: dict[str, bytes] = {}
 
     async def sign_ssh(self, spec: CertSpec, public_key: bytes, proof: Proof) -> bytes:
         if self.fails:
@@ -185,7 +193,11 @@ class KeySigner:
             raise SignerRefused(f"certificate refused: {UNUSED}")
 
     async def believed(self, tenant: str, subject: str) -> bytes:
-        return b""
+        if self.fails:
+            raise SignerFault("the signer does not answer")
+        if subject in self.held or self.store is None:
+            return self.held.get(subject, b"")
+        return await self.store.read(TenantId(tenant), lambda tx: believing(stands(tx, subject)))
 
     async def ssh_ca(self, name: str) -> bytes:
         return self._keys.public(Ca(name))
@@ -655,6 +667,7 @@ def _house(
     store, health = FailingStore(inner), LogHealth(clock=clock, meter=meter)
     recordings = WatchedRecordings(FileRecordingStore(files, recorder, floor_bytes=0), targets.journal)
     signer = KeySigner(_ca_keys(), clock)
+    signer.store = inner
     world = World(
         store=store, clock=clock, entropy=entropy, signer=signer, targets=targets, recordings=recordings,
         issuers={

@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from broker.core.cert import Ca, CertSpec, egress_spec, principal_of
 from broker.core.generation import Step
-from broker.core.identity import Login
+from broker.core.identity import Identity, IdentityKind, Login, Target
 from broker.core.ids import GrantId, TargetId, TenantId, render
+from broker.core.kinds import TargetKind
 from broker.core.records import APPROVAL_NAMESPACE, AccessRecord, ActionRecord, timed_nonce
 from broker.core.roles import Role
 from broker.core.signing import Learn, RotateCa, SignSsh
@@ -34,6 +35,7 @@ from broker.core.statement import (
     subject_of,
 )
 from broker.core.wrapper import force_command
+from broker.service.trust import machine_of, person_of
 from broker.signer.authority import Authority
 from broker.signer.hours import Hours
 from broker.signer.journal import Journal
@@ -130,6 +132,18 @@ def stepped(keys: CaKeys, said: bytes, now: datetime) -> CaKeys:
     assert isinstance(content, Rotation)
     must_be_due(keys.generations[content.ca], content, now)
     return rotated(keys, content.ca, content.step, now)
+
+
+def believing(row: Identity | Target | None, at: datetime = NOW) -> bytes:
+    """What a signer holds about a person or a target that it was told of as the broker has it."""
+    match row:
+        case Identity(kind=IdentityKind.PERSON):
+            content: Content = person_of(row)
+        case Target(kind=TargetKind.SSH):
+            content = machine_of(row)
+        case _:
+            return b""
+    return Statement(tenant=row.tenant, subject=row.id, revision=1, previous=b"", content=content, at=at).encoded()
 
 
 def learn(said: Statement, *signers: Signatory) -> Learn:
