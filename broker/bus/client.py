@@ -24,6 +24,7 @@ from broker.core.ids import ActionId, SessionId
 from broker.core.wrapper import read_force_command
 from broker.service.closing import Ended
 from broker.service.gateway import Admission, Shown
+from broker.service.leases import both
 from broker.service.live import LiveSession, Tape
 from broker.service.oversight import Oversight, Standing
 from broker.service.ports import Proof, Session
@@ -193,7 +194,7 @@ class BusControl:
         return self._rules[admission.caller.tenant]
 
     def _instant(self) -> Instant:
-        return Instant(wall=self._clock.now(), mono=self._clock.monotonic())
+        return both(self._clock)
 
     def _ticket(self, handed: m.Handed) -> Ticket:
         return Ticket(

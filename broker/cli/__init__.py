@@ -88,6 +88,9 @@ def serve(config: Path) -> None:
         os.environ |= {"GRPC_VERBOSITY": "NONE", "GRPC_ENABLE_FORK_SUPPORT": "0"}
         import uvloop  # noqa: PLC0415
 
+        from broker.adapters.system import give_way_quickly  # noqa: PLC0415
+
+        give_way_quickly()
         uvloop.run(_serve(settings, not_locked))
 
 

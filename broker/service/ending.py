@@ -109,6 +109,7 @@ class Ending:
     async def write_lapsed(self, tenant: TenantId, grants: Sequence[GrantId]) -> Sequence[Grant]:
         """Writes the ends of at most SLICE grants that were struck, in one transaction; returns those that ended.
 
+        `hand_over` is to follow: nothing of them is taken away on a target before.
         The store has the last word: what lasts longer after all (its first use was never committed) is awaited again.
         """
         instant = self._world.reading()
@@ -124,7 +125,6 @@ class Ending:
         for grant in lasting:
             self._over.pop(grant.id, None)
             self._world.ends.expect(tenant, grant.deadline(), grant.id)
-        self._hand_over(tenant, ended)
         return ended
 
     async def lapse_decisions(self, tenant: TenantId) -> int:
@@ -142,6 +142,7 @@ class Ending:
         while due := await self._due(tenant):
             self.strike(tenant, due)
             written = await self.write_lapsed(tenant, due)
+            self.hand_over(tenant, written)
             ended += written
             if not written:
                 break  # another broker was quicker; the next sweep looks again
@@ -157,7 +158,8 @@ class Ending:
         now = self._world.reading().wall
         return await self._world.store.read(tenant, lambda tx: tx.grants.due(now, SLICE))
 
-    def _hand_over(self, tenant: TenantId, ended: Iterable[Grant]) -> None:
+    def hand_over(self, tenant: TenantId, ended: Iterable[Grant]) -> None:
+        """Has finished what `write_lapsed` wrote, and tells whoever waits for it."""
         for grant in ended:
             self._world.ends.forget(grant.id)
             self._world.leases.forget(grant.id)

@@ -12,6 +12,8 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, cont
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+import structlog
+
 from broker.core.errors import Blame, Refusal, exhausted
 from broker.core.ids import GrantId, IdentityId, SessionId, TenantId
 from broker.service.feed import Feed
@@ -19,6 +21,7 @@ from broker.service.oversight import Oversight
 from recorder.escape import visible
 from recorder.events import Event
 
+log = structlog.get_logger()
 Tap: TypeAlias = Callable[[Event], None]
 
 
@@ -47,6 +50,11 @@ class LiveSession:
         self._reason: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.words = ""
         """What whoever cut it said to the person in it; unescaped."""
+        self.farewell: Callable[[], None] = nobody
+        """Lets go whoever is in it, inside `cut`: the word is on its way before anything else of the end is begun.
+
+        May not wait. Whatever it raises keeps no other session from being cut.
+        """
         self.closed = asyncio.Event()
         """Set when nothing of it runs any more: target connection gone, recording sealed."""
         self.recorder_lag: Callable[[], float] = float
@@ -87,6 +95,10 @@ class LiveSession:
         if not self._reason.done():
             self.words = words
             self._reason.set_result(reason)
+            try:
+                self.farewell()
+            except Exception:
+                log.exception("session.not_let_go", session_id=self.session)
 
     @property
     def reason(self) -> str:
@@ -96,6 +108,10 @@ class LiveSession:
     async def until_cut(self) -> str:
         """Waits for a cut; returns the reason."""
         return await asyncio.shield(self._reason)
+
+
+def nobody() -> None:
+    """Nobody is there to be let go: not yet, or not any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

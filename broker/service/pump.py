@@ -96,7 +96,7 @@ class CutShort(Exception):
 
 
 async def guard(live: LiveSession, sink: RecordingSink, outlet: Warned, left: float) -> None:
-    """Raises CutShort at the deadline, on a cut from outside, or as soon as the recorder fails.
+    """Raises CutShort at the deadline, on a cut from outside, or as soon as the recorder fails: it is cut by then.
 
     Warns before the deadline.
     """
@@ -104,13 +104,14 @@ async def guard(live: LiveSession, sink: RecordingSink, outlet: Warned, left: fl
     end = loop.time() + left
     async with asyncio.TaskGroup() as group:
         group.create_task(_raise_on_cut(live))
-        group.create_task(_raise_on_failure(sink))
+        group.create_task(_raise_on_failure(live, sink))
         for before in WARN_AT:
             if (wait := end - before - loop.time()) > 0:
                 await asyncio.sleep(wait)
                 group.create_task(_warn(outlet, before))
         await asyncio.sleep(max(0.0, end - loop.time()))
-        raise CutShort("expired")
+        live.cut("expired")
+        raise CutShort(live.reason)
 
 
 async def say_why(live: LiveSession, outlet: Warned) -> None:
@@ -141,9 +142,10 @@ async def _raise_on_cut(live: LiveSession) -> None:
     raise CutShort(await live.until_cut())
 
 
-async def _raise_on_failure(sink: RecordingSink) -> None:
+async def _raise_on_failure(live: LiveSession, sink: RecordingSink) -> None:
     await sink.failed.wait()
-    raise CutShort("recorder_failed")
+    live.cut("recorder_failed")
+    raise CutShort(live.reason)
 
 
 async def once_input_flows(oversight: Oversight, plan: ExecPlan) -> ExecPlan:

@@ -21,7 +21,7 @@ from broker.core.errors import Fault, Refusal
 from broker.core.ids import SessionId
 from broker.service.closing import CALLER_GONE, Ended, cut
 from broker.service.holding import hold
-from broker.service.live import LiveSession
+from broker.service.live import LiveSession, nobody
 from broker.service.oversight import Oversight
 from broker.service.plan import plan_of
 from broker.service.ports import ExecPlan
@@ -86,11 +86,15 @@ class RunService:
             async with control.running(session, watchers=ticket.watchers, within=within) as live:
                 sink, gone = await settled(self._site.recordings.create(ticket.meta))
                 live.recorded_by(sink)
+                live.farewell = lambda: warned.over(last_lines(live, live.reason))
                 try:
                     if gone is not None:  # what was begun is sealed all the same
                         raise gone
                     ended = await self._attempt(ticket, live, sink, warned, move)
                 finally:
+                    live.farewell = nobody  # how it ended stands from here on
+                    if live.reason:  # it was told so; that its caller left, or it came to its end, was afterwards
+                        ended = cut(live.reason)
                     # whoever was told of the end may leave while it is sealed: the seal counts all the same
                     commitment, cancelled = await settled(seal(sink, ended))
             await say_why(live, warned)
@@ -123,7 +127,7 @@ class RunService:
         try:
             async with asyncio.TaskGroup() as group:
                 guards = [
-                    group.create_task(_guarded(live, sink, warned, left)),
+                    group.create_task(guard(live, sink, warned, left)),
                     group.create_task(hold(live, warned, unwatched_for=unwatched_for)),
                     group.create_task(note_checkpoints(self._site.control, ticket.session, sink)),
                 ]
@@ -133,8 +137,8 @@ class RunService:
         except* (CutShort, RecorderFailed, Refusal, Fault) as several:
             short = first(several)
         if isinstance(short, CutShort):
-            warned.over(last_lines(live, short.reason))
-            return cut(short.reason)
+            live.cut(short.reason)  # where nobody did: whoever is in it is let go by this as well
+            return cut(live.reason)
         if short is not None:
             log.warning("session.failed", session_id=ticket.session.id, cause=repr(short))
             return failed_to_run(short)
@@ -148,14 +152,3 @@ class RunService:
             files=files,
             terminal=steering.terminal if steering is not None else None,
         )
-
-
-async def _guarded(live: LiveSession, sink: RecordingSink, warned: Warned, left: float) -> None:
-    """As `guard`. The caller hears of the end first: the target, the disk and the store all take longer (I-01)."""
-    try:
-        await guard(live, sink, warned, left)
-    except* CutShort as several:
-        short = first(several)
-        if isinstance(short, CutShort):
-            warned.over(last_lines(live, short.reason))
-        raise

@@ -13,7 +13,7 @@ from broker.core.clock import Clock, Instant
 from broker.core.ids import TenantId
 from broker.core.kinds import TargetKind
 from broker.service.ends import Ends
-from broker.service.leases import Leases
+from broker.service.leases import Leases, both
 from broker.service.live import LiveSessions
 from broker.service.policies import Policies
 from broker.service.ports import (
@@ -110,7 +110,7 @@ class World:
 
         Refuses while the wall clock cannot be trusted (I-05).
         """
-        return self.leases.trusted(Instant(wall=self.clock.now(), mono=self.clock.monotonic()))
+        return self.leases.trusted(both(self.clock))
 
     def ready(self, tenant: TenantId) -> Instant:
         """`instant`, if anything may happen in the tenant, and can also be proved later.

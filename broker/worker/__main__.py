@@ -12,6 +12,7 @@ from asyncio import selector_events
 
 import structlog
 
+from broker.adapters.system import give_way_quickly
 from broker.core.errors import Fault
 from broker.logs import configure
 from broker.signer import harden
@@ -28,6 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--parent-pid", type=int, required=True, help="the control process: its end is the end")
     given = parser.parse_args(argv)
     configure("info")
+    give_way_quickly()
     try:
         harden.private_files()
         harden.no_dumps()

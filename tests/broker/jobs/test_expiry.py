@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from structlog.testing import capture_logs
@@ -13,7 +13,7 @@ from broker.core.errors import StoreFault
 from broker.core.grant import Grant, GrantState
 from broker.core.ids import GrantId, TenantId
 from broker.core.roles import Role
-from broker.jobs.expiry import SWEEP_EVERY, Expiry
+from broker.jobs.expiry import AHEAD, SIDE_BY_SIDE, SWEEP_EVERY, Expiry
 from broker.service.ending import SLICE, Due
 from tests.broker.adapters.store.fixtures import OTHER, TENANT
 from tests.broker.service.world import HANG, READ, House, until
@@ -38,7 +38,10 @@ class FailingEnding:
         self.swept: list[TenantId] = []
         self.retried: list[TenantId] = []
         self.written: list[tuple[TenantId, int]] = []
+        self.handed: list[int] = []
+        """How many slices were written when one was handed over."""
         self.struck: list[GrantId] = []
+        self.under_way = self.most_under_way = 0
         self.finishing = self
 
     async def write_late(self) -> None:
@@ -52,8 +55,15 @@ class FailingEnding:
     async def write_lapsed(self, tenant: TenantId, grants: Sequence[GrantId]) -> Sequence[Grant]:
         if tenant == self.bad:
             raise StoreFault("the disk is full")
+        self.under_way += 1
+        self.most_under_way = max(self.under_way, self.most_under_way)
+        await asyncio.sleep(0)
+        self.under_way -= 1
         self.written.append((tenant, len(grants)))
         return []
+
+    def hand_over(self, tenant: TenantId, ended: Iterable[Grant]) -> None:
+        self.handed.append(len(self.written))
 
     async def lapse_decisions(self, tenant: TenantId) -> int:
         self.swept.append(tenant)
@@ -140,6 +150,35 @@ async def test_what_is_due_is_cut_before_any_of_it_is_written(house: House) -> N
         await loop.write()
     assert ending.written == [(TENANT, SLICE), (TENANT, SLICE), (TENANT, 1)]
     assert [entry["tenant"] for entry in logs] == [OTHER] * 3
+
+
+async def test_all_that_came_is_written_before_any_of_it_is_undone_on_targets(house: House) -> None:
+    """I-01: ends of one moment share commits, and stand in the store before the long work of undoing them begins."""
+    ending = FailingEnding(None)
+    loop = loop_of(house, ending)
+    for number in range(SLICE * (SIDE_BY_SIDE + 1)):
+        house.world.ends.expect(TENANT, house.clock.now(), GrantId(f"{number}"))
+    await loop.strike()
+    await loop.write()
+    assert ending.most_under_way == SIDE_BY_SIDE
+    assert ending.handed == [SIDE_BY_SIDE + 1] * (SIDE_BY_SIDE + 1)
+
+
+async def test_ends_that_never_stop_coming_do_not_keep_others_from_being_undone(house: House) -> None:
+    """So many are written ahead, and no more."""
+    ending = FailingEnding(None)
+    loop = loop_of(house, ending)
+    slices = 2 * AHEAD // SLICE
+
+    async def write(tenant: TenantId, grants: Sequence[GrantId]) -> Sequence[Grant]:
+        ending.written.append((tenant, len(grants)))
+        return [await house.grant(one)] * len(grants)
+
+    ending.write_lapsed = write  # type: ignore[method-assign]
+    one = await house.granted(await house.add("builder", Role.AGENT))
+    loop._struck[TENANT] = [one] * SLICE * slices  # noqa: SLF001
+    await loop.write()
+    assert ending.handed == [slices // 2] * (slices // 2) + [slices] * (slices // 2)
 
 
 async def test_a_store_that_hangs_delays_no_cut(house: House) -> None:

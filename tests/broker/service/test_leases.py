@@ -6,7 +6,7 @@ A clock that moved back ends issuing until it has caught up.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,7 @@ from broker.core.clock import Instant
 from broker.core.errors import Blame, Refusal
 from broker.core.grant import Grant, GrantState, first_use
 from broker.core.ids import GrantId, render
-from broker.service.leases import MAX_STEP_BACK, Leases
+from broker.service.leases import MAX_STEP_BACK, Leases, both
 from tests.broker.adapters.store.fixtures import NOW
 from tests.broker.adapters.store.samples import grant
 
@@ -193,3 +193,41 @@ def test_a_start_behind_what_was_seen_before_issues_nothing() -> None:
     assert not is_trusted(leases, at(3_594, 1))
     assert is_trusted(leases, at(3_596, 0))
     assert is_trusted(leases, at(3_700, 1))
+
+
+class Interrupted:
+    """A machine that takes the processor away between two looks at its clocks, the first times."""
+
+    def __init__(self, times: int, for_s: float) -> None:
+        self._for_s, self._mono, self._pauses = for_s, 500.0, times
+        self.looks = 0
+
+    def _pass(self, seconds: float) -> None:
+        self._mono += seconds
+
+    def monotonic(self) -> float:
+        seen = self._mono
+        self.looks += 1
+        if self._pauses:
+            self._pauses -= 1
+            self._pass(self._for_s)
+        return seen
+
+    def now(self) -> datetime:
+        return NOW + timedelta(seconds=self._mono - 500.0)
+
+
+def test_two_clocks_are_read_as_one() -> None:
+    """I-05: a delay between the two looks is no step of a clock; the reading is made again."""
+    instant = both(Interrupted(1, 0.2))
+    assert instant.wall == NOW + timedelta(seconds=instant.mono - 500.0)
+
+
+def test_a_machine_that_never_lets_them_be_read_as_one_ends_access_earlier() -> None:
+    """I-05: never later; and it is not tried for ever."""
+    clock = Interrupted(1_000, 0.2)
+    instant = both(clock)
+    assert instant.wall > NOW + timedelta(seconds=instant.mono - 500.0)
+    assert clock.looks == 10
+    now = clock.monotonic()
+    assert Leases().left(active(), instant) - (now - instant.mono) < TTL - (now - 500.0)

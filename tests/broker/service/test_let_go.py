@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from broker.core.action import ActionState
+from broker.core.action import ActionState, Outcome
 from broker.service.closing import Closing
 from broker.service.live import Scope
 from broker.service.ports import Session
@@ -63,29 +63,87 @@ async def test_who_is_cut_is_let_go_before_anything_that_takes_time(
     assert (running.result().state, row.state, row.recording_state) == (ActionState.CUT, "cut", "final")
 
 
+async def test_the_cut_itself_is_the_word(house: House) -> None:
+    """I-01: whoever is in a session has been let go when the cut returns; no turn of the loop is waited for."""
+    agent = await house.add("deployer")
+    grant = await house.granted(agent)
+    ticket, terminal = await house.started(agent, grant, HANG), house.terminal()
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(house.run(ticket, terminal))
+        await until(lambda: bool(house.targets.running))
+        assert house.world.live.strike(TENANT, [grant], "expired") == 1
+        assert terminal.last == ("ended: expired",)
+    assert running.result().state is ActionState.CUT
+
+
+async def test_a_door_that_fails_to_say_it_keeps_nobody_from_being_cut(house: House) -> None:
+    """I-01, I-61: the second session is cut, and the first as well."""
+    agent = await house.add("deployer")
+    grant = await house.granted(agent)
+    tickets = [await house.started(agent, grant, HANG) for _ in range(2)]
+    doors = [Broken(house.targets.journal), house.terminal()]
+    async with asyncio.TaskGroup() as group:
+        running = [group.create_task(house.run(*pair)) for pair in zip(tickets, doors, strict=True)]
+        await until(lambda: len(house.targets.running) == len(tickets))
+        assert house.world.live.strike(TENANT, [grant], "expired") == len(tickets)
+    assert [task.result().state for task in running] == [ActionState.CUT] * 2
+    assert doors[1].last == ("ended: expired",)
+
+
+@pytest.mark.parametrize("turns", [*range(12), 20, 40, 60])
+async def test_who_was_told_of_a_cut_was_cut(house: House, turns: int) -> None:
+    """I-30: a command that ends by itself in the moment of its cut is written as what its caller was told."""
+    agent = await house.add("deployer")
+    grant = await house.granted(agent)
+    ticket, terminal = await house.started(agent, grant, HANG), house.terminal()
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(house.run(ticket, terminal))
+        await until(lambda: bool(house.targets.running))
+        house.targets.running[0].end(Outcome(exit_status=0, signal="", reason=""))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        house.world.live.strike(TENANT, [grant], "expired")
+    row = await row_of(house)
+    assert (row.state == "cut") == bool(terminal.last)
+    assert running.result().state is (ActionState.CUT if terminal.last else ActionState.SUCCEEDED)
+
+
+class Broken(Terminal):
+    """A door with a defect."""
+
+    def over(self, lines: Sequence[str]) -> None:
+        """Not."""
+        raise RuntimeError("a defect")
+
+
 class Leaving(Terminal):
     """A client that hangs up as soon as it is let go."""
 
     leave: Callable[[], object]
     let_go = False
+    after_s = 0.01
 
     def over(self, lines: Sequence[str]) -> None:
         """It leaves within the same turn of the loop or soon after, as a door's cancellation does."""
         super().over(lines)
         self.let_go = True
-        asyncio.get_running_loop().call_later(0.01, self.leave)
+        if self.after_s:
+            asyncio.get_running_loop().call_later(self.after_s, self.leave)
+        else:
+            self.leave()
 
 
+@pytest.mark.parametrize("after_s", [0.0, 0.01])
 @pytest.mark.parametrize("slow", SLOW)
 async def test_who_leaves_when_let_go_changes_nothing_of_what_is_written(
-    house: House, monkeypatch: pytest.MonkeyPatch, slow: str
+    house: House, monkeypatch: pytest.MonkeyPatch, slow: str, after_s: float
 ) -> None:
     """I-30, I-31: sealed and final, with the reason of the cut; never truncated, never `caller_gone`."""
     agent = await house.add("deployer")
     ticket = await house.started(agent, await house.granted(agent), HANG)
     terminal, release = Leaving(house.targets.journal), held(monkeypatch, *SLOW[slow])
     running = asyncio.ensure_future(house.run(ticket, terminal))  # noqa: TID251  awaited below
-    terminal.leave = running.cancel
+    terminal.leave, terminal.after_s = running.cancel, after_s
     await until(lambda: bool(house.targets.running))
     await house.world.live.cut(Scope(tenant=TENANT), "expired", within=0.05)
     await asyncio.sleep(0.05)
