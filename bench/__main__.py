@@ -52,7 +52,8 @@ def _asked(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--grants", type=int, default=200, help="grants that are made for the same [200]")
     parser.add_argument("--live", type=int, default=100_000, help="live grants while ends are measured [100000]")
     parser.add_argument("--ending", type=int, default=1_000, help="of which so many end in one second [1000]")
-    parser.add_argument("--sessions", type=int, default=500, help="busy sessions that end in it too [500]")
+    parser.add_argument("--sessions", type=int, default=500, help="sessions that end in it too [500]")
+    parser.add_argument("--busy", type=int, default=50, help="of which so many print ten lines a second [50]")
     parser.add_argument("--once", action="store_true", help="measure nothing again, however noisy it was")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
     return parser.parse_args(words)
@@ -71,7 +72,8 @@ def _measure(stage: BenchStage, report: Report, asked: argparse.Namespace) -> No
         leases.measure(stage, asked, judge)
     if asked.only in (None, "door"):
         ran += door.measure(stage, report, asked, judge)
-    report.notes.append(must_be_on_record(stage, ran))
+    if ran:
+        report.notes.append(must_be_on_record(stage, ran))
 
 
 def _measure_exec(stage: BenchStage, report: Report, asked: argparse.Namespace, judge: Judge) -> list[str]:

@@ -1,9 +1,10 @@
 """How late access ends, seen from both sides: at the client, and at the process on the target.
 
-A broker with many live grants in its database, of which a thousand end in the same second, and with sessions that are
-busy and end in that second too. Also what a live grant costs in memory, and how long a start takes with so many.
+A broker with many live grants in its database, of which a thousand end in the same second, and with sessions that end
+in that second too, some of them busy. Also what a live grant costs in memory, and how long a start takes with so many.
 
-`python -m bench.lateness --grants 10000 --grants 100000 --sessions 50` does that alone and prints what it found.
+`python -m bench.lateness --grants 10000 --grants 100000 --sessions 500 --busy 50` does that alone and prints what it
+found; with `--together` the sessions end not somewhere in that second but all at its beginning.
 """
 
 from __future__ import annotations
@@ -14,20 +15,16 @@ import json
 import os
 import random
 import resource
-import select
 import sqlite3
 import tempfile
-import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import asyncssh
-
+from bench.ending import Late, late
 from bench.figures import quantile
-from bench.scale import AT_ONCE, connect, written
 from broker.core.ids import render
 from tests.e2e.stage import House
 
@@ -45,8 +42,8 @@ class Found:
 
     grants: int
     sessions: int
-    at_client: list[float] = field(default_factory=list)
-    at_target: list[float] = field(default_factory=list)
+    busy: int
+    sides: Late = field(default_factory=lambda: Late(at_client=[], at_target=[], processor=0.0))
     written: list[float] = field(default_factory=list)
     """Until the end stands in the database: nothing was started under it meanwhile."""
     start_s: float = 0.0
@@ -55,8 +52,11 @@ class Found:
 
     def told(self) -> str:
         """As lines."""
-        rows = (("client", self.at_client), ("target", self.at_target), ("written", self.written))
-        head = f"{self.grants} live grants, {len(self.written)} end in one second, {self.sessions} busy sessions"
+        rows = [(name, late) for name, late in self.samples().items() if late]
+        head = (
+            f"{self.grants} live grants; {len(self.written)} end in one second, and {self.sessions} sessions,"
+            f" {self.busy} of them busy (the broker took {self.sides.processor:.0%} of a processor before)"
+        )
         lines = [
             f"  late at {name:<8} p50 {quantile(late, 0.5):8.1f}  p99 {quantile(late, 0.99):8.1f}"
             f"  max {max(late):8.1f}  min {min(late):8.1f} ms"
@@ -65,42 +65,20 @@ class Found:
         start = f"  start takes {self.start_s:.2f} s longer, a live grant {self.grant_kib:.2f} KiB"
         return "\n".join((head, *lines, start))
 
-
-class Exits:
-    """Waits for processes of this machine to be gone, each by its own descriptor; on a thread."""
-
-    def __init__(self, pids: Iterable[int]) -> None:
-        self._descriptors = {os.pidfd_open(pid): pid for pid in pids}
-        self.at: dict[int, float] = {}
-        """Wall seconds."""
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def _watch(self) -> None:
-        poll = select.poll()
-        for descriptor in self._descriptors:
-            poll.register(descriptor, select.POLLIN)
-        while len(self.at) < len(self._descriptors):
-            for descriptor, _ in poll.poll():
-                self.at[self._descriptors[descriptor]] = time.time()
-                poll.unregister(descriptor)
-                os.close(descriptor)
-
-    def all(self, seconds: float) -> Mapping[int, float]:
-        """When each was gone. Raises RuntimeError if one is still there."""
-        self._thread.join(seconds)
-        if self._thread.is_alive():
-            raise RuntimeError(f"{len(self._descriptors) - len(self.at)} processes outlive their grants")
-        return self.at
+    def samples(self) -> dict[str, list[float]]:
+        """Milliseconds late, by where."""
+        return {"client": self.sides.at_client, "target": self.sides.at_target, "written": self.written}
 
 
-def measure(folder: Path, *, grants: int, sessions: int, ending: int = ENDING) -> Found:
+def measure(
+    folder: Path, *, grants: int, sessions: int, busy: int, together: bool = False, ending: int = ENDING
+) -> Found:
     """One house, used up."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     house = House.build(folder, settings=f"\n[limits]\nsessions_per_process = {sessions + 100}\n")
     try:
-        found = Found(grants=grants, sessions=sessions)
+        found = Found(grants=grants, sessions=sessions, busy=busy)
         pattern = house.grant(ttl=3_600)
         house.run(pattern, "true").finished()
         house.stop()
@@ -113,89 +91,12 @@ def measure(folder: Path, *, grants: int, sessions: int, ending: int = ENDING) -
         found.start_s = _recovered_s(house, grants)
         time.sleep(_SETTLED_S)
         found.grant_kib = max(0.0, _resident_kib(house) - before) / grants
-        asyncio.run(_sessions(house, found, at + 0.5))
+        found.sides = asyncio.run(late(house, sessions=sessions, busy=busy, at=at, together=together))
         time.sleep(_SETTLED_S)
         found.written = _written(house.data / "grantd.db", seeded)
         return found
     finally:
         house.close()
-
-
-async def _sessions(house: House, found: Found, at: float) -> None:
-    """Begins them, and keeps how late each of them ended on both sides."""
-    growing = house.folder / "growing"
-    turn, begun = asyncio.Semaphore(AT_ONCE), list[_Session]()
-    async with written(growing):
-        async with asyncio.TaskGroup() as group:
-            for number in range(found.sessions):
-                group.create_task(_begin(house, number, growing, at, turn, begun))
-        if time.time() > at - 1:
-            raise RuntimeError("the sessions began too slowly for the end that they share: nothing was measured")
-        pids = _tails(house.folder, found.sessions)
-        exits = Exits(pids.values())
-        async with asyncio.timeout(at - time.time() + 30):
-            for session in begun:
-                await session.ended.wait()
-    gone = await asyncio.to_thread(exits.all, 30)
-    for session in begun:
-        session.connection.abort()
-        found.at_client.append((session.ended_at - session.not_after) * 1e3)
-        found.at_target.append((gone[pids[session.number]] - session.not_after) * 1e3)
-
-
-@dataclass(slots=True, kw_only=True)
-class _Session:
-    number: int
-    not_after: float
-    connection: asyncssh.SSHClientConnection
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    ended_at: float = 0.0
-    reader: asyncio.Task[None] | None = None
-
-
-async def _begin(
-    house: House, number: int, growing: Path, at: float, turn: asyncio.Semaphore, begun: list[_Session]
-) -> None:
-    async with turn:
-        own = house.folder / f"growing-{number}"
-        own.symlink_to(growing)
-        ttl = int(at - time.time())  # whole seconds: it is used for the first time so long before its end
-        grant = await asyncio.to_thread(lambda: house.grant(ttl=ttl))
-        await asyncio.sleep(at - ttl - time.time())
-        files = await asyncio.to_thread(lambda: house.ssh_files(grant))
-        not_after = (await asyncio.to_thread(house.client("builder").grant, grant)).not_after
-        connection = await connect(files)
-        session = _Session(number=number, not_after=not_after.seconds + not_after.nanos / 1e9, connection=connection)
-        process = await connection.create_process(f"tail -f {own}", encoding=None, stdin=asyncssh.DEVNULL)
-        await process.stdout.read(1)
-        session.reader = asyncio.get_running_loop().create_task(_read(process, session))
-        begun.append(session)
-
-
-async def _read(process: asyncssh.SSHClientProcess[bytes], session: _Session) -> None:
-    try:
-        while await process.stdout.read(65_536):
-            pass
-    except (asyncssh.Error, OSError):
-        pass
-    session.ended_at = time.time()
-    session.ended.set()
-
-
-def _tails(folder: Path, sessions: int) -> dict[int, int]:
-    """The process of each session on the target, which is this machine."""
-    wanted = {os.fsencode(folder / f"growing-{number}"): number for number in range(sessions)}
-    found: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdecimal() else []
-        except OSError:
-            continue
-        if len(words) > 2 and words[0].endswith(b"tail") and words[2] in wanted:
-            found[wanted[words[2]]] = int(entry.name)
-    if len(found) != sessions:
-        raise RuntimeError(f"{sessions} sessions should run on the target, {len(found)} do")
-    return found
 
 
 def _seed(database: Path, pattern: str, *, grants: int, ending: int, at: float) -> Sequence[str]:
@@ -243,14 +144,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Prints what was found, and adds it to build/lateness.json."""
     parser = argparse.ArgumentParser(prog="bench.lateness", description=__doc__)
     parser.add_argument("--grants", type=int, action="append", help="live grants [10000 and 100000]")
-    parser.add_argument("--sessions", type=int, default=50, help="busy sessions that end too [50]")
+    parser.add_argument("--sessions", type=int, default=500, help="sessions that end too [500]")
+    parser.add_argument("--busy", type=int, default=50, help="of which so many print ten lines a second [50]")
+    parser.add_argument("--together", action="store_true", help="the sessions end all at once")
     parser.add_argument("--ending", type=int, default=ENDING, help="grants that end in the same second [1000]")
     parser.add_argument("--out", type=Path, default=Path("build/lateness.json"))
     asked = parser.parse_args(argv)
     told = []
     for grants in asked.grants or [10_000, 100_000]:
         with tempfile.TemporaryDirectory(prefix="grantd-lateness-") as name:
-            found = measure(Path(name), grants=grants, sessions=asked.sessions, ending=asked.ending)
+            found = measure(
+                Path(name), grants=grants, sessions=asked.sessions, busy=min(asked.busy, asked.sessions),
+                together=asked.together, ending=asked.ending,
+            )  # fmt: skip
         told.append(found)
         print(found.told(), flush=True)
     asked.out.parent.mkdir(parents=True, exist_ok=True)
@@ -258,14 +164,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _summary(found: Found) -> dict[str, object]:
-    late = {"client": found.at_client, "target": found.at_target, "written": found.written}
     quantiles = {
         f"{name} {word} ms": round(quantile(values, at), 2)
-        for name, values in late.items()
+        for name, values in found.samples().items()
         for word, at in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
     }
     costs = {"start s": found.start_s, "KiB a grant": found.grant_kib}
-    return {"grants": found.grants, "sessions": found.sessions, **quantiles, **costs}
+    return {"grants": found.grants, "sessions": found.sessions, "busy": found.busy, **quantiles, **costs}
 
 
 if __name__ == "__main__":

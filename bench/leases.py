@@ -28,10 +28,12 @@ def measure(stage: BenchStage, asked: argparse.Namespace, judge: Judge) -> None:
 
 def _late(asked: argparse.Namespace) -> dict[str, list[float]]:
     with tempfile.TemporaryDirectory(prefix="grantd-lateness-") as name:
-        found = lateness.measure(Path(name), grants=asked.live, sessions=asked.sessions, ending=asked.ending)
+        found = lateness.measure(
+            Path(name), grants=asked.live, sessions=asked.sessions, busy=min(asked.busy, asked.sessions),
+            ending=asked.ending,
+        )  # fmt: skip
     samples = {"start s": [found.start_s], "live grant KiB": [found.grant_kib]}
-    sides = {"client": found.at_client, "target": found.at_target, "written": found.written}
-    for side, late in sides.items():
+    for side, late in found.samples().items():
         for word, at in (("p50", 0.5), ("p99", 0.99), ("max", 1.0)):
             samples[f"{side} late {word} ms"] = [quantile(late, at)]
     return samples
