@@ -13,7 +13,7 @@ from grantd.cli.change import render
 from grantd.client import Client
 from grantd.errors import Invalid
 from grantd.statements import Statement
-from grantd.v1 import admin_pb2
+from grantd.v1 import admin_pb2, ca_pb2
 from grantd.v1.options_pb2 import AutonomyTier
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -65,3 +65,37 @@ def test_the_second_person_reads_all_of_a_statement() -> None:
     assert "people for install  3" in texts[0]
     assert "people for" not in texts[1]
     assert all("the signer is told of tg_1, revision 1" in text for text in texts)
+
+
+@pytest.mark.parametrize(("step", "numbers", "key"), [("start", (3,), 4), ("switch", (3, 4), 4), ("finish", (3, 4), 3)])
+def test_a_step_of_a_rotation_is_signed_for_the_key_that_it_is_about(
+    step: str, numbers: tuple[int, ...], key: int
+) -> None:
+    """What the owner typed, and the number of that key: another step, CA or haste is not what a second person signs."""
+    change = ca_pb2.RotateCaRequest(name="egress", step=step, force=True)
+    trust.state(rotating(numbers), change, tenant="t1", now=NOW)
+    told = Statement.parse(change.trust)
+    assert (told.subject, told.revision) == ("ca-egress", 1)
+    assert dict(statements.told(told.content)) == {"ca": "egress", "step": step, "key": str(key), "forced": "yes"}
+    trust.must_say(change, tenant="t1")
+    assert f"key  {key}" in render(change)
+    for other in ({"name": "host"}, {"step": "begin"}, {"force": False}):
+        wrong = ca_pb2.RotateCaRequest(name="egress", step=step, force=True, trust=change.trust)
+        for field, value in other.items():
+            setattr(wrong, field, value)
+        with pytest.raises(Invalid, match="another thing"):
+            trust.must_say(wrong, tenant="t1")
+
+
+def rotating(numbers: tuple[int, ...]) -> Client:
+    """A client whose broker tells these generations of the egress CA; nothing was said of it yet."""
+    listed = ca_pb2.ListCasResponse(
+        cas=[ca_pb2.Ca(name="egress", generations=[ca_pb2.CaGeneration(number=number) for number in numbers])]
+    )
+
+    def call(method: str, asked: admin_pb2.GetTrustRequest | ca_pb2.ListCasRequest) -> object:
+        if isinstance(asked, ca_pb2.ListCasRequest):
+            return listed
+        return admin_pb2.GetTrustResponse(entries=[admin_pb2.TrustEntry(subject=one) for one in asked.subjects])
+
+    return cast("Client", SimpleNamespace(admin=SimpleNamespace(GetTrust=None, ListCas=None), call=call))

@@ -242,6 +242,14 @@ def test_what_is_not_proven_is_not_signed(authority: Authority, attempt: Try) ->
     assert why(authority, ASK.ask(ASK.record(), MANAGER)) == ""
 
 
+@pytest.mark.parametrize(("age_s", "rule"), [(20 * 60 + 29, ""), (20 * 60 + 31, "asked a short while ago")])
+def test_an_approval_is_old_to_the_second(authority: Authority, age_s: int, rule: str) -> None:
+    """I-13: ten minutes to decide, ten to start and the clocks' slack after it was asked, and no more."""
+    asked = timed_nonce(NOW - timedelta(seconds=age_s), bytes(12))
+    told = why(authority, ASK.ask(ASK.record(nonce=asked), MANAGER))
+    assert told.endswith(rule) if rule else told == ""
+
+
 def test_an_approval_is_good_for_one_certificate(directory: Path) -> None:
     """I-13, I-63: not twice, not after the signer has started again, and not in two questions at a time."""
     first = open_authority(directory)
