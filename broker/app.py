@@ -37,6 +37,7 @@ from broker.adapters.signer_heads import SignerHeads
 from broker.adapters.store.keys import KeyRowsSql
 from broker.adapters.store.store import SqlStore
 from broker.adapters.system import SystemClock, SystemEntropy
+from broker.adapters.target_ssh.revocation_list import SshRevocationLists
 from broker.adapters.target_ssh.targets import SshTargets
 from broker.adapters.tokens import JwtTokens
 from broker.adapters.uploads import UploadKey
@@ -60,6 +61,7 @@ from broker.jobs.pinning import Pinning
 from broker.jobs.rekeying import Rekeying
 from broker.jobs.renewal import Renewal
 from broker.jobs.reviving import Reviving
+from broker.jobs.revocations import KeepingLists
 from broker.jobs.sequencer import Sequencer
 from broker.jobs.tidying import Tidying
 from broker.jobs.timekeeping import Timekeeping
@@ -74,6 +76,7 @@ from broker.service.leases import Leases
 from broker.service.live import LiveRegistry, Scope
 from broker.service.policies import Policies
 from broker.service.ports import Meter, Tx
+from broker.service.revocations import Revocations
 from broker.service.switch import KillSwitch
 from broker.service.use_cases import UseCases
 from broker.service.wake import Bell
@@ -306,6 +309,7 @@ class House:
             Lifeline(store=self.store, live=self.world.live, clock=self.clock),
             Timekeeping(leases=self.world.leases, clock=self.clock, keep=self.high_water.keep),
             Tidying(store=self.store, forgetting=self.use_cases.forgetting),
+            self._keeping_lists(),
             Leftovers(store=self.store, leftovers=self.use_cases.leftovers, clock=self.clock),
             Indexing(closing=self.use_cases.closing, search=self.use_cases.search),
             Rekeying(look_again=self.vault.look_again, store=self.store, vault=self.use_cases.vault, meter=self.meter),
@@ -315,6 +319,11 @@ class House:
             *self.gatehouse.jobs(),
             *([self.reviving] if self.reviving is not None else []),
         ]
+
+    def _keeping_lists(self) -> KeepingLists:
+        lists = SshRevocationLists(signer=self.signer, entropy=self.entropy, now=self.clock.now)
+        revocations = Revocations(self.world, lists)
+        return KeepingLists(store=self.store, revocations=revocations, bell=self.world.bell)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,8 @@ class SshdFiles:
     folder: Path
     shell: Path | None = None
     """The login's shell, where it is not its own."""
+    more_users: tuple[str, ...] = ()
+    """Lines of passwd(5) for logins that this sshd alone has."""
 
     @property
     def config(self) -> Path:
@@ -86,6 +88,7 @@ class Sshd:
         config: str = "",
         port: int | None = None,
         shell: Path | None = None,
+        more_users: tuple[str, ...] = (),
     ) -> Self:
         """Start an sshd whose files live in folder (made if absent; an existing host key there is kept).
 
@@ -96,8 +99,9 @@ class Sshd:
             config: Lines put before ours, so they win (sshd takes the first value it sees).
             port: Loopback port; None takes a free one. A taken port raises RuntimeError.
             shell: The login's shell instead of its own, for this sshd alone; only where `may_unshare`.
+            more_users: Lines of passwd(5) for logins of this sshd alone; only where `may_unshare`.
         """
-        files = SshdFiles(folder=folder, shell=shell)
+        files = SshdFiles(folder=folder, shell=shell, more_users=more_users)
         files.principals.mkdir(parents=True, exist_ok=True)
         if not files.host_key.exists():
             _write_host_key(files)
@@ -250,6 +254,7 @@ def _private_user(files: SshdFiles) -> str:
     """
     users = Path("/etc/passwd").read_text()
     ours = users if files.shell is None else _with_shell(users, files.shell)
+    ours += "".join(f"{line}\n" for line in files.more_users)
     if not any(user.pw_name == _SEPARATED for user in pwd.getpwall()):
         nobody = pwd.getpwnam("nobody")
         ours += f"{_SEPARATED}:x:{nobody.pw_uid}:{nobody.pw_gid}::/run/sshd:/usr/sbin/nologin\n"
