@@ -27,11 +27,18 @@ FILE: Final = "grantd_revoked"
 """In the home of the login that keeps the list."""
 CANARY: Final = 1
 """A serial that every list revokes: a check with it is refused where sshd reads the list."""
+OVERTAKEN: Final = timedelta(hours=1)
+"""A list that is newer by less than this stays: the push was held up, or written out of its turn. One that is newer by
+more is of a clock that was wrong, and is replaced."""
 FRESH: Final = timedelta(hours=2)
 """A list is written anew at least every hour; one that is older than this is not kept up."""
+_VERSION_AT: Final = 12
+_HEAD_BYTES: Final = 20
+"""Magic, format and version: equal in all lists but for the version, which grows (micros)."""
 
 # The new list lies beside the old one until it is whole and on the disk; only then it takes its place. Each push has a
-# file of its own, so that two at a time cannot mix theirs; what an interrupted one left goes with the next.
+# file of its own, so that two at a time cannot mix theirs; what an interrupted one left goes with the next. Whoever can
+# hold a packet back could have an older list written after a newer one: the heads are compared, the version is in them.
 _WRITE: Final = """
 umask 022
 f=$HOME/{file} t=$HOME/{file}.new.$$
@@ -40,6 +47,9 @@ rm -f -- "$HOME/{file}".new.*
 trap 'rm -f -- "$t"' EXIT
 printf %s {text} | base64 -d | dd of="$t" bs=65536 iflag=fullblock conv=fsync 2>/dev/null || exit 1
 s=$(sha256sum <"$t") && [ "${{s%% *}}" = {sha256} ] || exit 1
+h=; [ ! -f "$f" ] || h=$(od -An -v -tx1 -N{head_bytes} "$f" 2>/dev/null)
+h=${{h//[!0-9a-f]/}}
+[[ $h > {head} && $h < {ahead} ]] && exit 1
 mv -f -- "$t" "$f"
 """
 
@@ -87,7 +97,12 @@ def must_be_a_push(spec: CertSpec, grants: Sequence[str]) -> None:
 def write_command(krl: bytes) -> str:
     """The force-command that puts these bytes where the list is kept, whole or not at all."""
     text = base64.b64encode(krl).decode()
-    script = _WRITE.format(file=FILE, text=text, sha256=hashlib.sha256(krl).hexdigest())
+    head, version = krl[:_VERSION_AT], int.from_bytes(krl[_VERSION_AT:_HEAD_BYTES], "big")
+    ahead = min(version + OVERTAKEN // timedelta(microseconds=1), 2**64 - 1)
+    script = _WRITE.format(
+        file=FILE, text=text, sha256=hashlib.sha256(krl).hexdigest(), head_bytes=_HEAD_BYTES,
+        head=krl[:_HEAD_BYTES].hex(), ahead=(head + ahead.to_bytes(8, "big")).hex(),
+    )  # fmt: skip
     return force_command(script.encode(), cwd="", env={}, seconds=SECONDS)
 
 

@@ -10,7 +10,7 @@ import structlog
 from broker.core.errors import Fault
 from broker.core.ids import TenantId
 from broker.service.ports import Store
-from broker.service.revocations import Revocations
+from broker.service.revocations import TOPIC, Revocations
 from broker.service.wake import Bell, heard
 
 log = structlog.get_logger()
@@ -32,7 +32,7 @@ class KeepingLists:
             while True:
                 for tenant in await self._new(known):
                     known.add(tenant)
-                    group.create_task(self._tend(tenant))
+                    group.create_task(self._tend(tenant, group))
                 await asyncio.sleep(TENANTS_EVERY)
 
     async def _new(self, known: set[TenantId]) -> list[TenantId]:
@@ -42,11 +42,11 @@ class KeepingLists:
             log.warning("revocation_list.failed", cause=fault.what)
             return []
 
-    async def _tend(self, tenant: TenantId) -> None:
-        with self._bell.listen(tenant, "revocations") as rung:
+    async def _tend(self, tenant: TenantId, group: asyncio.TaskGroup) -> None:
+        with self._bell.listen(tenant, TOPIC) as rung:
             while True:
                 await heard(rung, EVERY)
                 try:
-                    await self._revocations.tend(tenant)
+                    await self._revocations.tend(tenant, group)
                 except Fault as fault:
                     log.warning("revocation_list.failed", tenant=tenant, cause=fault.what)

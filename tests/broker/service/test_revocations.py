@@ -30,12 +30,17 @@ class FakeLists:
     kept: dict[str, tuple[str, ...]] = field(default_factory=dict)
     pushes: list[tuple[str, str]] = field(default_factory=list)
     fails: bool = False
+    hangs: set[str] = field(default_factory=set)
+    """Names of targets that take a push and never answer."""
+    let_go: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def push(
         self, target: Target, login: str, grants: tuple[str, ...], announce: Callable[[int], Awaitable[None]]
     ) -> None:
         await announce(7)
         self.pushes.append((target.name, login))
+        if target.name in self.hangs:
+            await self.let_go.wait()
         if self.fails:
             raise TargetFault("the target cannot be reached", code="unreachable")
         self.kept[target.name] = grants
@@ -53,7 +58,8 @@ class Lists:
     async def tend(self) -> int:
         """How many pushes a look made."""
         before = len(self.fake.pushes)
-        await self.revocations.tend(TENANT)
+        async with asyncio.TaskGroup() as group:
+            await self.revocations.tend(TENANT, group)
         return len(self.fake.pushes) - before
 
     async def revoked(self, reason: EndReason = EndReason.REVOKED) -> GrantId:
@@ -119,7 +125,8 @@ async def test_a_push_that_fails_is_counted_and_tried_again(lists: Lists) -> Non
 
 async def test_another_tenants_lists_are_its_own(lists: Lists) -> None:
     """A look at one tenant pushes nothing of another's."""
-    await lists.revocations.tend(OTHER)
+    async with asyncio.TaskGroup() as group:
+        await lists.revocations.tend(OTHER, group)
     assert lists.fake.pushes == []
 
 
@@ -140,6 +147,56 @@ async def test_an_end_wakes_the_job(lists: Lists, monkeypatch: pytest.MonkeyPatc
         await until(lambda: lists.fake.kept == {"web1": ()})
         grant = await lists.revoked()
         await until(lambda: lists.fake.kept == {"web1": (grant,)})
+
+
+async def test_a_target_that_hangs_holds_up_no_other(lists: Lists) -> None:
+    """Somebody who has one machine keeps its push open: the lists of the others are written all the same."""
+    for name in [f"trap{number}" for number in range(3)]:
+        trap = await lists.house.put_target(name)
+        await lists.house.change_target(replace(trap, settings=SshSettings(krl_login="keeper")))
+        lists.fake.hangs.add(name)
+    job = KeepingLists(store=lists.house.store, revocations=lists.revocations, bell=lists.house.world.bell)
+    async with running(job):
+        await until(lambda: lists.fake.kept == {"web1": ()})
+        grant = await lists.revoked()
+        await until(lambda: lists.fake.kept == {"web1": (grant,)})
+        assert [name for name, _ in lists.fake.pushes].count("trap0") == 1, "one push at a time to a target"
+
+
+async def test_what_is_revoked_during_a_push_is_pushed_after_it(lists: Lists, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, and not with the next round, which never comes here; never two pushes to a target at the same time."""
+    monkeypatch.setattr(revocations, "EVERY", 600.0)
+    lists.fake.hangs.add("web1")
+    job = KeepingLists(store=lists.house.store, revocations=lists.revocations, bell=lists.house.world.bell)
+    async with running(job):
+        await until(lambda: lists.fake.pushes == [("web1", "keeper")])
+        grant = await lists.revoked()
+        await asyncio.sleep(0.1)
+        assert lists.fake.pushes == [("web1", "keeper")]
+        lists.fake.let_go.set()
+        await until(lambda: lists.fake.kept == {"web1": (grant,)})
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [{"settings": SshSettings(krl_login="other")}, {"host": "192.0.2.99"}, {"port": 2222}],
+    ids=["login", "host", "port"],
+)
+async def test_another_place_has_no_list_yet(lists: Lists, moved: dict[str, object]) -> None:
+    """Another login or machine: written within half a minute, as a sshd that looks for it there refuses everybody."""
+    await lists.tend()
+    settings = {"settings": SshSettings(krl_login="keeper")} | moved
+    await lists.house.change_target(replace(lists.house.web1, **settings))  # type: ignore[arg-type]
+    lists.house.clock.forward(AGAIN.total_seconds())
+    assert await lists.tend() == 1
+
+
+async def test_a_clock_that_is_set_back_keeps_no_list_from_its_renewal(lists: Lists) -> None:
+    """Else it would grow old, and then an old list means nothing."""
+    await lists.tend()
+    lists.house.clock.forward(RENEWED.total_seconds())
+    lists.house.clock.wall -= timedelta(days=1)
+    assert await lists.tend() == 1
 
 
 def test_a_grant_stays_longer_than_its_certificates_live() -> None:

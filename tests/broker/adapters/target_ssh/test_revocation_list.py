@@ -9,7 +9,7 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -247,6 +247,75 @@ class Writing:
     @property
     def kept(self) -> bytes:
         return (self.home / FILE).read_bytes()
+
+
+NOW_US = 1_800_000_000_000_000
+MINUTE_US = 60_000_000
+STALE = {
+    "newer by a minute": (NOW_US + MINUTE_US, True),
+    "newer by a microsecond": (NOW_US + 1, True),
+    "the same": (NOW_US, False),
+    "older": (NOW_US - 1, False),
+    "of a clock that ran a day ahead": (NOW_US + 24 * 60 * MINUTE_US, False),
+    "the highest there is": (2**64 - 1, False),
+}
+
+
+def _of_version(version: int) -> bytes:
+    at = datetime(2027, 1, 15, tzinfo=UTC)
+    return encode(Krl(version=version, generated=at, comment="grantd x", certificates=(), keys=()))
+
+
+@pytest.mark.parametrize("case", STALE.values(), ids=STALE.keys())
+def test_a_push_that_was_held_up_takes_no_newer_lists_place(tmp_path: Path, case: tuple[int, bool]) -> None:
+    """Whoever holds packets back has an older list written last: the newer one stays, and the push fails."""
+    there, stays = case
+    home = tmp_path / "home"
+    writing = Writing(home=home, new=_of_version(NOW_US), command=write_command(_of_version(NOW_US)))
+    home.mkdir()
+    (home / FILE).write_bytes(_of_version(there))
+    assert (writing.start().wait() != 0) == stays
+    assert writing.kept == _of_version(there if stays else NOW_US)
+    assert [path.name for path in home.iterdir()] == [FILE]
+
+
+def _damaged(file: Path) -> None:
+    file.write_bytes(b"SSHKRL\n\0 nothing that sshd reads")
+
+
+def _half(file: Path) -> None:
+    file.write_bytes(_of_version(NOW_US - 1)[:30])
+
+
+def _link(file: Path) -> None:
+    (file.parent.parent / "elsewhere").write_bytes(b"mine")
+    file.symlink_to(file.parent.parent / "elsewhere")
+
+
+def _dangling(file: Path) -> None:
+    file.symlink_to(file.parent.parent / "nowhere")
+
+
+def _pipe(file: Path) -> None:
+    os.mkfifo(file)
+
+
+@pytest.mark.parametrize("put", [_damaged, _half, _link, _dangling, _pipe], ids=lambda put: put.__name__)
+def test_whatever_lies_there_a_whole_list_takes_its_place(tmp_path: Path, put: Callable[[Path], None]) -> None:
+    """What sshd would not read, or a link to another place: replaced, and nothing is written through the link."""
+    home = tmp_path / "home"
+    home.mkdir()
+    put(home / FILE)
+    beside = home / f"{FILE}.new.1"
+    beside.symlink_to(tmp_path / "victim")
+    writing = Writing(home=home, new=_of_version(NOW_US), command=write_command(_of_version(NOW_US)))
+    assert writing.start().wait() == 0
+    assert (home / FILE).is_file()
+    assert not (home / FILE).is_symlink()
+    assert writing.kept == _of_version(NOW_US)
+    assert not (tmp_path / "victim").exists()
+    assert not (tmp_path / "nowhere").exists()
+    assert not (tmp_path / "elsewhere").exists() or (tmp_path / "elsewhere").read_bytes() == b"mine"
 
 
 def test_a_push_that_is_killed_leaves_one_whole_list(tmp_path: Path) -> None:
