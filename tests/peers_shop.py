@@ -93,7 +93,7 @@ def open_shop(cluster: PostgresCluster) -> Shop:
     token = secrets.token_hex(4)
     shop = Shop(
         cluster=cluster, name=f"shop_{token}", admin=f"broker_{token}", team=f"team_{token}", ca=ca,
-        password=secrets.token_urlsafe(18),
+        password=secrets.token_urlsafe(36),
     )  # fmt: skip
     admin, team, name = sql.Identifier(shop.admin), sql.Identifier(shop.team), sql.Identifier(shop.name)
     with cluster.superuser("postgres") as root:

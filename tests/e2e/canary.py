@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from grantd.v1 import audit_pb2
 from tests.processes import descendants
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ IN_USE: Final[Mapping[str, Mapping[str, str]]] = {
         "root key": "opens the tenants' keys for as long as the broker runs",
         "token seed": "signs grant tokens for as long as the broker runs",
         "head seed": "signs the audit log's heads for as long as the broker runs",
+        "upload key": "opens what is put into the vault for as long as the broker runs",
     },
     "signer": {
         "ingress.key": _SIGNS,
@@ -156,18 +158,55 @@ def sweep_files(sweep: Sweep, house: House, keys: Iterable[Path]) -> None:
                 sweep.look("temporary files", path, _file(path))
 
 
-def sweep_outside(sweep: Sweep, house: House, said: Mapping[str, str]) -> None:
-    """What clients are told: audit entries, what a player shows, metrics, errors."""
-    for entry in house.audit():
-        sweep.look("audit entries", entry.get("id"), [json.dumps(entry, ensure_ascii=False).encode()])
-    for session in house.ctl("owner", "sessions", "list", "-o", "json").json():
-        sweep.look(
-            "recordings, as played", session["id"], [b"".join(event.payload for event in house.played(session["id"]))]
-        )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """What the broker tells those who may ask: by name."""
+
+    entries: Mapping[str, bytes]
+    """Of the audit log, with what they disclose."""
+    played: Mapping[str, bytes]
+    metrics: bytes
+
+
+def told(house: House) -> Outside:
+    """All of it, as an owner gets it."""
+    sessions = [session["id"] for session in house.ctl("owner", "sessions", "list", "-o", "json").json()]
     with urllib.request.urlopen(f"http://127.0.0.1:{house.ports[3]}/metrics", timeout=30) as answer:
-        sweep.look("metrics", "/metrics", [answer.read()])
+        metrics = answer.read()
+    return Outside(
+        entries={str(event.seq): event.SerializeToString() for event in _events(house)},
+        played={session: b"".join(event.payload for event in house.played(session)) for session in sessions},
+        metrics=metrics,
+    )
+
+
+def _events(house: House) -> Iterator[audit_pb2.AuditEvent]:
+    client, seq = house.client("owner"), 0
+    while True:
+        page = client.call(client.audit.ListEvents, audit_pb2.ListEventsRequest(from_seq=seq, reason="a test"))
+        yield from page.events
+        seq = page.next_seq
+        if not seq:
+            return
+
+
+def sweep_outside(sweep: Sweep, outside: Outside, said: Mapping[str, str]) -> None:
+    """What clients are told: audit entries and what they disclose, what a player shows, metrics, errors."""
+    for name, data in outside.entries.items():
+        sweep.look("audit entries", name, [data])
+    for name, data in outside.played.items():
+        sweep.look("recordings, as played", name, [data])
+    sweep.look("metrics", "/metrics", [outside.metrics])
     for name, text in said.items():
         sweep.look("error texts", name, [text.encode()])
+
+
+def sweep_clients(sweep: Sweep, clients: Mapping[str, bytes], logs: Mapping[str, Path]) -> None:
+    """What the kernel showed of grantctl while it ran; what a target's own server wrote."""
+    for name, data in clients.items():
+        sweep.look("words and variables of grantctl", name, [data])
+    for name, path in logs.items():
+        sweep.look(name, path, _file(path))
 
 
 def sweep_processes(sweep: Sweep, house: House) -> None:
@@ -222,8 +261,12 @@ def _file(path: Path) -> Iterator[bytes]:
 def main() -> int:
     """Walks the job, sweeps, prints; 0 where nothing was found."""
     from tests.e2e.canary_job import lived_in  # noqa: PLC0415  the job needs the whole stage
+    from tests.peers_postgres import PostgresCluster  # noqa: PLC0415
 
-    with tempfile.TemporaryDirectory() as folder, lived_in(Path(folder)) as job:
+    with contextlib.ExitStack() as stack:
+        cluster = PostgresCluster.start()
+        stack.callback(cluster.stop)
+        job = stack.enter_context(lived_in(Path(stack.enter_context(tempfile.TemporaryDirectory())), cluster))
         time.sleep(SETTLE_SECONDS)
         sweep = job.sweep()
         print(f"{len(job.secrets)} secrets, each in up to {len(forms(bytes(range(64))))} forms:")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +18,12 @@ from broker.founding import open_vault, rows_over
 from grantd.profile import Profile
 from grantd.v1 import approval_pb2
 from grantd.v1.action_pb2 import ActionState
-from tests.e2e.canary import Sweep, sweep_files, sweep_outside, sweep_processes
+from tests.e2e.canary import Sweep, sweep_clients, sweep_files, sweep_outside, sweep_processes, told
+from tests.e2e.canary_values import fresh, prefix, use_values
 from tests.e2e.stage import ASKS, House, wait_until
 from tests.e2e.typed import Typed
+from tests.peers_postgres import PostgresCluster
+from tests.peers_shop import close_shop, open_shop
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,6 +33,10 @@ class Job:
     house: House
     secrets: dict[str, bytes] = field(default_factory=dict)
     said: dict[str, str] = field(default_factory=dict)
+    clients: dict[str, bytes] = field(default_factory=dict)
+    """What the kernel showed of grantctl while it ran: its words and variables."""
+    logs: dict[str, Path] = field(default_factory=dict)
+    """Logs of others than the broker."""
 
     @property
     def keys(self) -> set[Path]:
@@ -43,30 +49,31 @@ class Job:
         sweep = Sweep(self.secrets)
         sweep_processes(sweep, self.house)
         sweep_files(sweep, self.house, self.keys)
-        sweep_outside(sweep, self.house, self.said)
+        sweep_clients(sweep, self.clients, self.logs)
+        sweep_outside(sweep, told(self.house), self.said)
         return sweep
 
 
 @contextlib.contextmanager
-def lived_in(folder: Path) -> Iterator[Job]:
-    """A house with a worker in which the job has been done; ended with the context."""
+def lived_in(folder: Path, cluster: PostgresCluster) -> Iterator[Job]:
+    """A house with a worker in which the job has been done, beside a database server; ended with the context."""
     house = House.build(folder)
+    shop = open_shop(cluster)
     try:
         house.stop()
+        house.prefix = prefix(folder)
         house.config.write_text(house.config.read_text().replace("[ssh]", "[ssh]\nworkers = 1"))
         house.serve()
         job = Job(house=house)
         _use(job, folder)
+        use_values(job, folder, shop)
         _fail(job)
         job.secrets |= _keys(house) | asyncio.run(_sealed(house))
         house.forget()  # a connection that is open keeps the last bytes that came through it
         yield job
     finally:
         house.close()
-
-
-def _fresh() -> bytes:
-    return b"canary-" + os.urandom(24).hex().encode()
+        close_shop(shop)
 
 
 def _use(job: Job, folder: Path) -> None:
@@ -76,7 +83,7 @@ def _use(job: Job, folder: Path) -> None:
     grant = house.grant(ASKS)
     job.secrets["grant token"] = house.client("builder").issue_token(grant).token.encode()
     assert house.run(grant, "uname -s").finished().exit_status == 0
-    job.secrets["declared stdin"] = _fresh()
+    job.secrets["declared stdin"] = fresh()
     running = house.run(grant, "dd of=copy status=none", stdin=job.secrets["declared stdin"], cwd=str(folder))
     house.decide(running.until(ActionState.ACTION_STATE_AWAITING).id)
     assert running.finished().exit_status == 0, running.errors()
@@ -93,7 +100,7 @@ def _type(job: Job, grant: str, script: Path) -> None:
     house = job.house
     files = house.ssh_files(grant)
     job.secrets["ssh user key"] = private_part(files.key.read_bytes())
-    job.secrets["typed password"] = _fresh()
+    job.secrets["typed password"] = fresh()
     words = ["ssh", *house.ssh_options(files), "-tt", "-p", str(files.port), f"{files.user}@{files.host}"]
     script.write_text('read -rs -p pw: x; echo " ${#x} characters"\n')
     with Typed([*words, "--", f"bash {script}"]) as ssh:

@@ -11,6 +11,7 @@ import tempfile
 import time
 import urllib.parse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,27 +25,31 @@ from tests.e2e.canary import (
     forms,
     memory,
     roles,
+    sweep_clients,
     sweep_files,
     sweep_outside,
     sweep_processes,
+    told,
 )
 from tests.e2e.canary_job import Job, lived_in
 from tests.e2e.stage import ASKS
+from tests.peers_postgres import PostgresCluster
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.sshd,
     pytest.mark.xdist_group("e2e-canary"),
+    pytest.mark.timeout(420),  # twenty programs, one after another, on a machine that may be busy
     pytest.mark.skipif(os.geteuid() != 0, reason="only root reads the memory of an undumpable process"),
 ]
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
+def job(tmp_path_factory: pytest.TempPathFactory, postgres_cluster: PostgresCluster) -> Iterator[Job]:
     """The main job, done once."""
     for program in ("sshd", "ssh", "ssh-keygen"):
         peers.require(program)
-    with lived_in(tmp_path_factory.mktemp("canary")) as job:
+    with lived_in(tmp_path_factory.mktemp("canary"), postgres_cluster) as job:
         time.sleep(SETTLE_SECONDS)
         yield job
 
@@ -67,16 +72,35 @@ def test_the_search_sees_what_is_at_work(job: Job) -> None:
 
 
 def test_nothing_that_is_written_or_told_holds_one(job: Job) -> None:
-    """Logs, database, its write-ahead log, journal, recordings as stored and played, audit, metrics, errors, /tmp."""
+    """Logs, database, its write-ahead log, journal, recordings as stored and played, audit, metrics, errors, /tmp.
+
+    And what the kernel showed of grantctl while it ran, and what the database server wrote.
+    """
     sweep = Sweep(job.secrets)
     sweep_files(sweep, job.house, job.keys)
-    sweep_outside(sweep, job.house, job.said)
+    sweep_clients(sweep, job.clients, job.logs)
+    sweep_outside(sweep, told(job.house), job.said)
     assert sweep.found() == []
     assert {
         "log", "database pages", "write-ahead log", "signer's journal", "recordings, as stored",
         "recordings, as played", "temporary files", "audit entries", "metrics", "error texts",
+        "words and variables of grantctl", "log of the database server",
     } <= sweep.swept.keys()  # fmt: skip
     assert all(count.places for count in sweep.swept.values())
+    assert all(b"grantctl" in data for name, data in job.clients.items() if name.startswith("cmdline"))
+
+
+def test_everything_that_is_secret_was_used(job: Job) -> None:
+    """32 bytes or text of at least 29, each another: what is short, or there twice, would prove nothing."""
+    seeded = {
+        "join secret", "unspent join secret", "grant token", "declared stdin", "typed password", "ssh user key",
+        "client key", "approval key", "secret value", "secret value, replaced", "upload key", "checkout key",
+        "database password", "role password", "role's stored key", "role's server key", "sealed key",
+        "sealed passphrase", "root key", "token seed", "head seed", "egress.key", "journal.key",
+    }  # fmt: skip
+    assert seeded <= job.secrets.keys()
+    assert len(set(job.secrets.values())) == len(job.secrets)
+    assert {name for name, secret in job.secrets.items() if len(secret) < 32} == {"sealed passphrase"}
 
 
 def test_no_process_leaves_a_core(job: Job) -> None:
@@ -147,15 +171,40 @@ def test_a_planted_leak_is_found_in_a_process(job: Job) -> None:
 
 
 def test_a_planted_leak_is_found_in_what_is_told(job: Job) -> None:
-    """A command that prints a secret leaves it in what a player shows, and errors and entries are read as well."""
+    """A command that prints a secret leaves it in what a player shows; entries, metrics and errors are read as well."""
     house = job.house
     running = house.run(house.grant(ASKS), "echo " + job.secrets["typed password"].hex())
     assert running.finished().exit_status == 0
+    outside = told(house)
+    entries = dict(outside.entries) | {"planted": b'{"reason":"' + base64.b64encode(job.secrets["sealed key"]) + b'"}'}
+    metrics = outside.metrics + b'grantd_x{role="' + job.secrets["role password"] + b'"} 1\n'
     sweep = Sweep(job.secrets)
-    sweep_outside(sweep, house, {"a reply": "no such " + job.secrets["join secret"].hex().upper()})
-    found = {(finding.kind, finding.secret, finding.form) for finding in sweep.found()}
-    assert ("recordings, as played", "typed password", "hex") in found
-    assert ("error texts", "join secret", "HEX") in found
+    reply = "no such " + job.secrets["join secret"].hex().upper()
+    sweep_outside(sweep, replace(outside, entries=entries, metrics=metrics), {"a reply": reply})
+    assert {(finding.kind, finding.secret) for finding in sweep.found()} == {
+        ("recordings, as played", "typed password"),
+        ("audit entries", "typed password"),  # the command itself, to those who may read it
+        ("audit entries", "sealed key"),
+        ("metrics", "role password"),
+        ("error texts", "join secret"),
+    }
+
+
+def test_a_planted_leak_is_found_around_grantctl(job: Job, tmp_path: Path) -> None:
+    """In its words, in its variables, and in a log of the server that it connects to."""
+    log = tmp_path / "log"
+    log.write_bytes(
+        b"STATEMENT: CREATE ROLE x PASSWORD '" + base64.b64encode(job.secrets["role's stored key"]) + b"'\n"
+    )
+    clients = {
+        "cmdline": b"grantctl\0secret\0put\0" + job.secrets["secret value"] + b"\0",
+        "environ": b"A=1\0PGPASSWORD=" + job.secrets["database password"] + b"\0",
+    }
+    sweep = Sweep(job.secrets)
+    sweep_clients(sweep, clients, {"log of the database server": log})
+    assert {(finding.place, finding.secret) for finding in sweep.found()} == {
+        ("cmdline", "secret value"), ("environ", "database password"), (str(log), "role's stored key"),
+    }  # fmt: skip
 
 
 def test_every_spelling_is_looked_for() -> None:
