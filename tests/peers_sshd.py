@@ -215,11 +215,18 @@ def _write_host_key(files: SshdFiles) -> None:
 
 
 def _write_trust(files: SshdFiles, user_cas: Iterable[str]) -> None:
-    files.user_cas.write_text("".join(f"{line.strip()}\n" for line in user_cas))
+    _replace(files.user_cas, "".join(f"{line.strip()}\n" for line in user_cas))
 
 
 def _write_principals(files: SshdFiles, name: str, principals: Iterable[str]) -> None:
-    (files.principals / name).write_text("".join(f"{principal}\n" for principal in principals))
+    _replace(files.principals / name, "".join(f"{principal}\n" for principal in principals))
+
+
+def _replace(path: Path, text: str) -> None:
+    """A login under way reads all that was there before, or all that is there now."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(text)
+    new.replace(path)
 
 
 def _spawn(files: SshdFiles) -> subprocess.Popen[bytes]:
