@@ -32,6 +32,7 @@ from grantd.enrolment import Join, enrol
 from grantd.execution import Changed, Event, Finished, Stderr, Stdout, Told
 from grantd.v1 import access_pb2, admin_pb2, approval_pb2, audit_pb2, options_pb2, session_pb2
 from grantd.v1.action_pb2 import Action, ActionState
+from tests.e2e.founded import copied
 from tests.pace import Since
 from tests.peers_sshd import Sshd
 from tests.processes import descendants
@@ -121,6 +122,13 @@ class Running:
         return b"".join(e.data for _, e in list(self.events) if isinstance(e, Stderr))
 
 
+def found(folder: Path, base_port: int, *more: str) -> None:
+    """Runs `grantd init` for a house in `folder`: its configuration and data."""
+    places = ("--config", str(folder / "grantd.toml"), "--data", str(folder / "data"))
+    made = finish([str(BIN / "grantd"), "init", *places, "--base-port", str(base_port), *more])
+    assert made.status == 0, made.err
+
+
 class House:
     """See the module. Made by `build`, ended by `close`."""
 
@@ -157,16 +165,17 @@ class House:
         cls, folder: Path, *, settings: str = "", prefix: list[str] | None = None, shell: Path | None = None,
         database: str = "",
     ) -> House:  # fmt: skip
-        """A broker that serves, a host that trusts it under two names, two managers, two agents.
+        """A broker that serves, a host that trusts it under two names, two managers, two agents; see founded.py.
 
         `shell`: what stands where the login's shell would, on the host; `database`: the URL of a migrated one.
         """
         house = cls(folder)
         house.prefix = prefix or []
         try:
-            words = ["init", "--config", str(house.config), "--data", str(house.data), "--base-port"]
-            made = house.grantd(*words, str(house.ports[0]), *(["--database", database] if database else []))
-            assert made.status == 0, made.err
+            if database:
+                found(folder, house.ports[0], "--database", database)
+            else:
+                copied(folder, house.ports, found)
             house.config.write_text(house.config.read_text() + settings)
             house.serve()
             house.sshd = Sshd.start(folder / "host", user_cas=(), principals={}, shell=shell)
