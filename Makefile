@@ -8,7 +8,7 @@
 PYTHON ?= python3
 UV ?= uv
 FUZZ_SECONDS ?= 120
-TEST_WORKERS ?= 2
+TEST_WORKERS ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -36,8 +36,11 @@ demo-shell: $(INSTALLED) ## the gated shell in tmux: a scripted person at the pr
 	@$(BIN)/python -m deploy.demo.shell
 
 # One pytest run; the floors are then read from its own coverage data, so a number cannot be from another run.
+# Tests start a thousand programs of ours: each would compile its sources anew where bytecode may not be kept.
+test: unexport PYTHONDONTWRITEBYTECODE
 test: $(INSTALLED) $(CLIENTS_LOCKED) peers ## every test, and the coverage floors of the pure packages
 	@mkdir -p build
+	@$(BIN)/python -m compileall -q $(PYTHON_SOURCES)
 	$(BIN)/pytest -n $(TEST_WORKERS) --dist loadgroup --cov --cov-report= --durations=5
 	@$(BIN)/python -m tests.floors
 
