@@ -127,7 +127,7 @@ class House:
         )
         self.use_cases = UseCases.over(self.world, self._log_reader())
         self.gatehouse = Gatehouse(self.settings, self.world, self.use_cases, fast_path=self.fast_path)
-        self.use_cases.cas.told.append(self._ca_changed)
+        self.use_cases.cas.told += [self.use_cases.issue.ca_changed, self._ca_changed]
         self.certificate = ServerCertificate(signer=self.signer, entropy=self.entropy, hosts=names_of(self.settings))
         await self.renew_certificate(self.clock.now())
 

@@ -9,20 +9,18 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import socket
-import struct
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from broker.adapters.signer_line import SignerLine
 from broker.core.cert import Ca, CertMismatch, CertSpec, X509Spec, must_match
 from broker.core.children import CHILD_ENVIRON
 from broker.core.errors import Fault, SignerFault, SignerRefused
 from broker.core.generation import Generation, UnknownGeneration, must_follow, signing
 from broker.core.revoking import pushing
 from broker.core.signing import (
-    HEADER_BYTES,
     Answer,
     Ask,
     AskGenerations,
@@ -39,8 +37,6 @@ from broker.core.signing import (
     SignSsh,
     SignX509,
     Told,
-    body_bytes,
-    decode_answer,
     encode_ask,
     frame,
 )
@@ -48,15 +44,14 @@ from broker.core.x509_match import must_match_x509
 from broker.service.ports import Proof
 
 ANSWER_SECONDS = 2.0
-"""For one question with everything: its turn, connecting, signing, the journal's fsync."""
+"""For one question with everything: connecting, those before it, signing, the journal's fsync."""
 START_SECONDS = 15.0
 STOP_SECONDS = 3.0
 _READY = b"ready\n"
-_UCRED = struct.Struct("3i")
 
 
 class SignerClient:
-    """Asks the signer at `path` one question at a time over one connection; connects on first use.
+    """Asks the signer at `path` over one connection, whoever else is asking; connects on first use.
 
     Args:
         path: the signer's socket.
@@ -66,8 +61,8 @@ class SignerClient:
     def __init__(self, path: Path, *, signer_uid: int) -> None:
         self._path = path
         self._signer_uid = signer_uid
-        self._turn = asyncio.Lock()
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._connecting = asyncio.Lock()
+        self._line: SignerLine | None = None
         self._known: dict[Ca, dict[int, bytes]] = {ca: {} for ca in Ca}
         """Every public half that was ever believed: a signer that comes back with others is a fault, no surprise."""
         self._signing: dict[Ca, bytes] = {}
@@ -152,11 +147,9 @@ class SignerClient:
 
     async def close(self) -> None:
         """Drops the connection; a later question makes a new one."""
-        streams, self._streams = self._streams, None
-        if streams is not None:
-            streams[1].close()
-            with contextlib.suppress(OSError):
-                await streams[1].wait_closed()
+        line, self._line = self._line, None
+        if line is not None:
+            line.abort()
 
     async def _ca(self, ca: Ca) -> bytes:
         if ca not in self._signing:
@@ -199,11 +192,12 @@ class SignerClient:
         except (Fault, UnicodeEncodeError) as error:
             raise SignerFault("the question to the signer is too long or not text") from error
         try:
-            async with asyncio.timeout(ANSWER_SECONDS), self._turn:
+            async with asyncio.timeout(ANSWER_SECONDS):
                 answer = await self._exchange(question)
         except TimeoutError as error:
-            raise SignerFault("the signer did not answer in time") from error
-        except (OSError, asyncio.IncompleteReadError, FrameError) as error:
+            self._hang_up_if_silent()
+            raise _late() from error
+        except (OSError, FrameError) as error:
             raise SignerFault("the signer cannot be reached") from error
         if isinstance(answer, Refused):
             raise SignerRefused(f"the signer refused: {answer.why}")
@@ -211,33 +205,26 @@ class SignerClient:
 
     async def _exchange(self, question: bytes) -> Answer:
         """One question, one answer; over a new connection if the old one turns out to be gone, once."""
-        if self._streams is not None:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                return await self._send(question, self._streams)
-        self._streams = await self._connect()
-        return await self._send(question, self._streams)
+        if self._line is not None:
+            with contextlib.suppress(OSError):
+                return await self._line.ask(question)
+        return await (await self._connected()).ask(question)
 
-    async def _send(self, question: bytes, streams: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> Answer:
-        reader, writer = streams
-        try:
-            writer.write(question)
-            await writer.drain()
-            size = body_bytes(await reader.readexactly(HEADER_BYTES))
-            return decode_answer(await reader.readexactly(size))
-        except BaseException:
-            # cancelled or broken half-way: the next answer on this connection would be another question's
-            self._streams = None
-            writer.close()
-            raise
+    async def _connected(self) -> SignerLine:
+        """The open line; a new one where there is none, the same for all who find that out together."""
+        async with self._connecting:
+            if self._line is None or not self._line.is_open:
+                self._line = await SignerLine.connect(self._path, uid=self._signer_uid)
+            return self._line
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await asyncio.open_unix_connection(str(self._path))
-        peer: socket.socket = writer.get_extra_info("socket")
-        _, uid, _ = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        if uid != self._signer_uid:
-            writer.close()
-            raise FrameError("another user's process listens where the signer should")
-        return reader, writer
+    def _hang_up_if_silent(self) -> None:
+        """Nobody waits any longer for a signer that says nothing at all, and nothing piles up before it."""
+        if self._line is not None and self._line.silent_for() >= ANSWER_SECONDS:
+            self._line.abort(_late)
+
+
+def _late() -> SignerFault:
+    return SignerFault("the signer did not answer in time")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

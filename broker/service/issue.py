@@ -5,6 +5,7 @@ Row and audit are durable before anything is signed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +13,7 @@ from broker.core.cert import Ca, gateway_user, ingress_spec
 from broker.core.clock import Instant
 from broker.core.credential import CredentialState
 from broker.core.errors import Blame, Refusal, invalid, not_found
+from broker.core.generation import Generation
 from broker.core.grant import Grant
 from broker.core.identity import Caller, Target
 from broker.core.ids import CredentialId, GrantId
@@ -19,6 +21,7 @@ from broker.core.kinds import TargetKind
 from broker.core.sshwire import KeyKind, WireError, parse_blob
 from broker.service import lookup, story
 from broker.service.ending import Ending
+from broker.service.identify import FRESH_FOR
 from broker.service.issuing import activated, allowed, row_of
 from broker.service.ports import Credential, Proof, TokenClaims, Tx
 from broker.service.world import World
@@ -50,6 +53,8 @@ class IssueService:
 
     def __init__(self, world: World, ending: Ending) -> None:
         self._world, self._ending = world, ending
+        self._hosts: tuple[float, str] | None = None
+        """What clients believe the gateway by, and when the signer was asked for it, by the monotonic clock."""
 
     async def ssh(self, caller: Caller, grant_id: GrantId, public_key: bytes) -> SshCredential:
         """An ingress certificate for the caller's own Ed25519 key; useless anywhere but at the gateway (I-06)."""
@@ -147,8 +152,19 @@ class IssueService:
 
         return await self._world.store.run(caller.tenant, unit)
 
+    async def ca_changed(self, ca: Ca) -> None:
+        """The next certificate comes with the keys as they are now."""
+        if ca is Ca.HOST:
+            self._hosts = None
+
     async def _known_hosts(self) -> str:
-        told = await self._world.signer.generations(Ca.HOST)
+        """Asked of the signer once in FRESH_FOR: another broker's step of a rotation counts as soon as that."""
+        now = self._world.clock.monotonic()
+        if self._hosts is None or now - self._hosts[0] >= FRESH_FOR:
+            self._hosts = now, self._lines_of(await self._world.signer.generations(Ca.HOST))
+        return self._hosts[1]
+
+    def _lines_of(self, told: Sequence[Generation]) -> str:
         host, _, port = self._world.places.gateway.rpartition(":")
         names = {host, *self._world.places.gateway_names}
         patterns = ",".join(sorted(f"[{name}]:{port}" if port != "22" else name for name in names))

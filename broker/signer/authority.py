@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import groupby
+from typing import Final
 
 import structlog
 
@@ -49,12 +51,14 @@ from broker.signer.sign import sign_ssh, sign_x509
 
 _STOP_SECONDS = 2.0
 _UNFORESEEN = "refused: the question cannot be judged"
+_SIGNATURES: Final = (SignSsh, SignX509, SignProbe, SignKrl)
+"""Questions whose rows may wait for one another; what changes a key or who is believed is on disk by itself."""
 
 log = structlog.get_logger()
 
 
 class Authority:
-    """The CAs at work, one question at a time whatever the number of connections.
+    """The CAs at work, one batch of questions at a time whatever the number of connections.
 
     Args:
         keys: the four CA keys.
@@ -73,16 +77,35 @@ class Authority:
         self._lock = threading.Lock()
 
     def answer(self, ask: Ask) -> Answer:
-        """What the question gets; a refusal is an answer, nothing is raised for it."""
+        """What one question gets; a refusal is an answer, nothing is raised for it."""
+        return self.answers([ask])[0]
+
+    def answers(self, asks: Sequence[Ask]) -> list[Answer]:
+        """What each question gets, in their order: as one after the other, and every row is on disk at the end.
+
+        A question that is refused, or that nobody thought of, refuses itself alone.
+        """
+        with self._lock:
+            told: list[Answer] = []
+            for signs, some in groupby(asks, key=lambda ask: isinstance(ask, _SIGNATURES)):
+                judged = [self._judged(ask) for ask in some]
+                told += self._on_disk(judged) if signs else judged
+            return told
+
+    def _judged(self, ask: Ask) -> Answer:
         try:
-            with self._lock:
-                return self._answer(ask)
-        except Fault as fault:
-            return Refused(why=fault.what)
+            return self._answer(ask)
         except Exception as error:  # noqa: BLE001  a question nobody thought of is refused as well
-            # without the error's text and place: those may hold what was asked
-            log.error("signer.question_failed", question=type(ask).__name__, cause=type(error).__name__)  # noqa: TRY400
-            return Refused(why=_UNFORESEEN)
+            return _refused(error, type(ask).__name__)
+
+    def _on_disk(self, judged: list[Answer]) -> list[Answer]:
+        """The answers, once their rows are on disk; refusals where that cannot be."""
+        try:
+            self._journal.commit()
+        except Exception as error:  # noqa: BLE001  whatever it is, nothing leaves without its row
+            refused = _refused(error, "commit")
+            return [refused if isinstance(each, Signed) else each for each in judged]
+        return judged
 
     def stop(self) -> None:
         """Lets the signature under way reach the journal, then answers nothing more."""
@@ -139,7 +162,7 @@ class Authority:
         ca_key = ed25519_blob(key.public_key().public_bytes_raw())
         must_match(ask.spec, certificate, public_key=ask.public_key, ca_key=ca_key)
         proven = SignSsh(spec=ask.spec, public_key=ask.public_key, record=b"", signatures=())
-        self._journal.append(_ssh_line(proven, certificate, now))
+        self._journal.note(_ssh_line(proven, certificate, now))
         return certificate
 
     def _sign_krl(self, ask: SignKrl) -> bytes:
@@ -150,7 +173,7 @@ class Authority:
         certificate = _made(lambda: sign_ssh(spec, ask.public_key, self._keys.ssh[Ca.EGRESS]))
         must_match(spec, certificate, public_key=ask.public_key, ca_key=ca_key)
         proven = SignSsh(spec=spec, public_key=ask.public_key, record=b"", signatures=())
-        self._journal.append(_ssh_line(proven, certificate, now))
+        self._journal.note(_ssh_line(proven, certificate, now))
         return certificate
 
     def _sign_ssh(self, ask: SignSsh) -> bytes:
@@ -163,19 +186,20 @@ class Authority:
         # nothing is proven of what comes with another CA's certificate: it spends no credential
         if ask.spec.ca is Ca.EGRESS and opens(ask.access):
             self._spend(read_use(ask.access), ask.access, now)
-        self._journal.append(_ssh_line(ask, certificate, now))
+        self._journal.note(_ssh_line(ask, certificate, now))
         return certificate
 
     def _open_glass(self, ask: OpenGlass) -> bytes:
         now = self._now()
         self._spend(self._prover.must_open(ask, now), ask.use, now)
+        self._journal.commit()
         return hashlib.sha256(ask.use).digest()
 
     def _spend(self, use: GlassUse, word: bytes, now: datetime) -> None:
-        """A sealed credential's first use is its only one: on disk before anything is handed out for it."""
+        """A sealed credential's first use is its only one: noted before anything that is signed for it."""
         if self._journal.opened(TenantId(use.tenant), use.glass) is None:
             row: dict[str, Field] = {"kind": "glass", "t": micros(now), "tenant": use.tenant, "glass": use.glass}
-            self._journal.append(row | {"use": _sha256(word)})
+            self._journal.note(row | {"use": _sha256(word)})
 
     def _learn(self, ask: Learn) -> bytes:
         now = self._now()
@@ -191,8 +215,16 @@ class Authority:
         key = key_of_csr(ask.csr_der)
         certificate = _made(lambda: sign_x509(ask.spec, key, self._keys.x509_key, ca))
         must_match_x509(ask.spec, certificate, csr_der=ask.csr_der, ca_der=self._keys.public(Ca.X509))
-        self._journal.append(_x509_line(ask, certificate, now))
+        self._journal.note(_x509_line(ask, certificate, now))
         return certificate
+
+
+def _refused(error: Exception, question: str) -> Refused:
+    if isinstance(error, Fault):
+        return Refused(why=error.what)
+    # without the error's text and place: those may hold what was asked
+    log.error("signer.question_failed", question=question, cause=type(error).__name__)
+    return Refused(why=_UNFORESEEN)
 
 
 def _trust_line(statement: Statement, now: datetime) -> dict[str, Field]:
@@ -207,10 +239,10 @@ def _trust_line(statement: Statement, now: datetime) -> dict[str, Field]:
 
 
 def _made(sign: Callable[[], bytes]) -> bytes:
-    # the builders' own complaints over a specification that check() let pass are a refusal, not an end of the process
+    # complaints of encoders over a specification that check() let pass are a refusal, not an end of the process
     try:
         return sign()
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise CertMismatch("certificate refused: it cannot be built") from error
 
 

@@ -1,7 +1,8 @@
 """The signer's own memory: one row for each signature, on disk before the certificate leaves. Never rewritten.
 
-A Merkle log in one file in the format of the audit log (recorder.entry, recorder.linelog), its heads signed by a key
-of its own. Rows hold digests of commands, never commands (I-36). Also answers what was used once (I-12).
+Rows that are noted together share one write and one fsync; until it returned none of them is relied on. A Merkle log in
+one file in the format of the audit log (recorder.entry, recorder.linelog), its heads signed by a key of its own. Rows
+hold digests of commands, never commands (I-36). Also answers what was used once (I-12).
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ class Journal:
     """
 
     __slots__ = (
-        "_descriptor", "_directory", "_key", "_newest", "_now", "_opened", "_past", "_signed", "_spent", "_torn",
+        "_descriptor", "_directory", "_key", "_newest", "_noted_opened", "_noted_spent", "_now", "_opened", "_past",
+        "_rows", "_signed", "_spent", "_torn",
     )  # fmt: skip
 
     def __init__(self, directory: Path, now: Callable[[], datetime] = _wall) -> None:
@@ -73,6 +75,9 @@ class Journal:
         self._spent = Spent()
         self._opened: dict[tuple[TenantId, str], bytes] = {}
         self._newest = 0
+        self._rows: list[bytes] = []
+        """What waits for `commit`; the two below are what these rows say was used."""
+        self._noted_spent, self._noted_opened = Spent(), dict[tuple[TenantId, str], bytes]()
         self._descriptor = _open_private(directory / NAME)
         try:
             self._key = HeadKey.of(directory / f"{STEM}.key", new=not os.fstat(self._descriptor).st_size)
@@ -89,32 +94,55 @@ class Journal:
             raise
 
     def append(self, fields: Mapping[str, Field]) -> None:
-        """Adds one row and returns when it is on disk; lists become `name.0`, `name.1`.
+        """Adds one row and returns when it is on disk, as `note` and `commit` do."""
+        self.note(fields)
+        self.commit()
+
+    def note(self, fields: Mapping[str, Field]) -> None:
+        """Makes one row, which is on disk when `commit` returned; lists become `name.0`, `name.1`.
+
+        What it says was used counts as used from now on: of two questions that share a commit the second finds it.
 
         Raises:
-            JournalFault: it could not; what was half written is removed, now or before the next row.
+            JournalFault: it is no row.
         """
         try:
             row = encode_row(fields, self._now())
         except Invalid as error:
             raise JournalFault(f"not a row of the signer's journal: {error}") from error
+        self._rows.append(row)
+        self._noted_spent.take(row)
+        self._noted_opened |= _opened_by(row)
+
+    def commit(self) -> None:
+        """Puts every noted row on disk, in their order, by one write and one fsync.
+
+        Raises:
+            JournalFault: none of them counts; what was half written is removed, now or before the next row.
+        """
+        rows, self._rows = self._rows, []
+        self._noted_spent, self._noted_opened = Spent(), {}
+        if not rows:
+            return
         try:
-            self._write(row + b"\n")
+            self._write(b"".join(row + b"\n" for row in rows))
+        except OSError as error:
+            raise JournalFault("the signer's journal cannot be written") from error
+        for row in rows:
             self._take(row)
             self._past.good_bytes += len(row) + 1
             self._past.leaves.append(row)
-            if self.size() - self._signed >= HEAD_ROWS:
-                self.sign_head()
-        except OSError as error:
-            raise JournalFault("the signer's journal cannot be written") from error
+        if self.size() - self._signed >= HEAD_ROWS:
+            self.sign_head()
 
     def used(self, record_sha256: bytes, made: datetime) -> bool:
         """Whether an approval of the record with this SHA-256 (32 bytes), made at `made`, was or may have been used."""
-        return self._spent.has(record_sha256, made)
+        return self._spent.has(record_sha256, made) or self._noted_spent.has(record_sha256, made)
 
     def opened(self, tenant: TenantId, glass: str) -> bytes | None:
         """SHA-256 of the use that a row says a sealed credential was opened with, ever; None where none does (I-62)."""
-        return self._opened.get((tenant, glass), self._opened.get((_ANY, glass)))
+        known = self._opened | self._noted_opened if self._noted_opened else self._opened
+        return known.get((tenant, glass), known.get((_ANY, glass)))
 
     def since_opened(self) -> datetime | None:
         """The latest time of a row since a sealed credential was opened last; None where none ever was."""
@@ -199,20 +227,18 @@ class Journal:
     # ---- writing -----------------------------------------------------------------------------------------------------
     def _take(self, row: bytes) -> None:
         self._spent.take(row)
-        glass, use, time = _GLASS.search(row), _USE.search(row), _TIME.search(row)
-        if glass is not None and use is not None:
-            whose = _TENANT.search(row)
-            tenant = TenantId(whose[1].decode()) if whose else _ANY
-            self._opened[tenant, glass[1].decode()] = bytes.fromhex(use[1].decode())
+        opened, time = _opened_by(row), _TIME.search(row)
+        if opened:
+            self._opened |= opened
             self._newest = 0
         if time is not None:
             self._newest = max(self._newest, int(time[1]))
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, lines: bytes) -> None:
         try:
             self._mend()
             self._torn = True
-            _write_all(self._descriptor, line)
+            _write_all(self._descriptor, lines)
             os.fsync(self._descriptor)
         except OSError:
             with contextlib.suppress(OSError):
@@ -224,6 +250,15 @@ class Journal:
         if self._torn:
             os.ftruncate(self._descriptor, self._past.good_bytes)
             self._torn = False
+
+
+def _opened_by(row: bytes) -> dict[tuple[TenantId, str], bytes]:
+    """The sealed credential that a row says was opened, and the digest of its use; of other rows nothing."""
+    glass, use = _GLASS.search(row), _USE.search(row)
+    if glass is None or use is None:
+        return {}
+    whose = _TENANT.search(row)
+    return {(TenantId(whose[1].decode()) if whose else _ANY, glass[1].decode()): bytes.fromhex(use[1].decode())}
 
 
 def _open_private(path: Path) -> int:

@@ -84,7 +84,7 @@ def _run(config: SignerConfig) -> None:
             _tell(raised, embedded=config.parent_pid is not None)
             sys.stdout.buffer.write(READY)
             sys.stdout.buffer.flush()
-            serve(listener, allowed, authority.answer)
+            serve(listener, allowed, authority.answers)
         finally:
             authority.stop()
             config.socket.unlink(missing_ok=True)

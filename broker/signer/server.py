@@ -11,9 +11,11 @@ import socket
 import stat
 import struct
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import structlog
 
@@ -32,12 +34,18 @@ from broker.core.signing import (
 MAX_CONNECTIONS = 8
 REST_OF_FRAME_SECONDS = 5.0
 """From the first byte of a question to its last, and for an answer to be taken."""
+MAX_BATCH = 64
+"""Questions that share one fsync: the first of them waits for the work on the last."""
+_AT_ONCE = 64 * 1024
+"""Bytes taken from the socket at once: what waited there while the last answers were on their way to the disk."""
 LOOK_UP_SECONDS = 1.0
 """At least as often, Python looks for signals that came at a bad moment."""
 MAX_SOCKET_PATH = 100  # sun_path is 108 bytes
 _UCRED = struct.Struct("3i")
 
 log = structlog.get_logger()
+Answers: TypeAlias = Callable[[Sequence[Ask]], Sequence[Answer]]
+"""One answer a question, in their order."""
 
 
 class SocketFault(Fault):
@@ -76,8 +84,11 @@ def listen(path: Path, *, own_uid: int, allowed: AllowedPeer) -> socket.socket:
     return listener
 
 
-def serve(listener: socket.socket, allowed: AllowedPeer, answer: Callable[[Ask], Answer]) -> None:
-    """Accepts for ever, one thread a connection, at most MAX_CONNECTIONS of them; ends by an exception alone."""
+def serve(listener: socket.socket, allowed: AllowedPeer, answers: Answers) -> None:
+    """Accepts for ever, one thread a connection, at most MAX_CONNECTIONS of them; ends by an exception alone.
+
+    A peer may ask again before it was answered; what is waiting is answered together, in the order of the questions.
+    """
     slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
     # a signal that comes just before the call waits for its return: SIGTERM, or the parent's end, may be that signal
     listener.settimeout(LOOK_UP_SECONDS)
@@ -93,14 +104,16 @@ def serve(listener: socket.socket, allowed: AllowedPeer, answer: Callable[[Ask],
             log.warning("signer.too_many_connections", limit=MAX_CONNECTIONS)
             connection.close()
         else:
-            threading.Thread(target=_converse, args=(connection, answer, slots), daemon=True).start()
+            threading.Thread(target=_converse, args=(connection, answers, slots), daemon=True).start()
 
 
-def _converse(connection: socket.socket, answer: Callable[[Ask], Answer], slots: threading.BoundedSemaphore) -> None:
+def _converse(connection: socket.socket, answers: Answers, slots: threading.BoundedSemaphore) -> None:
     try:
         with connection:
-            while ask := _read_ask(connection):
-                connection.sendall(frame(encode_answer(answer(ask))))
+            questions = _Questions(connection)
+            while asks := questions.waiting():
+                connection.settimeout(REST_OF_FRAME_SECONDS)
+                connection.sendall(b"".join(frame(encode_answer(each)) for each in answers(asks)))
     except FrameError as error:
         log.warning("signer.frame_refused", why=error.what)
     except OSError as error:
@@ -109,25 +122,58 @@ def _converse(connection: socket.socket, answer: Callable[[Ask], Answer], slots:
         slots.release()
 
 
-def _read_ask(connection: socket.socket) -> Ask | None:
-    """The next question, None where the peer is done. Waits without limit for its first byte only."""
-    connection.settimeout(None)
-    first = connection.recv(1)
-    if not first:
-        return None
-    connection.settimeout(REST_OF_FRAME_SECONDS)
-    size = body_bytes(first + _exactly(connection, HEADER_BYTES - 1))
-    return decode_ask(_exactly(connection, size))
+class _Questions:
+    """Questions as they come in over one connection."""
 
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._came, self._at = b"", 0
+        """Bytes that came, and how many of them were taken."""
 
-def _exactly(connection: socket.socket, size: int) -> bytes:
-    received = bytearray()
-    while len(received) < size:
-        part = connection.recv(size - len(received))
-        if not part:
-            raise FrameError("the question ends too early")
-        received += part
-    return bytes(received)
+    def waiting(self) -> list[Ask]:
+        """All that are here, at least one; none where the peer is done. Waits without limit for a first byte only.
+
+        Raises:
+            FrameError: the next one is not a question; those before it were given out.
+            OSError: it did not come in time.
+        """
+        if self._at == len(self._came):
+            self._connection.settimeout(None)
+            self._came, self._at = self._connection.recv(_AT_ONCE), 0
+            if not self._came:
+                return []
+        asks = [self._first()]
+        with contextlib.suppress(FrameError):  # found again once these are answered, as the first of its batch
+            while len(asks) < MAX_BATCH and (body := self._whole()) is not None:
+                asks.append(self._taken(body))
+        return asks
+
+    def _first(self) -> Ask:
+        """The next question, waited for."""
+        until = time.monotonic() + REST_OF_FRAME_SECONDS
+        while (body := self._whole()) is None:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise FrameError("the question does not end")
+            self._connection.settimeout(left)
+            part = self._connection.recv(_AT_ONCE)
+            if not part:
+                raise FrameError("the question ends too early")
+            self._came, self._at = self._came[self._at :] + part, 0
+        return self._taken(body)
+
+    def _whole(self) -> bytes | None:
+        """The body of the next question, if all of it is here. Raises FrameError: none begins like this."""
+        begin = self._at + HEADER_BYTES
+        if len(self._came) < begin:
+            return None
+        end = begin + body_bytes(self._came[self._at : begin])
+        return self._came[begin:end] if len(self._came) >= end else None
+
+    def _taken(self, body: bytes) -> Ask:
+        ask = decode_ask(body)
+        self._at += HEADER_BYTES + len(body)
+        return ask
 
 
 def _remove_leftover(path: Path, own_uid: int) -> None:

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from broker.adapters import signer_client
@@ -27,7 +29,19 @@ from broker.core.cert import SKEW, Ca, CertSpec
 from broker.core.clock import EPOCH
 from broker.core.errors import SignerFault
 from broker.core.generation import Generation, Stage, Step
-from broker.core.signing import Answer, Ask, AskGenerations, Signed, SignSsh, Told
+from broker.core.signing import (
+    HEADER_BYTES,
+    Answer,
+    Ask,
+    AskGenerations,
+    AskTrust,
+    Signed,
+    SignSsh,
+    Told,
+    body_bytes,
+    encode_answer,
+    frame,
+)
 from broker.core.sshcert import parse
 from broker.core.sshwire import ed25519_blob
 from broker.service.ports import Proof, Signer
@@ -88,6 +102,58 @@ async def test_many_at_once_get_each_their_own(signer: SignerProcess) -> None:
     async with asyncio.TaskGroup() as group:
         asked = [group.create_task(signer.client.sign_ssh(s, new_public_key(), NO_PROOF)) for s in specs]
     assert [parse(task.result()).serial for task in asked] == [spec.serial for spec in specs]
+
+
+def test_questions_wait_together_under_the_brokers_own_loop(tmp_path: Path) -> None:
+    """uvloop, as in the broker: forty under way at once over one line, some given up, and no answer is another's."""
+    batches: list[int] = []
+    held = threading.Event()
+
+    def answer(ask: Ask) -> Answer:
+        held.wait(20)
+        assert isinstance(ask, AskTrust)
+        return Signed(blob=ask.subject.encode())
+
+    async def ask_all() -> None:
+        client = SignerClient(tmp_path / "s", signer_uid=os.geteuid())
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(client.believed("t1", f"s{number}")) for number in range(40)]
+            await asyncio.sleep(0.05)
+            for number in range(0, 40, 7):
+                asked[number].cancel()
+            held.set()
+        for number, task in enumerate(asked):
+            assert task.cancelled() if number % 7 == 0 else task.result() == f"s{number}".encode()
+        await client.close()
+
+    with serving(tmp_path / "s", ME, answer, batches), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(ask_all())
+    assert sum(batches) == 40
+    assert len(batches) < 10
+
+
+async def test_a_line_that_breaks_is_asked_anew_once(tmp_path: Path) -> None:
+    """Everybody who was waiting on it gets an answer over one new line."""
+    lines = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal lines
+        lines += 1
+        for _ in range(1 if lines == 1 else 12):  # hangs up behind its first question
+            size = body_bytes(await reader.readexactly(HEADER_BYTES))
+            await reader.readexactly(size)
+            writer.write(frame(encode_answer(Signed(blob=b"line %d" % lines))))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_unix_server(talk, str(tmp_path / "s")):
+        client = SignerClient(tmp_path / "s", signer_uid=os.geteuid())
+        assert await client.believed("t1", "first") == b"line 1"
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(client.believed("t1", str(number))) for number in range(12)]
+        assert {task.result() for task in asked} == {b"line 2"}
+        assert lines == 2
+        await client.close()
 
 
 async def test_a_refusal_names_the_rule(signer: SignerProcess) -> None:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,7 @@ from broker.core.signing import (
     frame,
 )
 from broker.signer import server
-from broker.signer.server import MAX_CONNECTIONS, AllowedPeer, SocketFault, listen, serve
+from broker.signer.server import MAX_BATCH, MAX_CONNECTIONS, AllowedPeer, SocketFault, listen, serve
 
 ME = AllowedPeer(uid=os.geteuid(), pid=os.getpid())
 QUESTION = frame(encode_ask(AskCa(ca=Ca.EGRESS)))
@@ -39,13 +39,21 @@ def _answer(ask: Ask) -> Answer:
 
 
 @contextlib.contextmanager
-def serving(path: Path, allowed: AllowedPeer, answer: Callable[[Ask], Answer] = _answer) -> Iterator[None]:
-    """The signer's socket loop in a thread of this process."""
+def serving(
+    path: Path, allowed: AllowedPeer, answer: Callable[[Ask], Answer] = _answer, batches: list[int] | None = None
+) -> Iterator[None]:
+    """The signer's socket loop in a thread of this process. `batches` is told how many questions came together."""
+
+    def answers(asks: Sequence[Ask]) -> list[Answer]:
+        if batches is not None:
+            batches.append(len(asks))
+        return [answer(ask) for ask in asks]
+
     listener = listen(path, own_uid=os.geteuid(), allowed=allowed)
 
     def run() -> None:
         with contextlib.suppress(OSError):  # the listener was shut down
-            serve(listener, allowed, answer)
+            serve(listener, allowed, answers)
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -106,6 +114,41 @@ def test_a_question_may_come_in_pieces(path: Path) -> None:
             connection.sendall(bytes([byte]))
         connection.sendall(QUESTION[-1:])
         assert body_bytes(connection.recv(HEADER_BYTES, socket.MSG_WAITALL)) > 0
+
+
+def _each_in_turn(connection: socket.socket, cas: Sequence[Ca]) -> None:
+    for ca in cas:
+        header = connection.recv(HEADER_BYTES, socket.MSG_WAITALL)
+        assert decode_answer(connection.recv(body_bytes(header), socket.MSG_WAITALL)) == Signed(blob=ca.encode())
+
+
+def test_what_waits_is_answered_together_and_in_order(tmp_path: Path) -> None:
+    """A peer may ask on before it was answered; a batch has its bound, and none is lost behind it."""
+    batches: list[int] = []
+    cas = [*Ca] * 40
+    with serving(tmp_path / "s", ME, batches=batches), connect(tmp_path / "s") as connection:
+        connection.sendall(b"".join(frame(encode_ask(AskCa(ca=ca))) for ca in cas))
+        _each_in_turn(connection, cas)
+    assert sum(batches) == len(cas)
+    assert max(batches) == MAX_BATCH
+
+
+def test_half_a_question_behind_others_holds_none_of_them_up(path: Path) -> None:
+    """What is whole is answered; the rest of the last one is waited for as a first one's is."""
+    with connect(path) as connection:
+        connection.sendall(QUESTION + QUESTION + QUESTION[:-3])
+        _each_in_turn(connection, [Ca.EGRESS] * 2)
+        connection.sendall(QUESTION[-3:])
+        _each_in_turn(connection, [Ca.EGRESS])
+
+
+@pytest.mark.parametrize("forged", [b"\x02" + QUESTION[1:], frame(b"{}")])
+def test_a_forged_frame_behind_others_takes_nothing_from_them(path: Path, forged: bytes) -> None:
+    """Those before it are answered, it is not, and what comes behind it is never read."""
+    with connect(path) as connection:
+        connection.sendall(QUESTION + QUESTION + forged + QUESTION)
+        _each_in_turn(connection, [Ca.EGRESS] * 2)
+        assert is_closed(connection)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +304,7 @@ def another():
 signal.signal(signal.SIGTERM, stop)
 threading.Thread(target=another, daemon=True).start()
 me = AllowedPeer(uid=int(sys.argv[2]), pid=None)
-serve(listen(Path(sys.argv[1]), own_uid=me.uid, allowed=me), me, lambda ask: None)
+serve(listen(Path(sys.argv[1]), own_uid=me.uid, allowed=me), me, lambda asks: [])
 """
 
 
