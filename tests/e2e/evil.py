@@ -32,10 +32,20 @@ from broker.core.ids import ActionId, GrantId, IdentityId, TargetId, TenantId
 from broker.core.records import APPROVAL_NAMESPACE, ActionRecord, timed_nonce
 from broker.core.roles import Role
 from broker.core.sshwire import parse_blob
-from broker.core.statement import TRUST_NAMESPACE, Machine, Person, Rotation, Statement, read_statement, subject_of
+from broker.core.statement import (
+    TRUST_NAMESPACE,
+    Glass,
+    Machine,
+    Person,
+    Rotation,
+    Statement,
+    read_statement,
+    subject_of,
+)
 from broker.core.wrapper import force_command
 from broker.service.ports import Proof, Tx
 from policy.classes import Tier
+from tests.e2e.evil_glass import EvilGlass
 from tests.e2e.stage import ASKS, FREE
 
 INSTALL, READ = b"apt-get install -y jq", b"uname -a"
@@ -121,7 +131,7 @@ class Evil:
         record = self.record(INSTALL, self.asks, "install")
         return await self.asked(record, self.own(record.encoded()))
 
-    async def learns(self, subject: str, content: Person | Machine, *, fresh: bool, tenant: str = "") -> str:
+    async def learns(self, subject: str, content: Person | Machine | Glass, *, fresh: bool, tenant: str = "") -> str:
         """A statement signed by itself."""
         now, known = self.house.clock.now(), b""
         if not fresh:
@@ -308,11 +318,15 @@ def _say(what: dict[str, str]) -> None:
 
 
 async def _show(evil: Evil, settings: Settings) -> None:
-    for kind, ways in (("try", evil.tries()), ("may", evil.may())):
+    glass = EvilGlass.of(evil, Path(os.environ["EVIL_GLASS"]))
+    hour = glass.record()
+    kept = {"what a sealed key said yes to in its hour, once": lambda: glass.approved(hour)}
+    for kind, ways in (("try", evil.tries() | glass.tries()), ("may", evil.may() | kept)):
         for name, way in ways.items():
             _say({"kind": kind, "name": name, "told": await way()})
     again = await evil.asked(evil.fresh, *evil.fresh_yes)
     _say({"kind": "try", "name": "the same approval a second time", "told": again})
+    _say({"kind": "try", "name": "glass: the same yes a second time", "told": await glass.approved(hour)})
     for name, told in evil.files(settings.signer_directory).items():
         _say({"kind": "file", "name": name, "told": told})
     write = evil.record(WRITE, evil.free, "write")

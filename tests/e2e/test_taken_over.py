@@ -55,6 +55,19 @@ TRIES = {
     "another key for a CA, signed by itself": "signed by people whom the signer knows",
     "an owner's statement of another target": "",
     "the same approval a second time": "an approval that was not used yet",
+    "glass: one that it made itself": "signed by people whom the signer knows",
+    "glass: spent without its key": "signed by its sealed credential",
+    "glass: spent beside a certificate that needs no proof": "its own word opens it still",
+    "glass: opened with a second word": "a sealed credential that was not used yet",
+    "glass: its word, and no yes": "signed by its sealed credential alone",
+    "glass: its word, and a yes of its own": "signed by its sealed credential",
+    "glass: its word, and an approver's yes": "signed by its sealed credential",
+    "glass: its yes, another target": "the target of its sealed credential",
+    "glass: its yes, above its ceiling": "the ceiling of its sealed credential",
+    "glass: its yes, for two hours": "the hour of its sealed credential",
+    "glass: its yes, with a terminal": "a command by itself",
+    "glass: its yes, for an agent": "a sealed credential of who asked",
+    "glass: the same yes a second time": "an approval that was not used yet",
 }
 """What it tries -> the rule that refuses it; any refusal will do where none stands."""
 MAY = (
@@ -62,6 +75,7 @@ MAY = (
     "an open connection for reads, as the login that reads are for",
     "a write where the tier lets writes run",
     "what a person approved and nobody ran yet, once",
+    "what a sealed key said yes to in its hour, once",
 )
 
 
@@ -85,6 +99,9 @@ def taken_over() -> Iterator[TakenOver]:
     folder.chmod(0o755)
     house = House.build(folder / "house")
     try:
+        sealed = ["--target", ASKS, "--login", house.sshd.login, "--ceiling", "write", "--out", f"{folder}/glass"]
+        words = ["break-glass", "make", "--person", "approver", *sealed, "--passphrase-file", f"{folder}/glass.words"]
+        assert house.ctl("owner", *words).status == 0
         ran = house.approved(house.grant(ASKS), f"touch {folder}/once").finished()
         house.stop()
         signer = _apart(house, folder)
@@ -124,7 +141,7 @@ def _evil(stage: House, folder: Path, action: str) -> dict[tuple[str, str], str]
     place = folder / "evil"
     place.mkdir()
     env = {**os.environ, "EVIL_ACTION": action, "EVIL_FOLDER": str(place)}
-    env["EVIL_APPROVER"] = str(stage.folder / "approver_key")
+    env |= {"EVIL_APPROVER": str(stage.folder / "approver_key"), "EVIL_GLASS": str(folder / "glass")}
     words = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-m", "tests.e2e.evil"]
     done = subprocess.run(
         [*words, str(stage.config), stage.sshd.login], env=env, capture_output=True, text=True, timeout=120, check=False
