@@ -220,6 +220,16 @@ async def test_an_older_database_brings_none_back(night: Night) -> None:
     assert await refused(night.use()) == "break_glass_used"
 
 
+async def test_the_brokers_own_books_open_none_twice(night: Night) -> None:
+    """Also after its review, and with a signer that has forgotten it."""
+    grant = await night.grant()
+    await night.house.cases.ending.end(TENANT, grant, EndReason.REVOKED, by=night.owner.id)
+    await night.review(night.owner)
+    night.house.signer.opened.clear()
+    assert await refused(night.use()) == "break_glass_used"
+    assert night.house.signer.opened == {}
+
+
 async def test_nothing_is_opened_where_the_signer_does_not_answer(night: Night) -> None:
     """Nor where the audit log cannot take it; and what only the signer wrote down, the same word opens."""
     night.house.signer.fails = True
