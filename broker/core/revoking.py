@@ -31,7 +31,7 @@ OVERTAKEN: Final = timedelta(hours=1)
 """A list that is newer by less than this stays: the push was held up, or written out of its turn. One that is newer by
 more is of a clock that was wrong, and is replaced."""
 FRESH: Final = timedelta(hours=2)
-"""A list is written anew at least every hour; one that is older than this is not kept up."""
+"""A list is written anew every ten minutes; one that is older than this is not kept up."""
 _VERSION_AT: Final = 12
 _HEAD_BYTES: Final = 20
 """Magic, format and version: equal in all lists but for the version, which grows (micros)."""

@@ -26,8 +26,9 @@ from broker.service.world import World
 log = structlog.get_logger()
 REMEMBERED: Final = timedelta(minutes=10)
 """How long a grant stays on a list: its last certificate lives a minute, clocks are off by half of one."""
-RENEWED: Final = timedelta(minutes=50)
-"""A list that nothing changes is written again after this, so that an old one means a broken one."""
+RENEWED: Final = timedelta(minutes=10)
+"""A list that nothing changes is written again after this: an old one means a broken one, and one that somebody removed
+keeps everybody out for no longer."""
 AGAIN: Final = timedelta(seconds=30)
 """After a failure; also how soon a target is noticed that keeps a list from now on."""
 TOPIC: Final = "revocations"
