@@ -39,8 +39,10 @@ class Pins:
         folder = self._folder / tenant
         if not folder.is_dir():
             return []
-        sizes = [path.name for path in folder.iterdir() if _SIZE.fullmatch(path.name)]
-        names = [_LATEST] if (folder / _LATEST).exists() else []
+        aside = folder / f"e{self.epoch(tenant) - 1}"
+        present = [path.name for path in _heads(folder) if not _is_in(aside, path)]
+        sizes = [name for name in present if _SIZE.fullmatch(name)]
+        names = [_LATEST] if _LATEST in present else []
         names += [max(sizes, key=int)] if sizes else []
         return [(folder / name).read_bytes() for name in names]
 
@@ -52,15 +54,21 @@ class Pins:
     def begin_epoch(self, tenant: TenantId) -> int:
         """Lays the heads of the present epoch aside, in `e<n>`, and begins the next; returns its number.
 
-        Stopped half-way it is done when repeated.
+        The number is the one step that counts. Stopped before it, every head is where it was, the log as broken as
+        before; stopped after it, what is still to be removed is known by lying in `e<n>` as well.
         """
         folder, epoch = self._folder / tenant, self.epoch(tenant)
         aside = folder / f"e{epoch}"
         aside.mkdir(mode=0o700, exist_ok=True)
-        for path in [path for path in folder.iterdir() if path.name in (_LATEST, _VKEY) or _SIZE.fullmatch(path.name)]:
-            path.replace(aside / path.name)
+        heads = _heads(folder)
+        for path in heads:
+            (aside / path.name).unlink(missing_ok=True)
+            os.link(path, aside / path.name)
         _sync_folder(aside)
         put(folder / _EPOCH, b"%d\n" % (epoch + 1))
+        _sync_folder(folder)
+        for path in heads:
+            path.unlink()
         _sync_folder(folder)
         self._kept_s.pop(tenant, None)
         return epoch + 1
@@ -96,6 +104,17 @@ def put(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(descriptor)
     new.replace(path)
+
+
+def _heads(folder: Path) -> list[Path]:
+    """The heads and the key beside them; not what an earlier epoch left in its own folder."""
+    return [path for path in folder.iterdir() if path.name in (_LATEST, _VKEY) or _SIZE.fullmatch(path.name)]
+
+
+def _is_in(aside: Path, path: Path) -> bool:
+    """Whether it is the very file that was laid aside: its removal was cut short."""
+    other = aside / path.name
+    return other.exists() and other.samefile(path)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """A broker that is killed at its k-th step of keeping the log, for every k until there is none left.
 
-Run as a program with a data folder. Steps are what reaches the world: statements, commits, renames. Each round goes on
-where the killed one before left the files; what was acknowledged to callers is written to `acknowledged`.
+Run as a program with a data folder and the URL of a database. Steps are what reaches the world: statements, commits,
+links, removals. Each round goes on where the killed one before left the files; what was acknowledged to callers is
+written to `acknowledged`.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine
 from sqlalchemy import event as sql_event
 
+from broker.adapters.audit_log.pins import Pins
 from tests.broker.adapters.audit_log.world import T1, HandClock, event, open_log
 
 EVENTS = 5
@@ -32,17 +37,17 @@ class Fuse:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def heard(self, name: str, _: object) -> None:
-        if name == "os.rename":
+        if name in ("os.rename", "os.link", "os.remove"):
             self.step()
 
 
-async def one_round(data: Path, at: int) -> None:
+async def one_round(data: Path, url: str, at: int) -> None:
     """Acknowledge some events, then keep the log until the fuse is through."""
     fuse = Fuse(at)
     for name in ("before_cursor_execute", "commit"):
         sql_event.listen(Engine, name, fuse.step)
     sys.addaudithook(fuse.heard)
-    async with open_log(f"sqlite:///{data / 'grantd.db'}", data, HandClock(mono=1_000.0 + at)) as log:
+    async with open_log(url, data, HandClock(mono=1_000.0 + at)) as log:
         told = await log.tell(*(event(tenant=T1, reason=f"round {at}") for _ in range(EVENTS)))
         with (data / "acknowledged").open("a") as file:
             file.writelines(f"{one}\n" for one in told)
@@ -51,20 +56,45 @@ async def one_round(data: Path, at: int) -> None:
         fuse.lit = False
 
 
-def main(data: Path) -> None:
-    """Prints how many rounds were killed."""
+def begun(pins: Path, at: int) -> bool:
+    """Another process begins the next epoch of a log, killed at its `at`-th step; whether it was done before that."""
+    return in_a_child(lambda: _begin(pins, at)) == 0
+
+
+async def _begin(pins: Path, at: int) -> None:
+    fuse = Fuse(at)
+    sys.addaudithook(fuse.heard)
+    fuse.lit = True
+    Pins(pins).begin_epoch(T1)
+
+
+def in_a_child(work: Callable[[], Coroutine[Any, Any, int | None]]) -> int:
+    """How another process that does it ends: its status, or SIGKILL negative. Others end this program."""
+    child = os.fork()
+    if child == 0:
+        code = 9
+        try:
+            code = asyncio.run(work()) or 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0 and code != -signal.SIGKILL:
+        raise SystemExit(f"ended with {code}")
+    return code
+
+
+def keep(data: Path, url: str) -> Iterator[str]:
+    """The last line is how many rounds were killed."""
     for at in range(1, 1_000):
-        child = os.fork()
-        if child == 0:
-            asyncio.run(one_round(data, at))
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        if status == 0:
-            print(at - 1)  # noqa: T201  the answer of a program
+        code = in_a_child(partial(one_round, data, url, at))
+        if code == 0:
+            yield str(at - 1)
             return
-        if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
-            raise SystemExit(f"round {at} ended with {status}")
+        if code > 0:
+            raise SystemExit(f"round {at} ended with {code}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    for line in keep(Path(sys.argv[1]), sys.argv[2]):
+        print(line, flush=True)  # noqa: T201  the answer of a program
