@@ -8,10 +8,8 @@ hold digests of commands, never commands (I-36). Also answers what was used once
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
-import stat
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +19,7 @@ from broker.core.clock import from_micros, micros
 from broker.core.errors import Fault
 from broker.core.ids import TenantId
 from broker.signer import elder
-from broker.signer.files import put
+from broker.signer.files import open_log, put
 from broker.signer.head_key import HeadKey
 from broker.signer.rows import Field, encode_row
 from broker.signer.spent import Spent
@@ -78,7 +76,7 @@ class Journal:
         self._rows: list[bytes] = []
         """What waits for `commit`; the two below are what these rows say was used."""
         self._noted_spent, self._noted_opened = Spent(), dict[tuple[TenantId, str], bytes]()
-        self._descriptor = _open_private(directory / NAME)
+        self._descriptor = open_log(directory / NAME, JournalFault)
         try:
             self._key = HeadKey.of(directory / f"{STEM}.key", new=not os.fstat(self._descriptor).st_size)
             self._past = Past()
@@ -259,20 +257,6 @@ def _opened_by(row: bytes) -> dict[tuple[TenantId, str], bytes]:
         return {}
     whose = _TENANT.search(row)
     return {(TenantId(whose[1].decode()) if whose else _ANY, glass[1].decode()): bytes.fromhex(use[1].decode())}
-
-
-def _open_private(path: Path) -> int:
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        descriptor = os.open(path, flags, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise JournalFault(f"{path}: cannot be opened, or another signer has it") from error
-    found = os.fstat(descriptor)
-    if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077 or not stat.S_ISREG(found.st_mode):
-        os.close(descriptor)
-        raise JournalFault(f"{path}: others may read or write it")
-    return descriptor
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +21,7 @@ from broker.core.clock import from_micros, micros
 from broker.core.errors import Fault
 from broker.core.statement import MAX_STATEMENT_BYTES, Statement, read_statement
 from broker.core.trust import Book, NotTrusted
+from broker.signer.files import open_log
 
 NAME: Final = "trust.jsonl"
 FIRST: Final = "0" * 64
@@ -39,7 +38,7 @@ class TrustFile:
     __slots__ = ("_book", "_descriptor", "_good", "_last", "_number")
 
     def __init__(self, directory: Path) -> None:
-        self._descriptor = _open_private(directory / NAME)
+        self._descriptor = open_log(directory / NAME, TrustFault)
         self._book, self._number, self._last, self._good = Book(), 0, FIRST, 0
         try:
             self._load()
@@ -137,20 +136,6 @@ def _read(line: bytes) -> tuple[int, str, datetime, Statement, tuple[bytes, ...]
         return number, last, from_micros(at_us), statement, signatures
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise TrustFault("not what a signer wrote") from error
-
-
-def _open_private(path: Path) -> int:
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        descriptor = os.open(path, flags, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise TrustFault(f"{path}: cannot be opened, or a signer has it") from error
-    found = os.fstat(descriptor)
-    if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077 or not stat.S_ISREG(found.st_mode):
-        os.close(descriptor)
-        raise TrustFault(f"{path}: others may read or write it")
-    return descriptor
 
 
 def _all_of(descriptor: int) -> bytes:
