@@ -87,6 +87,8 @@ class RunService:
                 sink, gone = await settled(self._site.recordings.create(ticket.meta))
                 live.recorded_by(sink)
                 live.farewell = lambda: warned.over(last_lines(live, live.reason))
+                if live.reason:  # cut while its recording was made: nobody was let go then
+                    live.farewell()
                 try:
                     if gone is not None:  # what was begun is sealed all the same
                         raise gone
