@@ -21,6 +21,7 @@ from broker.core.records import APPROVAL_NAMESPACE, timed_nonce
 from broker.core.roles import Role
 from broker.core.sshwire import ed25519_blob, parse_blob
 from broker.service.glass import Shown
+from broker.service.wake import PENDING
 from policy.classes import CommandClass
 from tests.broker.adapters.store.fixtures import TENANT
 from tests.broker.service.world import EXECUTE, WRITE, House, Somebody, refused, until
@@ -317,7 +318,10 @@ async def test_every_owner_is_told_until_one_of_them_looked(night: Night) -> Non
     async with asyncio.TaskGroup() as group:
         task = group.create_task(watches())
         await until(listens.is_set)
-        grant = await night.grant()
+        with night.house.world.bell.listen(TENANT, PENDING) as rung:
+            rung.clear()
+            grant = await night.grant()
+            assert rung.is_set()
         await until(woken.is_set)
         task.cancel()
     await night.house.cases.ending.end(TENANT, grant, EndReason.REVOKED, by=night.owner.id)

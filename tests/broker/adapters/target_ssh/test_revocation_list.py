@@ -313,6 +313,7 @@ def test_whatever_lies_there_a_whole_list_takes_its_place(tmp_path: Path, put: C
     assert (home / FILE).is_file()
     assert not (home / FILE).is_symlink()
     assert writing.kept == _of_version(NOW_US)
+    assert not beside.is_symlink()
     assert not (tmp_path / "victim").exists()
     assert not (tmp_path / "nowhere").exists()
     assert not (tmp_path / "elsewhere").exists() or (tmp_path / "elsewhere").read_bytes() == b"mine"
