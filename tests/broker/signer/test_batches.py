@@ -11,17 +11,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from broker.core.cert import Ca
 from broker.core.generation import Step
-from broker.core.signing import AskCa, AskHead, Refused, Signed, SignSsh, Told, encode_ask, frame
+from broker.core.glass import GLASS_NAMESPACE
+from broker.core.signing import AskCa, AskHead, OpenGlass, Refused, Signed, SignSsh, Told, encode_ask, frame
 from broker.core.sshcert import parse
 from broker.signer.authority import Authority
 from broker.signer.journal import NAME, Journal
+from tests.broker.signer import sealed
 from tests.broker.signer.journals import rows, verify
 from tests.broker.signer.world import (
     INSTALL,
@@ -35,7 +37,7 @@ from tests.broker.signer.world import (
     rotate,
     rotation,
 )
-from tests.broker.ssh_keys import ingress, new_public_key
+from tests.broker.ssh_keys import NOW, ingress, new_public_key
 
 ASK = Asker()
 
@@ -114,6 +116,27 @@ def test_one_approval_is_one_certificate_in_a_batch_too(authority: Authority) ->
     assert isinstance(other, Refused)
     assert "not used yet" in other.why
     assert authority.answer(second) == other
+
+
+def test_a_sealed_credential_is_opened_once_in_a_batch_too(tmp_path: Path) -> None:
+    """Two words over one credential beside each other: the first is its one use, whatever the second asks (I-62)."""
+    signer = open_authority(sealed.sealed_directory(tmp_path / "sealed"))
+    again = sealed.use(at=NOW + timedelta(seconds=1))
+    one, other = signer.answers([sealed.ask(), sealed.ask(opening=again)])
+    assert isinstance(one, Signed)
+    assert isinstance(other, Refused)
+    assert "a sealed credential that was not used yet" in other.why
+    signer.stop()
+
+
+def test_an_opening_is_on_disk_when_it_is_answered(tmp_path: Path) -> None:
+    """Its row waits for nobody's certificate (I-62)."""
+    signer = open_authority(sealed.sealed_directory(tmp_path / "sealed"))
+    said = sealed.use().encoded()
+    asked = OpenGlass(use=said, signature=sealed.SEALED.sign(said, GLASS_NAMESPACE))
+    assert isinstance(signer.answers([asked])[0], Signed)
+    assert b'"kind":"glass"' in (tmp_path / "sealed" / NAME).read_bytes().splitlines()[-1]
+    signer.stop()
 
 
 def test_what_did_not_reach_the_disk_is_refused_and_used_nothing(
