@@ -38,6 +38,18 @@ async def test_a_target_that_hangs_holds_up_no_other(house: House) -> None:
     assert {(await house.grant(grant)).state for grant in (*dead, *alive)} == {GrantState.REVOKED}
 
 
+async def test_what_waits_for_its_turn_is_not_looked_up_again(house: House) -> None:
+    """I-01: the sweep of a busy second reads no rows of grants that are in a lane already: the loop waits for reads."""
+    agent = await house.add("deployer")
+    for _ in range(3):
+        await house.started(agent, await house.granted(agent), READ)
+    await house.store.run(TENANT, lambda tx: house.cases.ending.end_all_in(tx, EndReason.REVOKED, by="", only=None))
+    work = house.cases.ending.finishing
+    assert [await work.hand_due(TENANT) for _ in range(2)] == [3, 0]
+    await work.drain()
+    assert await work.hand_due(TENANT) == 0
+
+
 async def test_a_try_that_hangs_is_a_failure(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """After its seconds it is one more failed try, with its cause, and its place is free."""
     monkeypatch.setattr(finishing, "FINISH_WITHIN", 0.1)
