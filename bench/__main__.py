@@ -54,6 +54,7 @@ def _asked(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--ending", type=int, default=1_000, help="of which so many end in one second [1000]")
     parser.add_argument("--sessions", type=int, default=500, help="sessions that end in it too [500]")
     parser.add_argument("--busy", type=int, default=50, help="of which so many print ten lines a second [50]")
+    parser.add_argument("--storm", type=int, default=200, help="busy sessions of a freeze [200]")
     parser.add_argument("--once", action="store_true", help="measure nothing again, however noisy it was")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
     return parser.parse_args(words)

@@ -13,7 +13,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,6 +107,43 @@ def measure(house: House, postgres: int, *, by_ssh: int, by_sdk: int, calls_each
     )  # fmt: skip
 
 
+def houses(workers: Sequence[int], *, by_ssh: int, by_sdk: int, calls_each: int = CALLS_EACH) -> Iterator[Found]:
+    """One storm for each number of workers, in a house of its own over the same PostgreSQL."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    cluster = PostgresCluster.start()
+    try:
+        for number in workers:
+            database = cluster.create_database()
+            migrate(database.owner, app_role=APP)
+            with tempfile.TemporaryDirectory(prefix="grantd-freeze-") as name:
+                url = database.app.set(drivername="postgresql").render_as_string(hide_password=False)
+                house = House.build(Path(name), database=url, settings="")
+                try:
+                    if number:
+                        house.stop()
+                        text = house.config.read_text().replace("[ssh]", f"[ssh]\nworkers = {number}")
+                        house.config.write_text(text)
+                        house.serve()
+                    yield measure(house, cluster.pid, by_ssh=by_ssh, by_sdk=by_sdk, calls_each=calls_each)
+                finally:
+                    house.close()
+    finally:
+        cluster.stop()
+
+
+def samples(found: Found) -> dict[str, list[float]]:
+    """As figures. Raises RuntimeError where anything of the promise but its seconds was broken."""
+    words = (*found.tried.values(), *found.tried_after.values(), *found.restarted.values())
+    if found.cut != found.sessions or found.issued or "done" in words:
+        raise RuntimeError("a freeze that does not hold:\n" + "\n".join(found.lines()))
+    return {
+        "freeze told last s": [found.last_told_s],
+        "freeze process last s": [found.last_process_s],
+        "freeze answered s": [found.answered_s],
+    }
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Prints what was found."""
     parser = argparse.ArgumentParser(prog="python -m bench.freeze", description=__doc__)
@@ -114,29 +151,10 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--sdk", type=int, default=50, help="sessions of the SDK [50]")
     parser.add_argument("--workers", type=int, action="append", help="0: sessions in the broker's own process [0, 2]")
     asked = parser.parse_args(words)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    cluster = PostgresCluster.start()
-    try:
-        for workers in asked.workers or [0, 2]:
-            database = cluster.create_database()
-            migrate(database.owner, app_role=APP)
-            with tempfile.TemporaryDirectory(prefix="grantd-freeze-") as name:
-                url = database.app.set(drivername="postgresql").render_as_string(hide_password=False)
-                house = House.build(Path(name), database=url, settings="")
-                try:
-                    if workers:
-                        house.stop()
-                        text = house.config.read_text().replace("[ssh]", f"[ssh]\nworkers = {workers}")
-                        house.config.write_text(text)
-                        house.serve()
-                    found = measure(house, cluster.pid, by_ssh=asked.ssh, by_sdk=asked.sdk, calls_each=CALLS_EACH)
-                finally:
-                    house.close()
-            sys.stdout.write("\n".join([f"workers = {workers}", *found.lines()]) + "\n")
-            sys.stdout.flush()
-    finally:
-        cluster.stop()
+    numbers = asked.workers or [0, 2]
+    for workers, found in zip(numbers, houses(numbers, by_ssh=asked.ssh, by_sdk=asked.sdk), strict=True):
+        sys.stdout.write("\n".join([f"workers = {workers}", *found.lines()]) + "\n")
+        sys.stdout.flush()
     return 0
 
 

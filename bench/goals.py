@@ -194,7 +194,17 @@ LATE: Final = (
         at_most=True,
     ),
 )  # fmt: skip
-LEASES: Final = (*ISSUE, *ISSUE_RATE, *HEAP, *LATE)
+FREEZE: Final = (
+    Goal(
+        id="I61.told", says="s until the last of 200 busy clients knows of a freeze, database paused",
+        figure="freeze told last s", baseline="", limit=2, at_most=True,
+    ),
+    Goal(
+        id="I61.target", says="s until the last of their processes is gone", figure="freeze process last s",
+        baseline="", limit=2, at_most=True,
+    ),
+)  # fmt: skip
+LEASES: Final = (*ISSUE, *ISSUE_RATE, *HEAP, *LATE, *FREEZE)
 ALL: Final = (
     *LATENCY, *RATE, *AT_ONCE, *APPEND, *LEASES, *DISTANT, *COLD, *KEYS, *BUSY, *BULK, *LEGS, *TERMINALS, *TRANSFERS,
     *MEMORY,

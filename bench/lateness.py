@@ -85,7 +85,7 @@ def measure(
         house.serve()
         before = _resident_kib(house)
         house.stop()
-        at = time.time() + 20 + grants / 5_000 + sessions * SLOWLY_S
+        at = time.time() + 30 + grants / 5_000 + sessions * SLOWLY_S
         seeded = _seed(house.data / "grantd.db", pattern, grants=grants, ending=ending, at=at)
         house.serve()
         found.start_s = _recovered_s(house, grants)

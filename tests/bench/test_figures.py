@@ -101,6 +101,7 @@ def test_the_promised_goals_are_measured() -> None:
         "P17.grant": 1.5, "P17.live": 1.5, "P14": 0.6,
         "P14.noop": 2.5, "P14.rate": 1_000, "P16": 10, "P16.burst": 1_500,
         "P16.client": 25, "P16.written": 1_000, "P16.start": 5, "P18": 1.7, "P18.recorded": 4.5,
+        "I61.told": 2, "I61.target": 2,
     }  # fmt: skip
     assert {goal.id: goal.limit for goal in goals.TLOG} == {"P9.tlog": 2.3}
     assert len({goal.id for goal in goals.ALL}) == len(goals.ALL)
