@@ -37,11 +37,10 @@ demo-shell: $(INSTALLED) ## the gated shell in tmux: a scripted person at the pr
 
 # One pytest run; the floors are then read from its own coverage data, so a number cannot be from another run.
 # Tests start a thousand programs of ours: each would compile its sources anew where bytecode may not be kept.
-test: unexport PYTHONDONTWRITEBYTECODE
 test: $(INSTALLED) $(CLIENTS_LOCKED) peers ## every test, and the coverage floors of the pure packages
 	@mkdir -p build
 	@$(BIN)/python -m compileall -q $(PYTHON_SOURCES)
-	$(BIN)/pytest -n $(TEST_WORKERS) --dist loadgroup --cov --cov-report= --durations=5
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $(TEST_WORKERS) --dist loadgroup --cov --cov-report= --durations=5
 	@$(BIN)/python -m tests.floors
 
 check: $(INSTALLED) ## lint, format, types, import contracts, proto lint and compatibility
