@@ -39,6 +39,8 @@ TARGETS = dict.fromkeys(
         "no_terminal",
         "no_password",
         "not_made",
+        "heir_gone",
+        "role_dropped",
         "not_taken_away",
     ),
     "UNAVAILABLE",
