@@ -27,6 +27,8 @@ from tests.peers_postgres import APP, PostgresCluster
 FLOODERS = ("builder", "other", "approver", "second")
 CALLS_EACH = 250
 """As many as one identity may have open at once: four of them take every place there is."""
+_LISTED_S = 5.0
+"""In which the lane has read who may freeze, before the database is paused: it looks every two seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,7 @@ def measure(house: House, postgres: int, *, by_ssh: int, by_sdk: int, calls_each
     profile = house.client("approver").profile
     try:
         storm.begin(by_ssh, by_sdk)
+        time.sleep(_LISTED_S)
         with paused(postgres), flooded(house, FLOODERS, calls_each) as ends:
             time.sleep(1.0)
             turned_away = len(ends)
