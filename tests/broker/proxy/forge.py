@@ -11,8 +11,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from broker.core.sshcert import CERT_KIND
 from broker.core.sshwire import string
 
-NOW = int(datetime.now(UTC).timestamp())
 FOREVER = 2**64 - 1
+
+
+def _now() -> int:
+    return int(datetime.now(UTC).timestamp())
+
+
+NOW = _now()
+"""When the tests were read: what is tried long afterwards begins and ends by the moment in which it is made."""
 
 
 def u64(number: int) -> bytes:
@@ -39,8 +46,8 @@ class Forged:
     key_id: bytes
     principals: bytes
     kind: int = 1
-    after: int = NOW - 30
-    before: int = NOW + 300
+    after: int = field(default_factory=lambda: _now() - 30)
+    before: int = field(default_factory=lambda: _now() + 300)
     critical: bytes = b""
     extensions: bytes = field(default_factory=lambda: packed(b"permit-pty", b""))
     reserved: bytes = b""
