@@ -52,9 +52,16 @@ def _beside(program: Path) -> Path:
     return next((program.parents[1] / "lib").glob("*/faketime/libfaketimeMT.so.1"))
 
 
+@pytest.fixture
+def moved(moving: Moved) -> Iterator[Moved]:
+    """The broker of all tests here, its clock right before and after each."""
+    yield moving
+    moving.set(0)
+
+
 @pytest.fixture(scope="module")
-def moved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moved]:
-    """One broker for all. The last test leaves it with a moment that is still to come; the others set it right."""
+def moving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moved]:
+    """One broker for all. The last test leaves it with a moment that is still to come."""
     made = Moved(tmp_path_factory.mktemp("moved"))
     try:
         yield made
@@ -77,10 +84,14 @@ def _running(house: House, mark: Path, *, ttl: float) -> tuple[str, float]:
 def _gone(mark: Path, end: float) -> float:
     """Seconds after its end at which the process was gone; it must not be gone before."""
     since = Since()
-    while processes_with(str(mark)):
+    while True:
+        at = time.monotonic()
+        if not processes_with(str(mark)):
+            time.sleep(0.1)  # a process that becomes another program has no words for a moment
+            if not processes_with(str(mark)):
+                return at - end
         assert since.s() < 40, "it outlives its grant"
         time.sleep(0.01)
-    return time.monotonic() - end
 
 
 def _state(house: House, grant: str) -> str:
