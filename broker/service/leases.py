@@ -30,11 +30,20 @@ def both(clock: Clock) -> Instant:
 
     What is left of a delay makes an end earlier, never later: the monotonic one is read first.
     """
-    for _ in range(_TRIES):
-        instant = Instant(mono=clock.monotonic(), wall=clock.now())
-        if clock.monotonic() - instant.mono < _AS_ONE_S:
+    closest, least = _reading(clock)
+    for _ in range(_TRIES - 1):
+        if least < _AS_ONE_S:
             break
-    return instant
+        instant, gap = _reading(clock)
+        if gap < least:
+            closest, least = instant, gap
+    return closest
+
+
+def _reading(clock: Clock) -> tuple[Instant, float]:
+    """Both clocks, and the seconds that passed while they were read."""
+    instant = Instant(mono=clock.monotonic(), wall=clock.now())
+    return instant, clock.monotonic() - instant.mono
 
 
 class Leases:
