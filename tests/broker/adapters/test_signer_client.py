@@ -107,9 +107,10 @@ async def test_many_at_once_get_each_their_own(signer: SignerProcess) -> None:
 def test_questions_wait_together_under_the_brokers_own_loop(tmp_path: Path) -> None:
     """uvloop, as in the broker: forty under way at once over one line, some given up, and no answer is another's."""
     batches: list[int] = []
-    held = threading.Event()
+    reached, held = threading.Event(), threading.Event()
 
     def answer(ask: Ask) -> Answer:
+        reached.set()
         held.wait(20)
         assert isinstance(ask, AskTrust)
         return Signed(blob=ask.subject.encode())
@@ -118,7 +119,7 @@ def test_questions_wait_together_under_the_brokers_own_loop(tmp_path: Path) -> N
         client = SignerClient(tmp_path / "s", signer_uid=os.geteuid())
         async with asyncio.TaskGroup() as group:
             asked = [group.create_task(client.believed("t1", f"s{number}")) for number in range(40)]
-            await asyncio.sleep(0.05)
+            await asyncio.to_thread(reached.wait, 20)
             for number in range(0, 40, 7):
                 asked[number].cancel()
             held.set()
@@ -128,7 +129,7 @@ def test_questions_wait_together_under_the_brokers_own_loop(tmp_path: Path) -> N
 
     with serving(tmp_path / "s", ME, answer, batches), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(ask_all())
-    assert sum(batches) == 40
+    assert sum(batches) in range(34, 41)  # what is given up before it left is never asked
     assert len(batches) < 10
 
 
