@@ -8,7 +8,7 @@
 PYTHON ?= python3
 UV ?= uv
 FUZZ_SECONDS ?= 120
-TEST_WORKERS ?= 3
+TEST_WORKERS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
