@@ -86,10 +86,11 @@ class Leases:
         """How far the wall clock is behind where the monotonic one says it must be; remembers the furthest reading.
 
         Time that passed on the monotonic clock has passed: a wall clock that was set back while nobody looked shows
-        too.
+        too. A reading from before the furthest one, which a unit of work keeps while it waits for its turn, is measured
+        by where the wall clock must have been then.
         """
         high = self._high or instant
-        expected = high.wall + timedelta(seconds=max(0.0, instant.mono - high.mono))
+        expected = high.wall + timedelta(seconds=instant.mono - high.mono)
         if expected - instant.wall <= MAX_STEP_BACK and instant.wall >= high.wall:
             self._high = instant
         return expected - instant.wall

@@ -87,9 +87,7 @@ def _gone(mark: Path, end: float) -> float:
     while True:
         at = time.monotonic()
         if not processes_with(str(mark)):
-            time.sleep(0.1)  # a process that becomes another program has no words for a moment
-            if not processes_with(str(mark)):
-                return at - end
+            return at - end
         assert since.s() < 40, "it outlives its grant"
         time.sleep(0.01)
 

@@ -64,6 +64,21 @@ def test_no_walk_of_the_clocks_lengthens_a_grant(steps: list[tuple[float, float]
         least = left
 
 
+@given(st.lists(st.floats(0, 60), min_size=1, max_size=10), st.floats(-86_400, 86_400))
+def test_a_reading_that_had_to_wait_shortens_nothing(waits: list[float], step: float) -> None:
+    """A unit of work asks by the reading it began with, while others look: the end stays where the clocks put it."""
+    leases, using = Leases(), active()
+    for waited in waits:
+        leases.latest(at(waited, waited))
+        assert leases.left(using, START) == pytest.approx(TTL, abs=1e-3)
+    # and one that moves shortens what an older reading finds no less than what a new one does
+    newest = max(waits)
+    leases.latest(at(newest + step, newest))
+    left = leases.left(using, START)
+    assert left == pytest.approx(min(TTL, TTL - step), abs=1e-3)
+    assert leases.left(using, at(newest + step, newest)) <= left - newest + 1e-3
+
+
 def test_time_goes_on_while_the_wall_clock_stands_still() -> None:
     """A frozen wall clock is no way to keep access."""
     leases, using = Leases(), active()
