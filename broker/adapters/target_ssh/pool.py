@@ -18,6 +18,8 @@ from broker.core.terminal import Signal
 from broker.service.ports import Chunk, ExecPlan, Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from broker.adapters.target_ssh.connection import Connection
 
 SLOTS: Final = 7
@@ -102,10 +104,11 @@ class Pool:
         self._connection.abort()
 
     async def _opened(self) -> RemoteProcess:
+        return await opened(self._connection, ahead=self._taken_spare)
+
+    def _taken_spare(self) -> RemoteProcess | None:
         spare, self._spare = self._spare, None
-        if spare is not None and spare.channel.is_open:
-            return spare
-        return await opened(self._connection)
+        return spare if spare is not None and spare.channel.is_open else None
 
     def _refill(self) -> None:
         if self._spare is None and not self._refilling and self.usable:
@@ -158,11 +161,21 @@ class Pool:
             self._connection.abort()
 
 
-async def opened(connection: Connection) -> RemoteProcess:
-    """A new session on the connection, with nothing sent on it. Raises TargetFault."""
+def _none_ahead() -> RemoteProcess | None:
+    return None
+
+
+async def opened(connection: Connection, *, ahead: Callable[[], RemoteProcess | None] = _none_ahead) -> RemoteProcess:
+    """A session on the connection with nothing sent on it: the one that `ahead` gives, or a new one.
+
+    Raises TargetFault.
+    """
     try:
         async with asyncio.timeout(START_SECONDS):
             for attempt in range(_OPEN_TRIES):
+                # each time anew: what was opened ahead meanwhile may be what the target counts against us
+                if (spare := ahead()) is not None:
+                    return spare
                 process = RemoteProcess(connection)
                 with contextlib.suppress(asyncssh.ChannelOpenError):
                     await process.channel.open()

@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 
+from broker.adapters.target_ssh.pool import opened
 from broker.adapters.target_ssh.process import RemoteProcess
 from broker.core.errors import TargetFault
 from broker.core.ids import GrantId, TenantId
@@ -64,8 +65,18 @@ async def test_many_reads_at_once_fit_into_sshds_sessions(real: World) -> None:
 async def test_a_target_with_few_sessions_still_serves(sshd_factory: StartSshd) -> None:
     """MaxSessions 2: the reaper and one read at a time; no spare session is no error."""
     async with world(sshd_factory, config="MaxSessions 2") as made:
-        for n in range(3):
+        for n in range(40):
             assert (await made.run(f"echo {n}", sealed=False)).out == b"%d\n" % n
+
+
+async def test_a_session_opened_ahead_meanwhile_is_used(sshd_factory: StartSshd) -> None:
+    """MaxSessions 2: a session that came of the last read's refill is the one that the target counts against us."""
+    async with world(sshd_factory, config="MaxSessions 2") as made:
+        taken = cast(RemoteProcess, await made.targets.start(made.plan("sleep 60", sealed=False)))
+        ahead = iter([None, taken])
+        assert await opened(taken._connection, ahead=lambda: next(ahead)) is taken  # noqa: SLF001
+        with pytest.raises(TargetFault, match="refused the login"):
+            await opened(taken._connection)  # noqa: SLF001
 
 
 async def test_a_dropped_connection_is_replaced(real: World) -> None:
