@@ -16,8 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Self, cast
 
+from broker.core.errors import SignerFault
 from broker.core.signing import HEADER_BYTES, Answer, FrameError, body_bytes, decode_answer
 
+UNDER_WAY: Final = 128
+"""Questions before the signer at a time, twice what it answers together: nothing is signed for whoever gave up before
+their turn."""
+TURN_SECONDS: Final = 1.0
+"""For that turn; what is left of a caller's time is for the answer, so that whatever is asked is asked in time."""
 _UCRED: Final = struct.Struct("3i")
 
 
@@ -28,6 +34,8 @@ class SignerLine(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[asyncio.Future[Answer]] = deque()
+        """One place a question under way, its caller's or left by them."""
+        self._room = asyncio.Semaphore(UNDER_WAY)
         self._came = b""
         self._heard = self._loop.time()
 
@@ -51,13 +59,16 @@ class SignerLine(asyncio.Protocol):
         return self._loop.time() - self._heard
 
     async def ask(self, question: bytes) -> Answer:
-        """The answer to one question, a whole frame.
+        """The answer to one question, a whole frame, sent when there is room for it.
 
         Raises:
             OSError: the line broke before; whether the question was heard is not known.
             FrameError: what came is no answer.
+            SignerFault: too many wait; it was not asked.
         """
+        await self._turn()
         if self._transport is None or self._transport.is_closing():
+            self._room.release()  # whoever waits behind finds that out as well
             raise ConnectionResetError
         answer: asyncio.Future[Answer] = self._loop.create_future()
         self._waiting.append(answer)
@@ -70,8 +81,16 @@ class SignerLine(asyncio.Protocol):
             self._transport.abort()
         waiting, self._waiting = self._waiting, deque()
         for answer in waiting:
+            self._room.release()
             if not answer.done():
                 answer.set_exception(error())
+
+    async def _turn(self) -> None:
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                await self._room.acquire()
+        except TimeoutError as error:
+            raise SignerFault("the signer has too many questions before it") from error
 
     # ---- asyncio.Protocol --------------------------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -103,5 +122,6 @@ class SignerLine(asyncio.Protocol):
         if not self._waiting:
             raise FrameError("an answer that nobody asked for")
         asked = self._waiting.popleft()
+        self._room.release()
         with contextlib.suppress(asyncio.InvalidStateError):  # its caller gave up
             asked.set_result(answer)

@@ -199,10 +199,10 @@ def body_bytes(header: bytes) -> int:
 
 
 def encode_ask(ask: Ask) -> bytes:  # noqa: C901  one case a question
-    """The body of a question."""
+    """The body of a question. Raises FrameError where the other side would not read it, and hang up on everybody."""
     match ask:
         case SignSsh():
-            why = [ask.record, pae(ask.signatures), ask.access, pae(ask.access_signatures)]
+            why = [_record(ask.record), _few(ask.signatures), _record(ask.access), _few(ask.access_signatures)]
             return pae([b"sign-ssh", *_spec_parts(ask.spec), ask.public_key, *why])
         case SignX509():
             return pae([b"sign-x509", *_x509_parts(ask.spec), ask.csr_der])
@@ -215,11 +215,11 @@ def encode_ask(ask: Ask) -> bytes:  # noqa: C901  one case a question
         case AskGenerations():
             return pae([b"generations", ask.ca.encode()])
         case RotateCa():
-            return pae([b"rotate", ask.statement, pae(ask.signatures)])
+            return pae([b"rotate", ask.statement, _few(ask.signatures)])
         case Learn():
-            return pae([b"learn", ask.statement, pae(ask.signatures)])
+            return pae([b"learn", ask.statement, _few(ask.signatures)])
         case OpenGlass():
-            return pae([b"open-glass", ask.use, ask.signature])
+            return pae([b"open-glass", _record(ask.use), ask.signature])
         case AskHead(since=since):
             return pae([b"head", _number(since)])
         case AskTrust():
@@ -237,7 +237,8 @@ def encode_answer(answer: Answer) -> bytes:
         case Signed(blob=blob):
             return pae([b"signed", blob])
         case Refused(why=why):
-            return pae([b"refused", why.encode()])
+            # a path may be in it; no phrase may break the line that others wait on
+            return pae([b"refused", why.encode("ascii", "backslashreplace")])
         case Told(generations=generations):
             return pae([b"told", *map(_generation_parts, generations)])
 
@@ -328,9 +329,9 @@ def _ask(parts: tuple[bytes, ...]) -> Ask:  # noqa: C901  one case a question
                 spec=_spec(spec),
                 public_key=key,
                 record=_record(record),
-                signatures=_signatures(signatures),
+                signatures=unpae(signatures),
                 access=_record(access),
-                access_signatures=_signatures(access_signatures),
+                access_signatures=unpae(access_signatures),
             )
         case [b"sign-probe", *spec, key, generation]:
             return SignProbe(spec=_spec(spec), public_key=key, generation=_int(generation))
@@ -351,9 +352,9 @@ def _ask(parts: tuple[bytes, ...]) -> Ask:  # noqa: C901  one case a question
         case [b"generations", name]:
             return AskGenerations(ca=Ca(name.decode()))
         case [b"rotate", statement, signatures]:
-            return RotateCa(statement=statement, signatures=_signatures(signatures))
+            return RotateCa(statement=statement, signatures=unpae(signatures))
         case [b"learn", statement, signatures]:
-            return Learn(statement=statement, signatures=_signatures(signatures))
+            return Learn(statement=statement, signatures=unpae(signatures))
         case [b"open-glass", use, signature]:
             return OpenGlass(use=_record(use), signature=signature)
         case [b"head", since]:
@@ -378,15 +379,14 @@ def _answer(parts: tuple[bytes, ...]) -> Answer:
 
 def _record(record: bytes) -> bytes:
     if len(record) > MAX_RECORD_BYTES:
-        raise WireError("a record longer than any that a person signs")
+        raise FrameError("a record longer than any that a person signs")
     return record
 
 
-def _signatures(packed: bytes) -> tuple[bytes, ...]:
-    signatures = unpae(packed)
+def _few(signatures: Sequence[bytes]) -> bytes:
     if len(signatures) > MAX_SIGNATURES:
-        raise WireError("more signatures than a quorum has")
-    return signatures
+        raise FrameError("more signatures than a quorum has")
+    return pae(signatures)
 
 
 def _number(value: int) -> bytes:

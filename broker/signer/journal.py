@@ -122,6 +122,7 @@ class Journal:
         self._noted_spent, self._noted_opened = Spent(), {}
         if not rows:
             return
+        self._sign_due_head()
         try:
             self._write(b"".join(row + b"\n" for row in rows))
         except OSError as error:
@@ -130,8 +131,8 @@ class Journal:
             self._take(row)
             self._past.good_bytes += len(row) + 1
             self._past.leaves.append(row)
-        if self.size() - self._signed >= HEAD_ROWS:
-            self.sign_head()
+        with contextlib.suppress(JournalFault):  # these rows count; the next ones wait for their head
+            self._sign_due_head()
 
     def used(self, record_sha256: bytes, made: datetime) -> bool:
         """Whether an approval of the record with this SHA-256 (32 bytes), made at `made`, was or may have been used."""
@@ -223,6 +224,10 @@ class Journal:
             self.append({"kind": "recovered", "torn_bytes": torn_bytes})
 
     # ---- writing -----------------------------------------------------------------------------------------------------
+    def _sign_due_head(self) -> None:
+        if self.size() - self._signed >= HEAD_ROWS:
+            self.sign_head()
+
     def _take(self, row: bytes) -> None:
         self._spent.take(row)
         opened, time = _opened_by(row), _TIME.search(row)

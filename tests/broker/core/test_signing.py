@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import get_args
 
@@ -174,9 +175,38 @@ def test_proofs_are_bounded() -> None:
     ask = SignSsh(spec=egress(), public_key=new_public_key(), record=bytes(MAX_RECORD_BYTES), signatures=(b"s",) * 16)
     assert decode_ask(encode_ask(ask)) == ask
     for record, signatures in ((bytes(MAX_RECORD_BYTES + 1), ()), (b"", (b"s",) * (MAX_SIGNATURES + 1))):
-        wrong = SignSsh(spec=egress(), public_key=b"", record=record, signatures=signatures)
+        why = [record, pae(signatures), b"", pae([])]
         with pytest.raises(FrameError):
-            decode_ask(encode_ask(wrong))
+            decode_ask(pae([*unpae(encode_ask(replace(ask, record=b"", signatures=())))[:-4], *why]))
+
+
+MANY, LONG = (b"s",) * (MAX_SIGNATURES + 1), bytes(MAX_RECORD_BYTES + 1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        SignSsh(spec=egress(), public_key=b"", record=LONG, signatures=()),
+        SignSsh(spec=egress(), public_key=b"", record=b"", signatures=MANY),
+        SignSsh(spec=egress(), public_key=b"", record=b"", signatures=(), access=LONG),
+        SignSsh(spec=egress(), public_key=b"", record=b"", signatures=(), access_signatures=MANY),
+        RotateCa(statement=b"", signatures=MANY),
+        Learn(statement=b"", signatures=MANY),
+        OpenGlass(use=LONG, signature=b""),
+    ],
+    ids=["record", "signatures", "access", "access signatures", "rotation", "statement", "use"],
+)
+def test_what_would_not_be_read_is_not_said(wrong: Ask) -> None:
+    """The other side hangs up on it, and on everybody who asked behind it: so its bytes are never made."""
+    with pytest.raises(FrameError):
+        encode_ask(wrong)
+
+
+@given(TEXT)
+def test_a_refusal_is_read_whatever_it_names(why: str) -> None:
+    """A path that is not ASCII comes through escaped, and does not end the line that others wait on."""
+    told = decode_answer(encode_answer(Refused(why=why)))
+    assert told == Refused(why=why.encode("ascii", "backslashreplace").decode())
 
 
 def test_frames_are_bounded_before_they_are_read() -> None:

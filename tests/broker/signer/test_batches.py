@@ -22,7 +22,7 @@ from broker.core.glass import GLASS_NAMESPACE
 from broker.core.signing import AskCa, AskHead, OpenGlass, Refused, Signed, SignSsh, Told, encode_ask, frame
 from broker.core.sshcert import parse
 from broker.signer.authority import Authority
-from broker.signer.journal import NAME, Journal
+from broker.signer.journal import HEAD_ROWS, NAME, Journal
 from tests.broker.signer import sealed
 from tests.broker.signer.journals import rows, verify
 from tests.broker.signer.world import (
@@ -152,6 +152,28 @@ def test_what_did_not_reach_the_disk_is_refused_and_used_nothing(
     assert isinstance(authority.answer(ask), Signed)
     authority.stop()
     assert verify(directory / NAME) == 1
+
+
+def test_a_head_that_cannot_be_kept_uses_nothing_up(
+    authority: Authority, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is on disk is answered; the next batch waits for the head, and its approvals are good once there is room."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    due, ask = [plain() for _ in range(HEAD_ROWS)], ASK.ask(ASK.record(INSTALL), MANAGER)
+    with monkeypatch.context() as patched:
+        patched.setattr("broker.signer.journal.put", full)
+        assert all(isinstance(each, Signed) for each in authority.answers(due))
+        written = (directory / NAME).read_bytes()
+        refused = authority.answer(ask)
+        assert isinstance(refused, Refused)
+        assert "journal" in refused.why
+    assert (directory / NAME).read_bytes() == written
+    assert isinstance(authority.answer(ask), Signed)
+    authority.stop()
+    assert verify(directory / NAME) == HEAD_ROWS + 1
 
 
 def test_what_changes_a_key_is_on_disk_by_itself(authority: Authority, directory: Path, disk: Disk) -> None:
