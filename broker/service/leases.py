@@ -6,6 +6,7 @@ The earlier one wins, so a wall clock that moves back or stands still lengthens 
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -47,11 +48,13 @@ def _reading(clock: Clock) -> tuple[Instant, float]:
 
 
 class Leases:
-    """The monotonic deadlines of this process, and a watch over the wall clock."""
+    """The monotonic deadlines of this process, and a watch over the wall clock. Asked from any thread."""
 
     def __init__(self) -> None:
-        self._deadlines: dict[GrantId, tuple[bool, float, datetime]] = {}
-        """Whether it was used yet, the monotonic second of its end, and the moment that its row says."""
+        self._counting, self._watching = threading.Lock(), threading.Lock()
+        """Over the deadlines, and over the furthest reading: whoever only looks at the clocks waits for no count."""
+        self._deadlines: dict[GrantId, tuple[float, datetime]] = {}
+        """The monotonic second of its end, and the moment that its row says."""
         self._passed: datetime | None = None
         """What was to end at this moment or before is over, whatever a clock says from now on."""
         self._look_at = _SLACK
@@ -64,8 +67,9 @@ class Leases:
 
     def remember(self, high: Instant) -> None:
         """The latest moment that an earlier process is known to have seen, at start: the clock may not be behind it."""
-        if self._high is None or high.wall > self._high.wall:
-            self._high = high
+        with self._watching:
+            if self._high is None or high.wall > self._high.wall:
+                self._high = high
 
     def trusted(self, instant: Instant) -> Instant:
         """`instant`, unless the wall clock fell more than 5 s behind the monotonic one since the last reading.
@@ -89,11 +93,12 @@ class Leases:
         too. A reading from before the furthest one, which a unit of work keeps while it waits for its turn, is measured
         by where the wall clock must have been then.
         """
-        high = self._high or instant
-        expected = high.wall + timedelta(seconds=instant.mono - high.mono)
-        if expected - instant.wall <= MAX_STEP_BACK and instant.wall >= high.wall:
-            self._high = instant
-        return expected - instant.wall
+        with self._watching:
+            high = self._high or instant
+            expected = high.wall + timedelta(seconds=instant.mono - high.mono)
+            if expected - instant.wall <= MAX_STEP_BACK and instant.wall >= high.wall:
+                self._high = instant
+            return expected - instant.wall
 
     def latest(self, instant: Instant) -> Instant:
         """`instant`, its wall clock put forward to where the monotonic one and an earlier process say it must be.
@@ -109,20 +114,20 @@ class Leases:
     def left(self, grant: Grant, instant: Instant) -> float:
         """Seconds until the grant ends, never more than at any earlier call; zero or less means over.
 
-        Counted anew at its first use, from when it has another end.
+        Counted anew where its row has another end: at its first use, and where an earlier first use was not written.
         """
         wall = (grant.deadline() - self.latest(instant).wall).total_seconds()
-        used = grant.not_after is not None
-        known = self._deadlines.get(grant.id)
         # every reading may bring the end nearer, none takes it further away: what was over once stays over (I-05)
         deadline = instant.mono + wall
-        if known is not None and known[0] == used:
-            deadline = min(known[1], deadline)
-        if self._passed is not None and grant.deadline() <= self._passed:
-            deadline = min(instant.mono, deadline)
-        self._deadlines[grant.id] = used, deadline, grant.deadline()
-        if len(self._deadlines) > self._look_at:
-            self._drop_long_over(instant.mono)
+        with self._counting:
+            known = self._deadlines.get(grant.id)
+            if known is not None and known[1] == grant.deadline():
+                deadline = min(known[0], deadline)
+            if self._passed is not None and grant.deadline() <= self._passed:
+                deadline = min(instant.mono, deadline)
+            self._deadlines[grant.id] = deadline, grant.deadline()
+            if len(self._deadlines) > self._look_at:
+                self._drop_long_over(instant.mono)
         return deadline - instant.mono
 
     def must_last(self, grant: Grant, instant: Instant) -> None:
@@ -132,11 +137,12 @@ class Leases:
 
     def forget(self, grant: GrantId) -> None:
         """Drops a grant that is over."""
-        self._deadlines.pop(grant, None)
+        with self._counting:
+            self._deadlines.pop(grant, None)
 
     def _drop_long_over(self, mono: float) -> None:
         """Grants that another broker ended, or that were asked for once more after their end, leave nothing behind."""
-        kept = {of: end for of, end in self._deadlines.items() if end[1] > mono - _OVER_FOR}
-        gone = [end[2] for of, end in self._deadlines.items() if of not in kept]
+        kept = {of: end for of, end in self._deadlines.items() if end[0] > mono - _OVER_FOR}
+        gone = [end[1] for of, end in self._deadlines.items() if of not in kept]
         self._passed = max([*gone, *([self._passed] if self._passed else [])], default=None)
         self._deadlines, self._look_at = kept, 2 * len(kept) + _SLACK

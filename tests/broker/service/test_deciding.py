@@ -53,6 +53,18 @@ async def awaiting(house: House, agent: Somebody, line: bytes = WRITE) -> Action
     return proposal.action
 
 
+async def test_a_first_command_that_was_refused_does_not_begin_the_lease(house: House) -> None:
+    """I-03: the TTL runs from the first use that was written; what was refused before it takes no second of it."""
+    agent = await house.add("deployer")
+    grant = await house.granted(agent, ttl=timedelta(seconds=60))
+    attempt = house.propose(agent, grant, WRITE, stdin_mode=StdinMode.STREAM)
+    assert await refused(attempt) == "stdin_must_be_declared"
+    house.clock.forward(50)
+    ticket = (await house.propose(agent, grant, READ)).ticket
+    assert ticket is not None
+    assert ticket.seconds_left == 60
+
+
 async def start(house: House, agent: Somebody, action: Action) -> Ticket:
     """The start of what was allowed."""
     return await house.cases.starting.start(agent.caller, action.id, door="grpc")

@@ -5,6 +5,10 @@ A clock that moved back ends issuing until it has caught up.
 
 from __future__ import annotations
 
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -45,6 +49,11 @@ def is_trusted(leases: Leases, instant: Instant) -> bool:
     return True
 
 
+def many(number: int) -> GrantId:
+    """Of so many grants the n-th."""
+    return GrantId(render("grant", number.to_bytes(16, "big")))
+
+
 # wall steps go both ways by up to a day; the monotonic clock only ever goes on
 STEPS = st.lists(st.tuples(st.floats(-86_400, 86_400), st.floats(0, 3_600)), min_size=1, max_size=30)
 
@@ -77,6 +86,98 @@ def test_a_reading_that_had_to_wait_shortens_nothing(waits: list[float], step: f
     left = leases.left(using, START)
     assert left == pytest.approx(min(TTL, TTL - step), abs=1e-3)
     assert leases.left(using, at(newest + step, newest)) <= left - newest + 1e-3
+
+
+ASKED = st.lists(
+    st.tuples(
+        st.sampled_from(["left", "latest", "trusted", "remember", "now"]),
+        st.floats(-86_400, 86_400) | st.floats(-6, 6) | st.just(0.0),  # by which the wall clock is set
+        st.floats(0, 600) | st.just(0.0),  # seconds that pass
+        st.integers(0, 9),  # which of the last readings is used
+        st.integers(0, 2),  # whose grant is asked for
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+@given(ASKED)
+def test_no_order_of_readings_old_and_new_lengthens_or_revives(asked: list[tuple[str, float, float, int, int]]) -> None:
+    """I-05: whoever asks, by whatever reading, after whatever was seen: an end only ever comes nearer."""
+    leases, readings, offset, mono = Leases(), [START], 0.0, 0.0
+    grants = [replace(active(), id=many(n), not_after=NOW + timedelta(seconds=TTL / (n + 1))) for n in range(3)]
+    ends: dict[GrantId, float] = {}
+    for what, by_wall, by_mono, back, whose in asked:
+        offset, mono = offset + by_wall, mono + by_mono
+        readings.append(at(mono + offset, mono))
+        instant = readings[-1] if what == "now" else readings[max(0, len(readings) - 1 - back)]
+        using = grants[whose]
+        match what:
+            case "latest":
+                assert leases.latest(instant).wall >= instant.wall
+            case "trusted":
+                is_trusted(leases, instant)
+            case "remember":
+                leases.remember(replace(instant, mono=START.mono + mono))
+            case _:
+                left = leases.left(using, instant)
+                assert left <= (using.deadline() - instant.wall).total_seconds() + 1e-3
+                assert instant.mono + left <= ends.get(using.id, float("inf")) + 1e-6
+                ends[using.id] = instant.mono + left
+
+
+def test_a_first_use_that_was_not_written_costs_nothing() -> None:
+    """Its transaction failed: the next one has an end of its own. What was seen of that one only comes nearer."""
+    leases, waiting = Leases(), replace(grant(), ttl=timedelta(seconds=TTL))
+    assert leases.left(first_use(waiting, NOW), START) == pytest.approx(TTL)
+    later = at(300, 300)
+    using = first_use(waiting, later.wall)
+    assert leases.left(using, later) == pytest.approx(TTL)
+    assert leases.left(using, at(900, 300)) == pytest.approx(TTL - 600)
+    assert leases.left(using, later) == pytest.approx(TTL - 600)
+
+
+@pytest.fixture
+def hurried() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_any_thread_may_ask() -> None:
+    """Units of work ask on their own threads, while the loop forgets: nobody fails, and no end is lost or moved away.
+
+    Thousands are counted, so that what is long over is dropped meanwhile.
+    """
+    leases, over, stop = Leases(), active(), threading.Event()
+    assert leases.left(over, at(TTL, 0)) <= 0
+
+    def ask(which: int) -> None:
+        for n in range(8_000):
+            passed = 10 * n
+            one = replace(over, id=many(which << 20 | n), not_after=NOW + timedelta(seconds=passed))
+            leases.left(one, at(passed, passed))
+            if n % 100 == 0:
+                assert leases.left(over, START) <= 0
+            if n % 2:
+                leases.forget(one.id)
+
+    def look() -> None:
+        while not stop.is_set():
+            leases.latest(START)
+
+    with ThreadPoolExecutor(4) as threads:
+        asking, looking = [threads.submit(ask, which) for which in (1, 2, 3)], threads.submit(look)
+        try:
+            for each in asking:
+                each.result()
+        finally:
+            stop.set()
+        looking.result()
+    assert leases.left(over, START) <= 0
 
 
 def test_time_goes_on_while_the_wall_clock_stands_still() -> None:
@@ -121,11 +222,6 @@ def test_a_clock_behind_what_was_seen_before_lengthens_nothing() -> None:
     assert leases.latest(at(-86_400, 0)).wall == at(TTL - 600, 0).wall
     assert leases.left(using, at(-86_400, 0)) == pytest.approx(600)
     assert leases.left(using, at(-86_400 + 600, 600)) <= 0
-
-
-def many(number: int) -> GrantId:
-    """Of so many grants the n-th."""
-    return GrantId(render("grant", number.to_bytes(16, "big")))
 
 
 def test_what_is_long_over_is_forgotten_and_stays_over() -> None:
