@@ -39,7 +39,8 @@ class Mouth:
         await self._queue(Stream.ERR, data)
 
     async def warn(self, left: timedelta) -> None:
-        self.say(pb.ExecuteResponse(warning=pb.EndWarning(left=duration(left))))
+        if not self._over:
+            self.say(pb.ExecuteResponse(warning=pb.EndWarning(left=duration(left))))
 
     async def tell(self, line: str) -> None:
         if not self._over:

@@ -91,14 +91,22 @@ class LiveSession:
         self.closed.set()
 
     def cut(self, reason: str, words: str = "") -> None:
-        """Ends it: `reason` is a fixed word such as `expired`; `words` are a person's."""
+        """Ends it: `reason` is a fixed word such as `expired`; `words` are a person's.
+
+        When this returns nothing of its input goes to the target any more, and no command that has not begun begins.
+        """
         if not self._reason.done():
             self.words = words
             self._reason.set_result(reason)
-            try:
-                self.farewell()
-            except Exception:
-                log.exception("session.not_let_go", session_id=self.session)
+            self.oversight.stop()
+            self.let_go()
+
+    def let_go(self) -> None:
+        """`farewell`; a door that fails to say it changes nothing of how the session ends."""
+        try:
+            self.farewell()
+        except Exception:
+            log.exception("session.not_let_go", session_id=self.session)
 
     @property
     def reason(self) -> str:

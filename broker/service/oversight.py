@@ -1,7 +1,7 @@
 """Who watches a live session, and whether its input flows. In memory; asks no store and no clock but the loop's.
 
-Input flows unless somebody paused the session, or nobody attends one that must be watched. A watcher attends only while
-their stream lives; what is lost, late or unknown counts as absent (threats.md F14).
+Input flows unless somebody paused the session, nobody attends one that must be watched, or it was cut. A watcher
+attends only while their stream lives; what is lost, late or unknown counts as absent (threats.md F14).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Oversight:
         self._above: Oversight | None = None
         self._below: set[Oversight] = set()
         self._watchers: tuple[Watcher, ...] = ()
-        self._paused = False
+        self._paused = self._stopped = False
         self._listeners: set[asyncio.Event] = set()
         self._flowing = asyncio.Event()
         self._settle()
@@ -126,8 +126,13 @@ class Oversight:
         self._paused = False
         self._settle()
 
+    def stop(self) -> None:
+        """From now on nothing flows, whoever watches or resumes, here and below: the session was cut."""
+        self._stopped = True
+        self._settle()
+
     async def until_flows(self) -> None:
-        """Returns while input flows, else once it does."""
+        """Returns while input flows, else once it does: never again once it was stopped, so the cut ends who waits."""
         while not self._flowing.is_set():
             await self._flowing.wait()
 
@@ -150,12 +155,16 @@ class Oversight:
         above = self._above
         return self._paused or (above is not None and above._is_paused())  # noqa: SLF001  another of the same kind
 
+    def _is_stopped(self) -> bool:
+        above = self._above
+        return self._stopped or (above is not None and above._is_stopped())  # noqa: SLF001  another of the same kind
+
     def _leave(self, watcher: Watcher) -> None:
         self._watchers = tuple(each for each in self._watchers if each is not watcher)
         self._settle()
 
     def _settle(self) -> None:
-        if self.standing().flows:
+        if self.standing().flows and not self._is_stopped():
             self._flowing.set()
         else:
             self._flowing.clear()

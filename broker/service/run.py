@@ -88,7 +88,7 @@ class RunService:
                 live.recorded_by(sink)
                 live.farewell = lambda: warned.over(last_lines(live, live.reason))
                 if live.reason:  # cut while its recording was made: nobody was let go then
-                    live.farewell()
+                    live.let_go()
                 try:
                     if gone is not None:  # what was begun is sealed all the same
                         raise gone
@@ -124,6 +124,10 @@ class RunService:
         """The command under its guards. A guard that fires cancels what moves, which ends it on the target."""
         unwatched_for = self._site.unwatched_for.total_seconds()
         left = ticket.seconds_left - (self._site.clock.monotonic() - ticket.instant.mono)
+        if left <= 0:
+            live.cut("expired")
+        if live.reason:  # nothing is asked of the target any more, not even what would be cut at once
+            return cut(live.reason)
         outcome: Outcome | None = None
         short: Exception | None = None
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 
@@ -82,6 +83,7 @@ async def test_what_was_cut_lets_nothing_more_through_and_waits_for_nobody() -> 
         await waiting
         mouth.over(["ended: expired"])
         await mouth.tell("odd")
+        await mouth.warn(timedelta(seconds=10))
         line.open.set()
         mouth.finish(pb.ExecuteResponse(finished=pb.Action()))
     assert [m.WhichOneof("event") for m in line.said] == [*["stdout"] * 4, "notice", "notice", "finished"]

@@ -26,6 +26,8 @@ class FakeProcess:
 
     def __init__(self, plan: ExecPlan, journal: list[tuple[str, bytes]]) -> None:
         self.plan, self.cuts = plan, 0
+        self.heard_the_end = False
+        """Whether its stdin has ended."""
         self._journal = journal
         self._stdin: asyncio.Queue[bytes] = asyncio.Queue()
         if not plan.wants_stdin:
@@ -60,6 +62,7 @@ class FakeProcess:
         self._stdin.put_nowait(data)
 
     async def write_eof(self) -> None:
+        self.heard_the_end = True
         self._stdin.put_nowait(b"")
 
     async def resize(self, size: Size) -> None:

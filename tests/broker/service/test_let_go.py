@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from broker.core.action import ActionState, Outcome
+from broker.core.action import ActionState, Outcome, StdinMode
 from broker.service.closing import Closing
 from broker.service.live import Scope
 from broker.service.ports import Session
 from recorder.sink import RecordingSink
+from recorder.track import RecordingMeta
 from tests.broker.adapters.store.fixtures import TENANT
 from tests.broker.service.fake_targets import FakeProcess
 from tests.broker.service.test_shell import for_ever, opened_shell
@@ -90,6 +91,57 @@ async def test_a_door_that_fails_to_say_it_keeps_nobody_from_being_cut(house: Ho
     assert doors[1].last == ("ended: expired",)
 
 
+@pytest.mark.parametrize("door", ["sound", "broken"])
+@pytest.mark.parametrize("how", ["struck", "lapsed"])
+async def test_what_is_over_before_it_begins_asks_nothing_of_the_target(
+    house: House, monkeypatch: pytest.MonkeyPatch, how: str, door: str
+) -> None:
+    """I-01, I-30: while its recording is made. It is let go, sealed and written, also where the door has a defect."""
+    agent = await house.add("deployer")
+    grant = await house.granted(agent)
+    ticket = await house.started(agent, grant, HANG)
+    terminal = house.terminal() if door == "sound" else Broken(house.targets.journal)
+    made = house.recordings.create
+
+    async def slowly(meta: RecordingMeta) -> RecordingSink:
+        sink = await made(meta)
+        if how == "struck":
+            assert house.world.live.strike(TENANT, [grant], "expired") == 1
+        house.clock.forward(0.0 if how == "struck" else ticket.seconds_left)
+        return sink
+
+    monkeypatch.setattr(house.recordings, "create", slowly)
+    assert (await house.run(ticket, terminal)).state is ActionState.CUT
+    assert house.targets.journal == []
+    assert terminal.last == (("ended: expired",) if door == "sound" else ())
+    row = await row_of(house)
+    assert (row.state, row.end_reason, row.recording_state) == ("cut", "expired", "final")
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_no_byte_of_input_goes_to_the_target_after_the_cut(house: House, turns: int) -> None:
+    """I-01: neither what was typed before it, nor an end of input, which would end a command as if all had been said.
+
+    Whatever was on its way at that moment.
+    """
+    agent = await house.add("deployer")
+    grant = await house.granted(agent)
+    proposal = await house.propose(agent, grant, b"cat", stdin_mode=StdinMode.STREAM)
+    assert proposal.ticket is not None
+    terminal = Typist(house.targets.journal)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(house.run(proposal.ticket, terminal))
+        await until(lambda: bool(house.targets.processes))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        house.world.live.strike(TENANT, [grant], "expired")
+        before = [what for what, _ in house.targets.journal].count("written")
+        terminal.hung_up = turns % 2 == 1
+    assert running.result().state is ActionState.CUT
+    assert [what for what, _ in house.targets.journal].count("written") == before
+    assert not any(process.heard_the_end for process in house.targets.processes)
+
+
 @pytest.mark.parametrize("turns", [*range(12), 20, 40, 60])
 async def test_who_was_told_of_a_cut_was_cut(house: House, turns: int) -> None:
     """I-30: a command that ends by itself in the moment of its cut is written as what its caller was told."""
@@ -114,6 +166,17 @@ class Broken(Terminal):
     def over(self, lines: Sequence[str]) -> None:
         """Not."""
         raise RuntimeError("a defect")
+
+
+class Typist(Terminal):
+    """A client that types for ever, until its end of input."""
+
+    hung_up = False
+
+    async def read(self) -> bytes:
+        """The next of it, soon."""
+        await asyncio.sleep(0)
+        return b"" if self.hung_up else b"y\n"
 
 
 class Leaving(Terminal):

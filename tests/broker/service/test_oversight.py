@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AbstractContextManager
 
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -104,6 +105,24 @@ async def test_whoever_waits_for_the_input_goes_on_only_while_it_flows() -> None
         await asyncio.wait_for(waiting, 20)
         oversight.pause()
         assert not oversight.flows
+
+
+async def test_nothing_flows_once_it_was_stopped() -> None:
+    """I-01: whoever watches, whoever resumes; and nothing flows in a line of a shell that was stopped."""
+    shell, line = Oversight(), Oversight()
+    with line.within(shell):
+        assert (flows(shell), flows(line)) == (True, True)
+        line.stop()
+        assert (flows(shell), flows(line)) == (True, False)
+    shell, line = Oversight(), Oversight()
+    with line.within(shell):
+        shell.stop()
+        with shell.watched_by(watcher("a")):
+            shell.resume()
+            line.resume()
+            assert (flows(shell), flows(line)) == (False, False)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(shell.until_flows(), 0.01)
 
 
 async def test_changes_are_heard() -> None:
