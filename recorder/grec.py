@@ -1,30 +1,20 @@
-"""GREC v1, the recording format: header, keys, frames. Opens no file, makes no salt, reads no clock.
+"""GREC v1, the recording format: header and frames, as bytes. Opens no file, makes no salt, reads no clock.
 
     part   := magic | u32 hlen | header_json | commit[32] | frame*        hlen counts header_json and commit
     frame  := fh[32] | ciphertext | tag[16]
     fh     := "GRF1" | u8 type | u8 flags | u16 0 | u64 seq | u64 t_us | u32 plen | u32 clen     (big-endian)
 
-AES-256-GCM with counter nonces; the last frame carries the final bit in its nonce (STREAM), so a cut recording never
-decrypts as a finished one. Key, base nonce and key commitment come from one HKDF-Expand: with the wrong key nothing
-is decrypted at all. Everything in a frame header and in the part header is bound to each frame as associated data.
+What can be said of these bytes without the key: how frames are sealed and opened is said in sealing.py.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Protocol
-
-from backports.zstd import CompressionParameter, DecompressionParameter, ZstdCompressor, ZstdDecompressor, ZstdError
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA512
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from recorder import canonical
 from recorder.canonical import Json
@@ -66,16 +56,9 @@ MAX_CLEN = MAX_PLAIN + 4 * 1024  # bytes of ciphertext and tag
 MAX_SEQ = 2**32 - 1  # a frame number beyond it is refused: 2^32 frames of one key are never reached
 FRAME_HEADER = struct.Struct(">4sBBHQQII")
 TAG_SIZE = 16
-DEK_SIZE = 32
 SALT_SIZE = 24
 COMMIT_SIZE = 32
-_NONCE_SIZE = 12
-_LABEL = b"grantd/rec/v1/AEAD_AES_256_GCM\0"
-_PREAMBLE = len(MAGIC) + 4
-_WINDOW_LOG = 20  # the reader's zstd window is at most 1 MiB; our level 1 writer uses 512 KiB
-# level 3: 0.7 MB more per session for 0-6 % smaller files. A table of 32 KiB stays in the processor's nearest cache:
-# 8 % less work for files 1.5 % larger
-_ZSTD: dict[int, int] = {CompressionParameter.compression_level: 1, CompressionParameter.hash_log: 13}
+HEADER_AT = len(MAGIC) + 4  # where the header JSON begins
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _START = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 _HEADER_KEYS = frozenset({"v", "alg", "rec", "sid", "ten", "part", "prev", "start", "dek", "salt"})
@@ -153,29 +136,6 @@ class FrameHeader:
         return FRAME_HEADER.pack(FRAME_MAGIC, self.type, self.flags, 0, self.seq, self.t_us, self.plen, self.clen)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartKeys:
-    """What one part is sealed with. Fresh for each part because each part has a fresh salt."""
-
-    key: bytes = field(repr=False)
-    base_nonce: bytes = field(repr=False)
-    commit: bytes
-
-    def nonce(self, seq: int, *, final: bool) -> bytes:
-        """The base nonce XOR (00 00 00 | u64 seq | u8 final)."""
-        counter = (seq << 8 | final).to_bytes(_NONCE_SIZE, "big")
-        return bytes(a ^ b for a, b in zip(self.base_nonce, counter, strict=True))
-
-
-def derive_keys(dek: bytes | bytearray, header_json: bytes, salt: bytes) -> PartKeys:
-    """key[32] || base nonce[12] || commit[32] = HKDF-Expand(SHA-512). Source: C2SP chunked-encryption."""
-    if len(dek) != DEK_SIZE:
-        raise RecordingInvalid("a recording key has 32 bytes")
-    info = _LABEL + salt + hashlib.sha256(header_json).digest()
-    out = HKDFExpand(algorithm=SHA512(), length=DEK_SIZE + _NONCE_SIZE + COMMIT_SIZE, info=info).derive(bytes(dek))
-    return PartKeys(key=out[:32], base_nonce=out[32:44], commit=out[44:])
-
-
 def preamble(header_json: bytes, commit: bytes) -> bytes:
     """Everything before the first frame. Its leaf hash is leaf 0, its SHA-256 is bound to every frame."""
     return MAGIC + (len(header_json) + COMMIT_SIZE).to_bytes(4, "big") + header_json + commit
@@ -216,8 +176,8 @@ class Source(Protocol):
 
 def read_preamble(source: Source) -> tuple[Header, bytes, bytes]:
     """(header, preamble bytes, commitment) from the start of a part."""
-    head = source.read(_PREAMBLE)
-    if len(head) != _PREAMBLE or not head.startswith(MAGIC):
+    head = source.read(HEADER_AT)
+    if len(head) != HEADER_AT or not head.startswith(MAGIC):
         raise RecordingInvalid("not a GREC v1 recording")
     hlen = int.from_bytes(head[len(MAGIC) :], "big")
     if not COMMIT_SIZE < hlen <= MAX_HLEN:
@@ -317,95 +277,6 @@ def decode_frame_header(data: bytes, *, seq: int) -> FrameHeader:
     if t_us > MAX_TIME or plen > MAX_PLAIN or not TAG_SIZE <= clen <= MAX_CLEN or (plain and clen != plen + TAG_SIZE):
         raise RecordingInvalid(f"frame {seq}: length or time out of range")
     return header
-
-
-class Sealer:
-    """Encrypts the frames of one part, in order. Each number is used once: a failed write is never sealed again."""
-
-    __slots__ = ("_aad", "_aead", "_keys", "_seq", "_zstd", "preamble")
-
-    def __init__(self, header: Header, dek: bytes | bytearray) -> None:
-        header_json = header.encode()
-        self._keys = derive_keys(dek, header_json, header.salt)
-        self.preamble = preamble(header_json, self._keys.commit)
-        self._aad = hashlib.sha256(self.preamble).digest()
-        self._aead = AESGCM(self._keys.key)
-        self._seq = 0
-        self._zstd: ZstdCompressor | None = None
-
-    def data(self, plaintext: bytes | bytearray, t_us: int, *, segment: bool) -> bytes:
-        """A compressed DATA frame; `segment` starts a fresh zstd context (the first frame always does)."""
-        flags = Flag.ZSTD
-        if segment or self._zstd is None:
-            flags |= Flag.SEGMENT
-            self._zstd = ZstdCompressor(options=_ZSTD)
-        packed = self._zstd.compress(plaintext, mode=ZstdCompressor.FLUSH_BLOCK)
-        return self.seal(FrameType.DATA, flags, t_us, plaintext=packed, plen=len(plaintext))
-
-    def end(self, plaintext: bytes, t_us: int, *, instead_of_last: bool = False) -> bytes:
-        """The final frame. After it this sealer is spent.
-
-        `instead_of_last`: the last sealed frame could not be written, so the end takes its number. No nonce repeats,
-        because the final bit is part of the nonce.
-        """
-        self._seq -= instead_of_last
-        return self.seal(FrameType.END, Flag.FINAL, t_us, plaintext=plaintext, plen=len(plaintext))
-
-    def seal(self, type_: FrameType, flags: Flag, t_us: int, *, plaintext: bytes, plen: int) -> bytes:
-        """One frame around `plaintext` as it is stored (compressed or not); `plen` is its length before compression."""
-        header = FrameHeader(
-            type=type_, flags=flags, seq=self._seq, t_us=t_us, plen=plen, clen=len(plaintext) + TAG_SIZE
-        )
-        encoded = header.encode()
-        decode_frame_header(encoded, seq=self._seq)  # what no reader would take is never written
-        nonce = self._keys.nonce(self._seq, final=header.final)
-        self._seq += 1
-        return encoded + self._aead.encrypt(nonce, plaintext, self._aad + encoded)
-
-
-class Opener:
-    """Decrypts frames of one part, from its first frame or from any segment start. Releases nothing unauthenticated."""
-
-    __slots__ = ("_aad", "_aead", "_keys", "_zstd")
-
-    def __init__(self, header: Header, preamble_bytes: bytes, dek: bytes | bytearray) -> None:
-        header_json = preamble_bytes[_PREAMBLE:-COMMIT_SIZE]
-        self._keys = derive_keys(dek, header_json, header.salt)
-        if not hmac.compare_digest(self._keys.commit, preamble_bytes[-COMMIT_SIZE:]):
-            raise RecordingInvalid("this key is not the one the recording was made with")
-        self._aad = hashlib.sha256(preamble_bytes).digest()
-        self._aead = AESGCM(self._keys.key)
-        self._zstd: ZstdDecompressor | None = None
-
-    def open(self, frame: Frame) -> bytes:
-        """The plaintext of a frame, at most 1 MiB.
-
-        Raises:
-            RecordingInvalid: naming the frame that does not authenticate or does not inflate to its stated length.
-        """
-        header = frame.header
-        nonce = self._keys.nonce(header.seq, final=header.final)
-        try:
-            packed = self._aead.decrypt(nonce, frame.ciphertext(), self._aad + header.encode())
-        except InvalidTag as error:
-            raise RecordingInvalid(f"frame {header.seq}: not authentic") from error
-        if Flag.ZSTD not in header.flags:
-            return packed
-        return self._inflate(packed, header)
-
-    def _inflate(self, packed: bytes, header: FrameHeader) -> bytes:
-        if Flag.SEGMENT in header.flags:
-            self._zstd = ZstdDecompressor(options={DecompressionParameter.window_log_max: _WINDOW_LOG})
-        if self._zstd is None:
-            raise RecordingInvalid(f"frame {header.seq}: compressed, but no segment has started")
-        try:
-            # One byte more than stated: a bomb shows itself after plen + 1 bytes, not after filling memory.
-            plain = self._zstd.decompress(packed, max_length=header.plen + 1)
-        except (ZstdError, EOFError) as error:
-            raise RecordingInvalid(f"frame {header.seq}: does not inflate") from error
-        if len(plain) != header.plen or self._zstd.eof:
-            raise RecordingInvalid(f"frame {header.seq}: does not inflate to its stated length")
-        return plain
 
 
 def _id(document: Mapping[str, Json], name: str) -> str:

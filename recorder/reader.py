@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from recorder import grec
 from recorder.errors import RecordingInvalid
-from recorder.grec import Flag, Frame, FrameType, Kind, Opener, TornFrame
+from recorder.grec import Flag, Frame, FrameType, Kind, TornFrame
 from recorder.merkle import CompactRange, leaf_hash
 from recorder.scan import Scan, State, check_commitment, scan
 from recorder.screen import LOOK_BACK_BYTES, Screen, screen_of
+from recorder.sealing import Opener
 from recorder.store.disk import is_live
 
 if TYPE_CHECKING:

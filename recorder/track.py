@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from recorder import canonical, grec
 from recorder.errors import RecorderFailed
-from recorder.grec import Event, Header, Kind, Sealer
+from recorder.grec import Event, Header, Kind
 from recorder.merkle import CompactRange, leaf_hash
+from recorder.sealing import Sealer, derive_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,7 +121,7 @@ def opening(meta: RecordingMeta) -> PartCheckpoint:
     """
     header = header_of(meta, part=meta.part, prev=meta.prev, salt=meta.salt)
     document = header.encode()
-    first = leaf_hash(grec.preamble(document, grec.derive_keys(meta.dek, document, meta.salt).commit))
+    first = leaf_hash(grec.preamble(document, derive_keys(meta.dek, document, meta.salt).commit))
     tree = CompactRange()
     tree.append(first)
     return PartCheckpoint(rec=meta.rec, part=meta.part, leaves=1, root=tree.root(), final=False)

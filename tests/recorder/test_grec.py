@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 from recorder import grec
 from recorder.errors import RecordingInvalid
-from recorder.grec import Event, Flag, FrameType, Header, Kind, Opener, Sealer
+from recorder.grec import Event, Flag, FrameType, Header, Kind
 from recorder.merkle import leaf_hash, root_of
 from recorder.scan import State, check_commitment, scan
+from recorder.sealing import Opener, Sealer, derive_keys
 
 DEK = bytes(range(32))
 HEADER = Header(
@@ -198,9 +199,9 @@ def test_a_substituted_key_is_refused_before_decryption() -> None:
 
 def test_every_part_has_its_own_keys() -> None:
     """The same data key with a fresh salt gives another key, base nonce and commitment: nothing repeats."""
-    one = grec.derive_keys(DEK, HEADER.encode(), HEADER.salt)
+    one = derive_keys(DEK, HEADER.encode(), HEADER.salt)
     other_header = replace(HEADER, salt=bytes(24))
-    two = grec.derive_keys(DEK, other_header.encode(), other_header.salt)
+    two = derive_keys(DEK, other_header.encode(), other_header.salt)
     assert one.key != two.key
     assert one.base_nonce != two.base_nonce
     assert one.commit != two.commit

@@ -11,9 +11,10 @@ import pytest
 from recorder import grec
 from recorder.canonical import encode
 from recorder.errors import RecordingInvalid
-from recorder.grec import Event, Kind, Sealer
+from recorder.grec import Event, Kind
 from recorder.reader import Expected, RecordingReader
 from recorder.scan import State
+from recorder.sealing import Sealer
 from recorder.track import PartCheckpoint
 from tests.recorder.recordings import DEK, DONE, QUICK, START, meta, reader, store
 from tests.recorder.test_grec import HEADER

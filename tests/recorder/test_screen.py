@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from recorder.grec import Frame, Opener
+    from recorder.grec import Frame
+    from recorder.sealing import Opener
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from recorder import checkpoint, entry, grec, merkle
+from recorder import checkpoint, entry, grec, merkle, sealing
 
 VECTORS: dict[str, str] = json.loads((Path(__file__).parent.parent / "vectors" / "recorder.json").read_text())
 DEK = bytes(range(32))
@@ -27,7 +27,7 @@ def test_key_schedule() -> None:
     """Key, base nonce, commitment and nonces come out as published."""
     header_json = VECTORS["rec.header_json"].encode()
     header = grec.decode_header(header_json)
-    keys = grec.derive_keys(DEK, header_json, header.salt)
+    keys = sealing.derive_keys(DEK, header_json, header.salt)
     assert header.encode() == header_json
     assert keys.key.hex() == VECTORS["rec.key"]
     assert keys.base_nonce.hex() == VECTORS["rec.base_nonce"]
@@ -38,7 +38,7 @@ def test_key_schedule() -> None:
 
 def test_frames_are_sealed_as_published() -> None:
     """Sealing the published events gives the published frames."""
-    sealer = grec.Sealer(grec.decode_header(VECTORS["rec.header_json"].encode()), DEK)
+    sealer = sealing.Sealer(grec.decode_header(VECTORS["rec.header_json"].encode()), DEK)
     events = [
         grec.Event(0, grec.Kind.RESIZE, 0, bytes.fromhex("00500018")),
         grec.Event(1000, grec.Kind.OUT, 0, b"hi\r\n"),
@@ -56,7 +56,7 @@ def test_frames_open_as_published() -> None:
     source = io.BytesIO(recording())
     header, start, _ = grec.read_preamble(source)
     frames = list(grec.read_frames(source))
-    opener = grec.Opener(header, start, DEK)
+    opener = sealing.Opener(header, start, DEK)
     assert [opener.open(frame) for frame in frames] == [
         bytes.fromhex(VECTORS["rec.events_pt"]),
         b'{"dur":1000,"events":2}',
