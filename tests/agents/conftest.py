@@ -12,7 +12,8 @@ import pytest
 from grantd.client import Client
 from grantd.enrolment import Join, enrol
 from grantd.profile import Profile
-from tests.agents.fake_broker import JOIN_SECRET, FakeBroker
+from tests.agents.fake_admin import JOIN_SECRET
+from tests.agents.fake_broker import FakeBroker
 
 
 @dataclass(frozen=True, slots=True)

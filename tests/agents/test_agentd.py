@@ -27,7 +27,8 @@ from grantd.cli.agentd.start import write_launcher
 from grantd.v1.action_pb2 import Action, ActionState, ExecuteRequest, ExecuteResponse
 from tests.agents.conftest import Person
 from tests.agents.console import GRANTCTL, Console
-from tests.agents.fake_broker import Context, FakeBroker, refuse
+from tests.agents.fake_broker import FakeBroker
+from tests.agents.refusal import Context, refuse
 from tests.agents.test_cli import AWAITING, ended, finishing, grant
 from tests.pace import Since
 

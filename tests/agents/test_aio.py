@@ -19,7 +19,8 @@ from grantd.execution import Finished
 from grantd.v1 import access_pb2
 from grantd.v1.action_pb2 import Action, ActionState, ExecuteRequest, ExecuteResponse
 from tests.agents.conftest import Person, join_of
-from tests.agents.fake_broker import Context, FakeBroker, refuse
+from tests.agents.fake_broker import FakeBroker
+from tests.agents.refusal import Context, refuse
 
 
 async def test_ask_wait_and_run(broker: FakeBroker, person: Person) -> None:

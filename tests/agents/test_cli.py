@@ -24,7 +24,9 @@ from grantd.v1.action_pb2 import Action, ActionState, ExecuteRequest, ExecuteRes
 from grantd.v1.options_pb2 import COMMAND_CLASS_WRITE
 from tests.agents.conftest import Person, join_of
 from tests.agents.console import GRANTCTL, on_terminal
-from tests.agents.fake_broker import Context, FakeBroker, refuse, stamp
+from tests.agents.fake_broker import FakeBroker
+from tests.agents.items import stamp
+from tests.agents.refusal import Context, refuse
 
 Ran = subprocess.CompletedProcess[bytes]
 

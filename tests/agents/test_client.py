@@ -32,7 +32,8 @@ from grantd.execution import Changed, EndsSoon, Finished, Stderr, Stdout, Told
 from grantd.v1 import access_pb2, action_pb2
 from grantd.v1.action_pb2 import Action, ActionState, EndWarning, ExecuteRequest, ExecuteResponse, Notice
 from tests.agents.conftest import Person, join_of
-from tests.agents.fake_broker import Context, FakeBroker, refuse
+from tests.agents.fake_broker import FakeBroker
+from tests.agents.refusal import Context, refuse
 
 MINUTES = timedelta(minutes=15)
 

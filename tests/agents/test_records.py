@@ -16,7 +16,7 @@ from broker.core import records as daemon
 from broker.core.clock import from_micros
 from grantd import records as client
 from grantd.v1 import admin_pb2, approval_pb2
-from tests.agents.fake_broker import daemon_record
+from tests.agents.items import daemon_record
 
 Vector: TypeAlias = dict[str, Any]
 VECTORS: Any = json.loads((Path(__file__).parents[1] / "vectors/records.json").read_text())

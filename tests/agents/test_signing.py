@@ -20,7 +20,8 @@ from grantd.cli.signing import Signer
 from grantd.errors import Invalid
 from tests.agents.conftest import Person
 from tests.agents.console import GRANTCTL, Console
-from tests.agents.fake_broker import FakeBroker, action_item, daemon_record, is_signed
+from tests.agents.fake_broker import FakeBroker
+from tests.agents.items import action_item, daemon_record, is_signed
 
 NAMESPACES = (records.APPROVAL_NAMESPACE, records.SIGN_IN_NAMESPACE, records.CHANGE_NAMESPACE)
 MESSAGE = bytes(range(256)) * 3

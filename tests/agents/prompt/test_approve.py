@@ -18,7 +18,8 @@ from grantd.v1.approval_pb2 import DecideRequest, PendingItem
 from grantd.v1.options_pb2 import VERDICT_APPROVE, VERDICT_DENY
 from tests.agents.conftest import Person
 from tests.agents.console import GRANTCTL, READING_SECONDS, Console, on_terminal
-from tests.agents.fake_broker import FakeBroker, access_item, action_item, daemon_record, is_signed
+from tests.agents.fake_broker import FakeBroker
+from tests.agents.items import access_item, action_item, daemon_record, is_signed
 
 WRITE = b"install -m 0644 app.conf /srv/app/app.conf"
 

@@ -17,7 +17,7 @@ from grantd.cli.prompt.question import pose
 from grantd.cli.visible import exact
 from grantd.v1.approval_pb2 import PendingItem, VerificationRecord
 from grantd.v1.options_pb2 import COMMAND_CLASS_EXECUTE, COMMAND_CLASS_READ, CommandPart
-from tests.agents.fake_broker import access_item, action_item, daemon_record
+from tests.agents.items import access_item, action_item, daemon_record
 
 NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
 

@@ -9,7 +9,7 @@ import pytest
 from grantd.cli.prompt.question import Untruthful, pose
 from grantd.v1.approval_pb2 import PendingItem
 from grantd.v1.options_pb2 import COMMAND_CLASS_REBOOT
-from tests.agents.fake_broker import access_item, action_item
+from tests.agents.items import access_item, action_item
 
 
 def spoilt(change: Callable[[PendingItem], object]) -> PendingItem:
