@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime
 
 from broker.core import ids
 from broker.core.cert import Ca
@@ -60,22 +61,7 @@ class InventoryService:
             signed_by(
                 tx, caller, change, permission=Permission.TARGET_WRITE, second=_raises_power(before, given), now=now
             )
-            target = Target(
-                tenant=caller.tenant,
-                id=self._id_of(tx, given, before),
-                name=given.name,
-                host=given.host,
-                port=given.port,
-                host_key=given.host_key,
-                tier=given.tier,
-                teams=_team_ids(tx, given.teams),
-                labels=given.labels,
-                logins=given.logins,
-                seal_reads=given.seal_reads,
-                source_address=given.source_address,
-                settings=given.settings,
-                created_at=before.created_at if before else now,
-            )
+            target = self._given(tx, caller, given, before, now=now)
             tx.targets.put(target)
             tx.audit.append(_told("target.changed" if before else "target.added", target, caller), now)
             sha = hashlib.sha256(content).digest()
@@ -89,6 +75,24 @@ class InventoryService:
             await believe(self._world, change, tenant=caller.tenant, subject=target.id, content=machine_of(target))
         target = await self._world.store.run(caller.tenant, unit)
         return target, await self.sshd_lines(target) if target.kind is TargetKind.SSH else ""
+
+    def _given(self, tx: Tx, caller: Caller, given: TargetInput, before: Target | None, *, now: datetime) -> Target:
+        return Target(
+            tenant=caller.tenant,
+            id=self._id_of(tx, given, before),
+            name=given.name,
+            host=given.host,
+            port=given.port,
+            host_key=given.host_key,
+            tier=given.tier,
+            teams=_team_ids(tx, given.teams),
+            labels=given.labels,
+            logins=given.logins,
+            seal_reads=given.seal_reads,
+            source_address=given.source_address,
+            settings=given.settings,
+            created_at=before.created_at if before else now,
+        )
 
     def _id_of(self, tx: Tx, given: TargetInput, before: Target | None) -> TargetId:
         if before is not None and given.id in (None, before.id):

@@ -72,10 +72,7 @@ def add(
     cosign: Path | None,
 ) -> int:
     """Add or change a target, under a fresh signature; prints the lines that its sshd needs."""
-    if (kind == "ssh") is not bool(logins) or (kind == "postgres") is not (settings is not None):
-        raise click.UsageError("a host needs --login, a database --kind postgres and --settings FILE")
-    if krl_login and kind != "ssh":
-        raise click.UsageError("--krl-login is of hosts alone")
+    _must_fit(kind, logins, settings, krl_login)
     host, port = split_address(address, _PORTS[kind])
     message = admin_pb2.PutTargetRequest(
         idempotency_key=asking.new_key(),
@@ -96,11 +93,8 @@ def add(
     )
     told = submit(shell, lambda: shell.client.admin.PutTarget, message, key=key, cosign=cosign)
     shell.show(told, lambda: _added(told))
-    if not check or settings:  # a database lets the broker in once it has a password
-        return Exit.OK
-    if sys.stdin.isatty() and not shell.as_json:
-        click.prompt("Press Enter when they are in place", default="", show_default=False, err=True)
-    _check(shell, name, "")
+    if check and not settings:  # a database lets the broker in once it has a password
+        _check_once_in_place(shell, name)
     return Exit.OK
 
 
@@ -182,6 +176,14 @@ def split_address(address: str, port_if_none: int = _PORTS["ssh"]) -> tuple[str,
     return host, int(port)
 
 
+def _must_fit(kind: str, logins: tuple[str, ...], settings: Path | None, krl_login: str) -> None:
+    """What is given is of that kind of target. Raises click's usage error."""
+    if (kind == "ssh") is not bool(logins) or (kind == "postgres") is not (settings is not None):
+        raise click.UsageError("a host needs --login, a database --kind postgres and --settings FILE")
+    if krl_login and kind != "ssh":
+        raise click.UsageError("--krl-login is of hosts alone")
+
+
 def _host_key(shell: Shell, host: str, port: int, file: Path | None, *, scan: bool, fingerprint: str | None) -> str:
     if (file is None) is not scan:
         raise click.UsageError("give either --host-key FILE or --scan")
@@ -237,6 +239,12 @@ def _check(shell: Shell, name: str, login: str) -> CheckTargetResponse:
     told = client.call(client.admin.CheckTarget, admin_pb2.CheckTargetRequest(target=name, login=login))
     shell.show(told, lambda: "\n".join(_finding(each) for each in told.findings))
     return told
+
+
+def _check_once_in_place(shell: Shell, name: str) -> None:
+    if sys.stdin.isatty() and not shell.as_json:
+        click.prompt("Press Enter when they are in place", default="", show_default=False, err=True)
+    _check(shell, name, "")
 
 
 def _finding(finding: admin_pb2.TargetFinding) -> str:
