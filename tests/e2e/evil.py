@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeAlias
 
 import asyncssh
 
@@ -51,6 +52,7 @@ from tests.e2e.stage import ASKS, FREE
 INSTALL, READ = b"apt-get install -y jq", b"uname -a"
 WRITE = f"touch {os.environ.get('EVIL_FOLDER', '/tmp')}/forced".encode()  # noqa: S108  a name, never made
 SECONDS = 50.0
+Try: TypeAlias = Callable[[], Awaitable[str]]
 
 
 @dataclass(slots=True)
@@ -178,27 +180,33 @@ class Evil:
             name=target.name, tier=tier, host_key=self.seen.host_key, logins=target.logins, seal_reads=False, quorum={}
         )
 
-    def tries(self) -> dict[str, Callable[[], Awaitable[str]]]:
+    def install(self, **changes: object) -> ActionRecord:
+        """What the tier asks people about, in a record of its own."""
+        return self.record(INSTALL, self.asks, "install", **changes)
+
+    def tries(self) -> dict[str, Try]:
         """Every way to what nobody allowed."""
+        return self._unsigned() | self._stretched() | self._misnamed() | self._stated()
 
-        def install(**changes: object) -> ActionRecord:
-            return self.record(INSTALL, self.asks, "install", **changes)
-
-        me = Person(name="mallory", role=Role.OWNER, active=True, keys=(parse_blob(self.key.public_data).line(),))
-        write = self.record(WRITE, self.free, "write")
-        mallory = ids.render("person", b"mallory-mallory-")
+    def _unsigned(self) -> dict[str, Try]:
+        """With no approval, or with one of something else."""
         return {
-            "install, no signature": lambda: self.asked(install()),
-            "install, no record": lambda: self.asked(install(), raw=b""),
-            "install, signed by a key of its own": lambda: _with(self, install()),
+            "install, no signature": lambda: self.asked(self.install()),
+            "install, no record": lambda: self.asked(self.install(), raw=b""),
+            "install, signed by a key of its own": lambda: _with(self, self.install()),
             "install, a key that it enrolled itself": self.enrols_itself,
-            "install, the yes to another record": lambda: self.asked(install(), *self.yes),
+            "install, the yes to another record": lambda: self.asked(self.install(), *self.yes),
             "install, the record of an approval that was used": lambda: self.asked(self.seen, *self.yes),
-            "install, tier claimed looser": lambda: self.asked(install(tier=Tier.CLOSED_LOOP)),
-            "install, class claimed lower": lambda: self.asked(install(command_class="read")),
+            "install, tier claimed looser": lambda: self.asked(self.install(tier=Tier.CLOSED_LOOP)),
+            "install, class claimed lower": lambda: self.asked(self.install(command_class="read")),
             "install forced under the record of a read": lambda: self.asked(
-                self.record(READ, self.asks, "read"), spec=self.spec(install())
+                self.record(READ, self.asks, "read"), spec=self.spec(self.install())
             ),
+        }  # fmt: skip
+
+    def _stretched(self) -> dict[str, Try]:
+        """With an approval, for more than it was given."""
+        return {
             "install forced under an approved record": lambda: self.asked(
                 self.fresh, *self.fresh_yes, spec=self.spec(replace(self.fresh, command=INSTALL))
             ),
@@ -217,26 +225,39 @@ class Evil:
             "an approved record, with a terminal": lambda: self.asked(
                 self.fresh, *self.fresh_yes, spec=replace(self.spec(self.fresh), permit_pty=True)
             ),
-            "a tenant of its own": lambda: self.asked(install(tenant="evil")),
-            "a target that nobody named": lambda: self.asked(install(target_id=ids.render("target", os.urandom(16)))),
+            "an approval from half an hour ago": lambda: self.asked(self.old, *self.old_yes),
+        }  # fmt: skip
+
+    def _misnamed(self) -> dict[str, Try]:
+        """With claims under which no approval would be needed."""
+        write, unnamed = self.record(WRITE, self.free, "write"), ids.render("target", os.urandom(16))
+        return {
+            "a tenant of its own": lambda: self.asked(self.install(tenant="evil")),
+            "a target that nobody named": lambda: self.asked(self.install(target_id=unnamed)),
             "a write where the tier asks": lambda: self.asked(self.record(WRITE, self.asks, "write")),
             "an opaque script, called clear": lambda: self.asked(self.record(b"./x.sh", self.free, "execute")),
             "no force-command for a write": lambda: self.asked(write, spec=self.spec(write, forced="")),
             "a check's certificate with a command": lambda: self.asked(
-                install(), spec=self.spec(install(), forced="id", key_id=self.asks.id)
+                self.install(), spec=self.spec(self.install(), forced="id", key_id=self.asks.id)
             ),
+        }  # fmt: skip
+
+    def _stated(self) -> dict[str, Try]:
+        """By telling the signer what to believe."""
+        me = Person(name="mallory", role=Role.OWNER, active=True, keys=(parse_blob(self.key.public_data).line(),))
+        mallory = ids.render("person", b"mallory-mallory-")
+        return {
             "an owner of its own": lambda: self.learns(mallory, me, fresh=True),
             "the first owner of a tenant of its own": lambda: self.learns(mallory, me, fresh=True, tenant="evil"),
             "a looser tier": lambda: self.learns(
                 self.asks.id, self.machine(self.asks, Tier.CLOSED_LOOP), fresh=False
             ),
-            "an approval from half an hour ago": lambda: self.asked(self.old, *self.old_yes),
             "another key for a CA, no signature": lambda: self.rotates(signed=False),
             "another key for a CA, signed by itself": lambda: self.rotates(signed=True),
             "an owner's statement of another target": self.replays_a_statement,
         }  # fmt: skip
 
-    def may(self) -> dict[str, Callable[[], Awaitable[str]]]:
+    def may(self) -> dict[str, Try]:
         """What a taken-over broker can have signed: the limit, said out loud."""
         read, write = self.record(READ, self.asks, "read"), self.record(WRITE, self.free, "write")
         return {

@@ -29,6 +29,7 @@ from tests.broker.rpc.world import TENANT, House
 from tests.forgeries import rule_of, told
 
 REFUSED = ("UNAUTHENTICATED", "bad_token")
+MEMBER, CLAIMS = "other header members than ours", "other claims than ours"
 
 
 def b64(raw: bytes) -> str:
@@ -77,17 +78,23 @@ def _without_none(members: dict[str, Any]) -> dict[str, Any]:
 
 def forged(mint: Mint, good: str, others: dict[str, str]) -> dict[str, tuple[str, str]]:
     """Name -> (the rule that should refuse it, the token)."""
+    return (
+        _signed_otherwise(mint, good)
+        | _with_members_that_others_obey(mint)
+        | _for_or_by_another(mint)
+        | _at_another_time(mint)
+        | _of_another_grant(mint, others)
+        | _in_another_envelope(mint, good)
+    )
+
+
+def _signed_otherwise(mint: Mint, good: str) -> dict[str, tuple[str, str]]:
     public = mint.key.public_key()
     raw, pem = public.public_bytes_raw(), public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     stranger = Ed25519PrivateKey.generate()
-    now, iss, jkt = int(time.time()), mint.claims["iss"], mint.claims["cnf"]["jkt"]
-    head, body, signature = good.split(".")
-    alias = signature[:-1] + chr(ord(signature[-1]) + 1)
-    algorithm, member = "another algorithm", "other header members than ours"
-    key, shape = "not signed by our key", "not three parts"
-    claims, size = "other claims than ours", "not the size of a signature"
+    head, _, signature = good.split(".")
+    algorithm, key, size = "another algorithm", "not signed by our key", "not the size of a signature"
     return {
-        # ---- algorithm and key
         "alg none, no signature": (algorithm, mint.head(lambda _: b"", alg="none")),
         "alg None, good signature": (algorithm, mint.head(alg="None")),
         "alg in lower case": (algorithm, mint.head(alg="eddsa")),
@@ -102,30 +109,46 @@ def forged(mint: Mint, good: str, others: dict[str, str]) -> dict[str, tuple[str
         "no signature": (size, mint.made(sign=lambda _: b"")),
         "a byte behind the signature": (size, mint.made(sign=lambda m: mint.key.sign(m) + b"\0")),
         "claims of one, signature of another": (key, f"{head}.{mint.says(jti='0' * 32).split('.')[1]}.{signature}"),
-        "kid missing": (member, mint.head(kid=None)),
+        "kid missing": (MEMBER, mint.head(kid=None)),
         "another kid": ("another key id", mint.head(kid="t2")),
         "kid a path": ("another key id", mint.head(kid="../../../dev/null")),
         "kid SQL": ("another key id", mint.head(kid="' OR 1=1 --")),
         "another typ": ("another type", mint.head(typ="JWT")),
-        # ---- header members that other verifiers obey
-        "jku": (member, mint.head(jku="https://keys.example/jwks.json")),
-        "x5u": (member, mint.head(x5u="https://keys.example/chain.pem")),
-        "x5c": (member, mint.head(x5c=[b64(b"certificate")])),
-        "jwk": (member, mint.head(stranger.sign, jwk={"kty": "OKP", "crv": "Ed25519", "x": b64(raw)})),
-        "crit": (member, mint.head(crit=["exp"])),
-        "zip": (member, mint.head(zip="DEF")),
-        "b64 false": (member, mint.head(b64=False, crit=["b64"])),
+    }  # fmt: skip
+
+
+def _with_members_that_others_obey(mint: Mint) -> dict[str, tuple[str, str]]:
+    stranger = Ed25519PrivateKey.generate()
+    raw = mint.key.public_key().public_bytes_raw()
+    return {
+        "jku": (MEMBER, mint.head(jku="https://keys.example/jwks.json")),
+        "x5u": (MEMBER, mint.head(x5u="https://keys.example/chain.pem")),
+        "x5c": (MEMBER, mint.head(x5c=[b64(b"certificate")])),
+        "jwk": (MEMBER, mint.head(stranger.sign, jwk={"kty": "OKP", "crv": "Ed25519", "x": b64(raw)})),
+        "crit": (MEMBER, mint.head(crit=["exp"])),
+        "zip": (MEMBER, mint.head(zip="DEF")),
+        "b64 false": (MEMBER, mint.head(b64=False, crit=["b64"])),
         "alg twice": ("a member of the header twice", mint.made('{"alg":"none",' + json.dumps(mint.header)[1:])),
         "a header that is a list": ("header not an object", mint.made("[]")),
-        # ---- whom for, by whom
-        "aud missing": (claims, mint.says(aud=None)),
+    }
+
+
+def _for_or_by_another(mint: Mint) -> dict[str, tuple[str, str]]:
+    iss = mint.claims["iss"]
+    return {
+        "aud missing": (CLAIMS, mint.says(aud=None)),
         "aud a list": ("another audience", mint.says(aud=[iss])),
         "aud a list with others": ("another audience", mint.says(aud=[iss, "other"])),
         "aud with a tail": ("another audience", mint.says(aud=iss + "0")),
         "another iss": ("another issuer", mint.says(iss="other.example/c1")),
         "iss a piece of ours": ("another issuer", mint.says(iss=iss[1:])),
-        # ---- time
-        "exp missing": (claims, mint.says(exp=None)),
+    }
+
+
+def _at_another_time(mint: Mint) -> dict[str, tuple[str, str]]:
+    now = int(time.time())
+    return {
+        "exp missing": (CLAIMS, mint.says(exp=None)),
         "exp as text": ("exp no time in whole seconds", mint.says(exp=str(now + 60))),
         "exp a fraction": ("exp no time in whole seconds", mint.says(exp=now + 60.5)),
         "exp NaN": ("exp no time in whole seconds", mint.says(exp=float("nan"))),
@@ -139,8 +162,13 @@ def forged(mint: Mint, good: str, others: dict[str, str]) -> dict[str, tuple[str
         "iat a year ago": ("lives longer than any grant", mint.says(iat=now - 31_536_000)),
         "nbf to come": ("not valid yet", mint.says(nbf=now + 300)),
         "nbf as text": ("nbf no time in whole seconds", mint.says(nbf="0")),
-        # ---- which grant, whose
-        "jti missing": (claims, mint.says(jti=None)),
+    }
+
+
+def _of_another_grant(mint: Mint, others: dict[str, str]) -> dict[str, tuple[str, str]]:
+    jkt = mint.claims["cnf"]["jkt"]
+    return {
+        "jti missing": (CLAIMS, mint.says(jti=None)),
         "jti empty": ("jti no text", mint.says(jti="")),
         "an unknown jti": ("no row of that jti", mint.says(jti="0" * 32)),
         "the jti of an SSH certificate": ("no row of that jti", mint.says(jti=others["serial"])),
@@ -149,12 +177,19 @@ def forged(mint: Mint, good: str, others: dict[str, str]) -> dict[str, tuple[str
         "grant twice": ("a member of the claims twice", mint.made(claims=mint.twice("grant", others["grant"]))),
         "another key's hash": ("bound to another key", mint.says(cnf={"jkt": b64(bytes(32))})),
         "another agent's token": ("bound to another key", others["token"]),
-        "cnf missing": (claims, mint.says(cnf=None)),
+        "cnf missing": (CLAIMS, mint.says(cnf=None)),
         "cnf with more": ("not bound to a key", mint.says(cnf={"jkt": jkt, "jwk": {}})),
         "cnf short": ("not bound to a key", mint.says(cnf={"jkt": b64(bytes(31))})),
         "cnf in another spelling": ("another spelling of the same bytes", mint.says(cnf={"jkt": jkt + "="})),
-        "a claim more": (claims, mint.says(scope="*")),
-        # ---- the envelope
+        "a claim more": (CLAIMS, mint.says(scope="*")),
+    }  # fmt: skip
+
+
+def _in_another_envelope(mint: Mint, good: str) -> dict[str, tuple[str, str]]:
+    head, body, signature = good.split(".")
+    alias = signature[:-1] + chr(ord(signature[-1]) + 1)
+    shape = "not three parts"
+    return {
         "two parts": (shape, f"{head}.{body}"),
         "four parts": (shape, f"{good}.{signature}"),
         "a thousand dots": (shape, "." * 1000),
@@ -165,7 +200,7 @@ def forged(mint: Mint, good: str, others: dict[str, str]) -> dict[str, tuple[str
         "claims nested 2000 deep": ("claims not JSON", mint.made(claims="[" * 2000)),
         "claims a text": ("claims not an object", mint.made(claims='"claims"')),
         "Bearer in front": ("not base64url", f"Bearer {good}"),
-    }  # fmt: skip
+    }
 
 
 async def _token(channel: grpc.aio.Channel, grant: str) -> str:
