@@ -26,7 +26,6 @@ from broker.core.signing import (
     AskGenerations,
     AskHead,
     AskTrust,
-    FrameError,
     Learn,
     OpenGlass,
     Refused,
@@ -37,9 +36,8 @@ from broker.core.signing import (
     SignSsh,
     SignX509,
     Told,
-    encode_ask,
-    frame,
 )
+from broker.core.signwire import FrameError, encode_ask, frame
 from broker.core.x509_match import must_match_x509
 from broker.service.ports import Proof
 

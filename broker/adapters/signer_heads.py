@@ -17,7 +17,7 @@ from broker.adapters.audit_log.pins import put
 from broker.core.errors import Fault
 from broker.core.events import AuditEvent
 from broker.core.ids import SYSTEM_TENANT
-from broker.core.signing import unpae
+from broker.core.records import unpae
 from broker.core.sshwire import WireError
 from broker.service.ports import Meter, Store
 from recorder.checkpoint import Checkpoint, parse_and_verify, parse_vkey

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Final, Self, cast
 
 from broker.core.errors import SignerFault
-from broker.core.signing import HEADER_BYTES, Answer, FrameError, body_bytes, decode_answer
+from broker.core.signing import Answer
+from broker.core.signwire import HEADER_BYTES, FrameError, body_bytes, decode_answer
 
 UNDER_WAY: Final = 128
 """Questions before the signer at a time, twice what it answers together: nothing is signed for whoever gave up before

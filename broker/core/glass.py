@@ -18,8 +18,8 @@ from broker.core.cert import CertMismatch
 from broker.core.errors import Fault
 from broker.core.forward import destination_in
 from broker.core.ids import PREFIXES, IdentityId, RequestId, TargetId, TenantId, is_id
-from broker.core.records import ActionRecord, digest_of, made_at, pae
-from broker.core.signing import OpenGlass, SignSsh, unpae
+from broker.core.records import ActionRecord, digest_of, made_at, pae, unpae
+from broker.core.signing import OpenGlass, SignSsh
 from broker.core.sshsig import BadSignature, verify
 from broker.core.sshwire import WireError
 from broker.core.statement import Glass, Machine

@@ -6,8 +6,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from broker.core.clock import from_micros
-from broker.core.records import ACCESS, ACTION, AccessRecord, ActionRecord, Verification
-from broker.core.signing import unpae
+from broker.core.records import ACCESS, ACTION, AccessRecord, ActionRecord, Verification, unpae
 from broker.core.sshwire import WireError
 
 R = TypeVar("R", ActionRecord, AccessRecord)

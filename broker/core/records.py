@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from broker.core.clock import from_micros, micros
+from broker.core.sshwire import Reader, WireError
 
 ACTION = b"grantd/action/v1"
 _ACTION_PARTS, _PTY_PART = 25, 15
@@ -36,6 +37,17 @@ def pae(parts: Iterable[bytes]) -> bytes:
     """u32 count, then each part behind its u32 length, big-endian: injective over lists of byte strings."""
     listed = list(parts)
     return b"".join([len(listed).to_bytes(4, "big"), *(len(p).to_bytes(4, "big") + p for p in listed)])
+
+
+def unpae(data: bytes) -> tuple[bytes, ...]:
+    """The inverse of pae. Raises WireError."""
+    reader = Reader(data)
+    count = reader.u32()
+    if count > len(data) // 4:
+        raise WireError("more parts than bytes")
+    parts = tuple(reader.string() for _ in range(count))
+    reader.end()
+    return parts
 
 
 def digest_of(record: bytes) -> bytes:

@@ -18,9 +18,8 @@ from broker.core.errors import Fault, Refusal
 from broker.core.generation import Step
 from broker.core.identity import Login
 from broker.core.ids import PREFIXES, TenantId, is_id, is_login, is_name, is_tenant
-from broker.core.records import pae
+from broker.core.records import pae, unpae
 from broker.core.roles import RANK, Role
-from broker.core.signing import unpae
 from broker.core.sshwire import KeyKind, WireError, parse_line
 from policy.classes import CommandClass, Tier
 

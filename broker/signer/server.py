@@ -20,16 +20,8 @@ from typing import TypeAlias
 import structlog
 
 from broker.core.errors import Fault
-from broker.core.signing import (
-    HEADER_BYTES,
-    Answer,
-    Ask,
-    FrameError,
-    body_bytes,
-    decode_ask,
-    encode_answer,
-    frame,
-)
+from broker.core.signing import Answer, Ask
+from broker.core.signwire import HEADER_BYTES, FrameError, body_bytes, decode_ask, encode_answer, frame
 
 MAX_CONNECTIONS = 8
 REST_OF_FRAME_SECONDS = 5.0

@@ -29,19 +29,8 @@ from broker.core.cert import SKEW, Ca, CertSpec
 from broker.core.clock import EPOCH
 from broker.core.errors import SignerFault
 from broker.core.generation import Generation, Stage, Step
-from broker.core.signing import (
-    HEADER_BYTES,
-    Answer,
-    Ask,
-    AskGenerations,
-    AskTrust,
-    Signed,
-    SignSsh,
-    Told,
-    body_bytes,
-    encode_answer,
-    frame,
-)
+from broker.core.signing import Answer, Ask, AskGenerations, AskTrust, Signed, SignSsh, Told
+from broker.core.signwire import HEADER_BYTES, body_bytes, encode_answer, frame
 from broker.core.sshcert import parse
 from broker.core.sshwire import ed25519_blob
 from broker.service.ports import Proof, Signer

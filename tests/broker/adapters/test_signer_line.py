@@ -14,7 +14,8 @@ from broker.adapters import signer_line
 from broker.adapters.signer_client import SignerClient
 from broker.adapters.signer_line import UNDER_WAY
 from broker.core.errors import SignerFault
-from broker.core.signing import MAX_SIGNATURES, Answer, Ask, AskTrust, Signed
+from broker.core.signing import Answer, Ask, AskTrust, Signed
+from broker.core.signwire import MAX_SIGNATURES
 from broker.signer import server
 from tests.broker.signer.test_server import ME, serving
 

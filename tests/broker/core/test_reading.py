@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.core.reading import read_access, read_action
-from broker.core.records import AccessRecord, ActionRecord, Verification, pae
-from broker.core.signing import unpae
+from broker.core.records import AccessRecord, ActionRecord, Verification, pae, unpae
 from broker.core.sshwire import WireError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

@@ -19,7 +19,8 @@ import pytest
 from broker.core.cert import Ca
 from broker.core.generation import Step
 from broker.core.glass import GLASS_NAMESPACE
-from broker.core.signing import AskCa, AskHead, OpenGlass, Refused, Signed, SignSsh, Told, encode_ask, frame
+from broker.core.signing import AskCa, AskHead, OpenGlass, Refused, Signed, SignSsh, Told
+from broker.core.signwire import encode_ask, frame
 from broker.core.sshcert import parse
 from broker.signer.authority import Authority
 from broker.signer.journal import HEAD_ROWS, NAME, Journal

@@ -15,7 +15,8 @@ from broker.core.cert import CertSpec
 from broker.core.glass import GLASS_NAMESPACE, GlassUse
 from broker.core.ids import TenantId, render
 from broker.core.records import APPROVAL_NAMESPACE, timed_nonce
-from broker.core.signing import OpenGlass, SignSsh, decode_ask, encode_ask
+from broker.core.signing import OpenGlass, SignSsh
+from broker.core.signwire import decode_ask, encode_ask
 from broker.signer.authority import Authority
 from broker.signer.journal import Journal
 from tests.broker.signer.sealed import ASK, FIRST, SEALED, SPARE, ask, record, sealed_directory, use, why

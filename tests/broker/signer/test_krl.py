@@ -14,17 +14,8 @@ from broker.core.ids import TargetId, TenantId, render
 from broker.core.krl import read_header
 from broker.core.looks import Look
 from broker.core.revoking import MAX_GRANTS, list_of, write_command
-from broker.core.signing import (
-    AskGenerations,
-    Refused,
-    Signed,
-    SignKrl,
-    SignSsh,
-    Told,
-    decode_ask,
-    encode_ask,
-    frame,
-)
+from broker.core.signing import AskGenerations, Refused, Signed, SignKrl, SignSsh, Told
+from broker.core.signwire import decode_ask, encode_ask, frame
 from broker.core.sshcert import parse
 from broker.core.wrapper import read_force_command
 from broker.signer.authority import Authority

@@ -14,17 +14,8 @@ from pathlib import Path
 import pytest
 
 from broker.core.cert import Ca
-from broker.core.signing import (
-    HEADER_BYTES,
-    Answer,
-    Ask,
-    AskCa,
-    Signed,
-    body_bytes,
-    decode_answer,
-    encode_ask,
-    frame,
-)
+from broker.core.signing import Answer, Ask, AskCa, Signed
+from broker.core.signwire import HEADER_BYTES, body_bytes, decode_answer, encode_ask, frame
 from broker.signer import server
 from broker.signer.server import MAX_BATCH, MAX_CONNECTIONS, AllowedPeer, SocketFault, listen, serve
 

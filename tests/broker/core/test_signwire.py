@@ -13,19 +13,14 @@ from hypothesis import strategies as st
 
 from broker.core.cert import Ca, CertSpec, X509Spec
 from broker.core.generation import Generation, Stage
-from broker.core.records import pae
+from broker.core.records import pae, unpae
 from broker.core.signing import (
-    HEADER_BYTES,
-    MAX_FRAME,
-    MAX_RECORD_BYTES,
-    MAX_SIGNATURES,
     Answer,
     Ask,
     AskCa,
     AskGenerations,
     AskHead,
     AskTrust,
-    FrameError,
     Learn,
     OpenGlass,
     Refused,
@@ -36,13 +31,19 @@ from broker.core.signing import (
     SignSsh,
     SignX509,
     Told,
+)
+from broker.core.signwire import (
+    HEADER_BYTES,
+    MAX_FRAME,
+    MAX_RECORD_BYTES,
+    MAX_SIGNATURES,
+    FrameError,
     body_bytes,
     decode_answer,
     decode_ask,
     encode_answer,
     encode_ask,
     frame,
-    unpae,
 )
 from broker.core.sshwire import WireError
 from tests.broker.core.test_cert import client
