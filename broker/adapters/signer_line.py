@@ -87,6 +87,9 @@ class SignerLine(asyncio.Protocol):
                 answer.set_exception(error())
 
     async def _turn(self) -> None:
+        if not self._room.locked():
+            await self._room.acquire()  # at once; a time limit would cost a fifth of a question
+            return
         try:
             async with asyncio.timeout(TURN_SECONDS):
                 await self._room.acquire()

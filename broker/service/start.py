@@ -169,9 +169,11 @@ def _proof(tx: Tx, action: Action, grant: Grant) -> Proof:
     if sealed is not None:
         return sealed
     asked = tx.requests.get(action.request_id) if rests_on_its_grant(action, grant) else None
+    # of whom the signer knows no more it takes none, and nothing that comes with theirs
+    standing = [vote for vote in votes if still_decides(tx, vote, action.approver_roles)]
     return Proof(
         record=action.record().encoded(),
-        signatures=_yes(votes),
+        signatures=_yes(standing),
         access=asked.record().encoded() if asked else b"",
         access_signatures=_yes(tx.approvals.of(Subject.ACCESS, asked.id)) if asked else (),
     )

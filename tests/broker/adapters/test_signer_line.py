@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.adapters import signer_line
+from broker.adapters import signer_client, signer_line
 from broker.adapters.signer_client import SignerClient
 from broker.adapters.signer_line import UNDER_WAY
 from broker.core.errors import SignerFault
@@ -40,8 +40,10 @@ class Held:
 
 @pytest.fixture
 def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
-    """It listens at `s`."""
+    """It listens at `s`, and nobody runs out of time on a busy machine."""
     monkeypatch.setattr(server, "LOOK_UP_SECONDS", 0.05)  # notices at once that it is closed
+    monkeypatch.setattr(signer_client, "ANSWER_SECONDS", 20.0)
+    monkeypatch.setattr(signer_line, "TURN_SECONDS", 20.0)
     made = Held()
     with serving(tmp_path / "s", ME, made):
         yield made

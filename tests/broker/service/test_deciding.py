@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -117,6 +118,22 @@ async def test_a_quorum_takes_distinct_people(house: House) -> None:
     ticket = await start(house, agent, action)
     assert len(ticket.proof.signatures) == 2
     assert ticket.proof.record == action.record().encoded()
+
+
+@pytest.mark.parametrize("since", [{"status": IdentityStatus.SUSPENDED}, {"role": Role.VIEWER}], ids=str)
+async def test_the_signer_is_shown_the_yeses_that_stand(house: House, since: dict[str, Any]) -> None:
+    """I-13: who lost the role since is no part of the proof, for which the signer would refuse the others' as well."""
+    await put_policy(house, TWO_PEOPLE)
+    agent = await house.add("deployer")
+    people = [await house.add(name, Role.MANAGER) for name in ("one", "two", "three")]
+    action = await awaiting(house, agent)
+    votes = [house.vote(person, action) for person in people]
+    await house.cases.approval.decide(people[0].caller, votes[0])
+    await house.put(replace(people[0].row, **since))
+    for person, vote in zip(people[1:], votes[1:], strict=True):
+        await house.cases.approval.decide(person.caller, vote)
+    ticket = await start(house, agent, action)
+    assert set(ticket.proof.signatures) == {vote.signature for vote in votes[1:]}
 
 
 async def test_one_no_is_enough(house: House) -> None:
