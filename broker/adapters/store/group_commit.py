@@ -108,12 +108,10 @@ class GroupCommit:
         try:
             while (job := self._next()) is not None:
                 if job.alone:
-                    self._empty_log()
-                    job.result = not self._log_is_used
-                    _hand_back([job])
+                    self._run_alone(job)
                 else:
                     self._run_batch(job)
-            self._empty_log()
+            self._empty_soon()
         finally:
             self._refuse_the_rest()
             with contextlib.suppress(*_DATABASE_ERRORS):
@@ -128,8 +126,15 @@ class GroupCommit:
             try:
                 return self._waiting.get(timeout=IDLE_SECONDS)
             except queue.Empty:
-                self._empty_log()
+                self._empty_soon()
         return None if self._ended else self._waiting.get()
+
+    def _run_alone(self, job: _Job) -> None:
+        try:
+            job.result = self._emptied()
+        except sqlite3.Error as error:
+            job.error = fault_of(error)
+        _hand_back([job])
 
     def _run_batch(self, first: _Job) -> None:
         jobs = [first]
@@ -192,14 +197,21 @@ class GroupCommit:
         with contextlib.suppress(*_DATABASE_ERRORS):
             self._raw.rollback()  # and it does not know of one that failed before it began its own
 
-    def _empty_log(self) -> None:
-        """Copies the write-ahead log into the database and cuts it to nothing, unless a reader is using it."""
-        self._log_is_used = False
+    def _empty_soon(self) -> None:
+        """As `_emptied`; what fails, as on a full disk, is tried again in the next quiet second."""
         with contextlib.suppress(sqlite3.Error):
-            self._raw.execute("PRAGMA busy_timeout=0")
+            self._emptied()
+
+    def _emptied(self) -> bool:
+        """Copies the write-ahead log into the database and cuts it to nothing; False where a reader is using it."""
+        self._log_is_used = True
+        self._raw.execute("PRAGMA busy_timeout=0")
+        try:
             busy, *_ = self._raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            self._log_is_used = bool(busy)
+        finally:
             self._raw.execute("PRAGMA busy_timeout=5000")
+        self._log_is_used = bool(busy)
+        return not busy
 
     def _refuse_the_rest(self) -> None:
         with self._gate:

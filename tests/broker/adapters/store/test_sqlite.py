@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import resource
 import shutil
 import signal
 import sqlite3
@@ -11,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +21,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, Connection
 
+from broker.adapters.store import group_commit
 from broker.adapters.store.faults import DAMAGED, DISK_FULL, FAILED, GONE, LOCKED
 from broker.adapters.store.group_commit import GroupCommit
 from broker.adapters.store.store import SqlStore
@@ -158,8 +161,9 @@ async def test_a_full_disk_takes_back_the_unit_alone(store: SqlStore) -> None:
     assert await names(store) == written | {"team-9"}
 
 
-async def test_a_lost_transaction_fails_every_unit_of_it(store: SqlStore) -> None:
+async def test_a_lost_transaction_fails_every_unit_of_it(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """When SQLite gives up on the whole transaction nobody hears of success, and the next one works."""
+    monkeypatch.setattr(group_commit, "BATCH_SECONDS", 60.0)
     hold = threading.Event()
 
     def lose(conn: Connection) -> None:
@@ -173,7 +177,7 @@ async def test_a_lost_transaction_fails_every_unit_of_it(store: SqlStore) -> Non
     ]
     asyncio.get_running_loop().call_later(0.1, hold.set)
     outcomes = await race(attempts)
-    assert [type(outcome) for outcome in outcomes] == [bool, StoreFault, StoreFault]  # the first had its own batch
+    assert [type(outcome) for outcome in outcomes] == [StoreFault] * 3
     await store.run(TENANT, adds_team(2))
     assert await names(store) == {"team-2"}
 
@@ -225,6 +229,35 @@ async def test_what_was_deleted_leaves_the_disk(tmp_path: Path, how: str) -> Non
         await asyncio.to_thread(_wait_until_gone, needle, tmp_path)
     assert needle not in _everything(tmp_path)
     await store.close()
+
+
+async def test_what_could_not_leave_the_disk_is_not_said_to_have_left_it(tmp_path: Path) -> None:
+    """M12: the log cannot be copied, since the disk is full: told so; and it leaves as soon as it can."""
+    store = await open_sqlite(tmp_path)
+    needle = os.urandom(32)
+    await store.run_sql(TENANT, lambda conn: conn.exec_driver_sql("CREATE TABLE wide (it BLOB)"))
+    await store.run_sql(TENANT, lambda conn: conn.exec_driver_sql("INSERT INTO wide VALUES (?)", (needle * 4096,)))
+    await store.run_sql(TENANT, lambda conn: conn.exec_driver_sql("DELETE FROM wide"))
+    with no_file_longer_than((tmp_path / "grantd.db").stat().st_size):
+        with pytest.raises(StoreFault):
+            await store.scrub()
+        assert needle in _everything(tmp_path)
+    await asyncio.to_thread(_wait_until_gone, needle, tmp_path)
+    timeout = await store.run_sql(TENANT, lambda conn: conn.exec_driver_sql("PRAGMA busy_timeout").scalar_one())
+    assert timeout == 5000
+    await store.scrub()
+    await store.close()
+
+
+@contextlib.contextmanager
+def no_file_longer_than(size: int) -> Iterator[None]:
+    """Nothing in this process makes a file longer: to SQLite a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def test_a_file_that_is_no_database_is_a_fault(tmp_path: Path) -> None:
