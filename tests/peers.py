@@ -2,7 +2,7 @@
 
 Looks on this machine first, then in .cache/debs, which `make peers` fills. Never installs or starts anything. A
 missing peer skips its test with the reason; where the environment variable GRANTD_REQUIRE names the peer (CI names
-all of them), the same absence is a failure, so a partial run never passes for a full one.
+all that it can install), the same absence is a failure, so a partial run never passes for a full one.
 """
 
 from __future__ import annotations

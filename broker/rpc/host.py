@@ -26,6 +26,8 @@ log = structlog.get_logger()
 MAX_LINE_BYTES: Final = 4_096
 MAX_SOCKET_PATH: Final = 107
 _PEER_SECONDS: Final = 2.0
+_AGAIN_SECONDS: Final = 0.2
+"""After a connection that could not be taken, as where no descriptor is free."""
 _UCRED: Final = struct.Struct("3i")
 
 
@@ -35,6 +37,7 @@ class HostSocket:
     def __init__(self, path: Path, switch: KillSwitch) -> None:
         self._path, self._switch = path, switch
         self._listener: socket.socket | None = None
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="freeze-host", daemon=True)
 
     def start(self) -> None:
@@ -54,6 +57,7 @@ class HostSocket:
 
     def stop(self) -> None:
         """Takes nothing new."""
+        self._stopping.set()
         if self._listener is not None:
             with contextlib.suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)
@@ -61,14 +65,20 @@ class HostSocket:
             self._path.unlink(missing_ok=True)
 
     def _serve(self) -> None:
+        """Until it is stopped, whatever goes wrong: there is no other way to pull the switch from here."""
         assert self._listener is not None  # noqa: S101  started by `start`
-        while True:
+        while not self._stopping.is_set():
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
-                return  # stopped
+            except OSError as error:
+                if not self._stopping.wait(_AGAIN_SECONDS):
+                    log.error("freeze.not_accepted", why=error.strerror)  # noqa: TRY400
+                continue
             with connection:
-                self._answer(connection)
+                try:
+                    self._answer(connection)
+                except Exception:
+                    log.exception("freeze.failed")
 
     def _answer(self, connection: socket.socket) -> None:
         connection.settimeout(_PEER_SECONDS)

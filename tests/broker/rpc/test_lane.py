@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import resource
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -85,6 +87,44 @@ async def opened(house: House, folder: Path) -> AsyncIterator[Lane]:
 def closed(house: House) -> bool:
     """Whether the tenant is frozen here."""
     return house.world.live.is_closed(TENANT)
+
+
+async def test_the_socket_outlives_a_want_of_descriptors(house: House, tmp_path: Path) -> None:
+    """I-61: whoever asks while this process can open nothing more is answered as soon as it can."""
+    bad = b'{"tenant": 1, "reason": ""}\n'
+    async with opened(house, tmp_path) as lane:
+        early = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(2)]
+        with contextlib.ExitStack() as stack:
+            for each in map(stack.enter_context, early):
+                each.settimeout(10)
+            with no_more_descriptors():
+                for each in early:  # the kernel kept a descriptor for the first one, since that was waited for
+                    each.connect(str(lane.path))
+                    each.sendall(bad)
+                assert b"a tenant is a name" in await asyncio.to_thread(early[0].recv, 4096)
+                await asyncio.sleep(0.5)
+            assert b"a tenant is a name" in await asyncio.to_thread(early[1].recv, 4096)
+        assert (await lane.on_host(b'{"tenant": null, "reason": "incident"}\n'))["sessions"] == 0
+        assert closed(house)
+
+
+async def test_the_socket_outlives_whatever_it_is_sent(house: House, tmp_path: Path) -> None:
+    """I-61: a line that is nested deeper than a parser goes is refused or dropped; the next pull counts."""
+    async with opened(house, tmp_path) as lane:
+        with contextlib.suppress(json.JSONDecodeError):  # no answer at all
+            await lane.on_host(b"[" * 4_000 + b"\n")
+        assert (await lane.on_host(b'{"tenant": null, "reason": "incident"}\n'))["sessions"] == 0
+
+
+@contextlib.contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    """Nothing in this process opens anything more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("role", list(Role))
