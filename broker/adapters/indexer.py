@@ -62,6 +62,21 @@ async def _asked(request: bytes) -> bytes:
     finally:
         if child.returncode is None:
             child.kill()
+        await _gone(child)
+
+
+async def _gone(child: asyncio.subprocess.Process) -> None:
+    """Waits until nothing of a child that ends is left here: neither it nor its pipes, however often cancelled."""
+    if child.stdin is not None:
+        child.stdin.close()
+    cancelled: asyncio.CancelledError | None = None
+    while child.returncode is None or (child.stdout is not None and not child.stdout.at_eof()):
+        try:
+            await child.communicate()
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 def _size(reader: RecordingReader) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,6 +71,31 @@ async def test_a_child_that_takes_for_ever_is_ended(tmp_path: Path, monkeypatch:
     with pytest.raises(OSError, match="failed"):
         await indexer.index_apart(long, KEY)
     assert kept_filter(long) is None
+
+
+@pytest.mark.usefixtures("apart")
+async def test_nothing_of_a_child_that_was_given_up_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the process nor its pipes, once the caller hears of it: a broker that ends leaves no child behind."""
+    made, start = list[asyncio.subprocess.Process](), asyncio.create_subprocess_exec
+    there = asyncio.Event()
+
+    async def started(*words: str, **how: Any) -> asyncio.subprocess.Process:  # noqa: ANN401  whatever it takes
+        made.append(await start(*words, **how))
+        there.set()
+        return made[-1]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", started)
+    indexing = asyncio.ensure_future(indexer.index_apart(await recorded(tmp_path, LINES), KEY))  # noqa: TID251  awaited
+    await there.wait()
+    indexing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await indexing
+    (child,) = made
+    assert child.returncode == -signal.SIGKILL
+    assert child.stdin is not None
+    assert child.stdin.is_closing()
+    assert child.stdout is not None
+    assert child.stdout.at_eof()
 
 
 async def test_a_short_one_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
