@@ -23,7 +23,8 @@ from broker.service.start import Ticket
 from recorder.events import Kind
 from tests.broker.adapters.store.fixtures import TENANT
 from tests.broker.bus.world import admitted, command, line, over_the_bus
-from tests.broker.service.world import HANG, READ, House, Somebody, until
+from tests.broker.service.somebody import Somebody
+from tests.broker.service.world import HANG, READ, House, until
 
 KEY = ed25519_blob(bytes(range(32)))
 

@@ -23,7 +23,8 @@ from broker.service.gateway import Admission
 from broker.service.propose import CommandInput
 from broker.service.sessions import Sessions
 from broker.service.site import Site
-from tests.broker.service.world import House, Somebody
+from tests.broker.service.somebody import Somebody
+from tests.broker.service.world import House
 
 
 @dataclass(slots=True, kw_only=True)

@@ -12,7 +12,8 @@ from broker.core.errors import SignerFault
 from broker.jobs import renewal
 from broker.jobs.renewal import Renewal
 from tests.broker.adapters.store.fixtures import NOW
-from tests.broker.service.world import HandClock, until
+from tests.broker.service.by_hand import HandClock
+from tests.broker.service.world import until
 
 
 async def test_it_asks_with_the_clock_and_survives_faults(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from broker.core.errors import SignerFault
 from broker.jobs import reviving
 from broker.jobs.reviving import FIRST_PAUSE, LONGEST_PAUSE, STEADY_AFTER, Reviving
-from tests.broker.service.world import Counts, HandClock
+from tests.broker.service.by_hand import Counts, HandClock
 
 
 class Child:

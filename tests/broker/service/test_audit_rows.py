@@ -17,9 +17,10 @@ from broker.core.request import AccessRequest
 from broker.core.roles import Role
 from broker.service.people import Newcomer
 from tests.broker.adapters.store.fixtures import TENANT
+from tests.broker.service.somebody import Somebody
 from tests.broker.service.test_identity import SSH_KEY, signed_in
 from tests.broker.service.test_stepup import ADD, BODY, PUT, given
-from tests.broker.service.world import READ, WRITE, House, Somebody
+from tests.broker.service.world import READ, WRITE, House
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

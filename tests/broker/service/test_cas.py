@@ -20,7 +20,8 @@ from broker.core.statement import Rotation, Statement, subject_of
 from broker.service.stepup import Change
 from broker.signer.keys import load_keys, make_keys
 from tests.broker.adapters.store.fixtures import OTHER, TENANT
-from tests.broker.service.world import House, Somebody, refused
+from tests.broker.service.somebody import Somebody
+from tests.broker.service.world import House, refused
 
 ROTATE = "grantd.v1.AdminService/RotateCa"
 BODY = b"the request without its signatures"

@@ -17,9 +17,10 @@ from broker.core.secret import Secret
 from broker.service.target_input import TargetInput
 from policy.classes import CommandClass, Tier
 from tests.broker.adapters.store.fixtures import TENANT
+from tests.broker.service.somebody import Somebody
 from tests.broker.service.test_fake_issuers import READ
 from tests.broker.service.test_issue_outside import issue
-from tests.broker.service.world import House, Somebody, refused
+from tests.broker.service.world import House, refused
 
 CA = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 CLERK = replace(

@@ -24,7 +24,8 @@ from broker.service.waiting import MAX_WAIT
 from policy.classes import CommandClass, Tier
 from policy.engine import PolicySet, shipped_policy
 from tests.broker.adapters.store.fixtures import TENANT
-from tests.broker.service.world import EXECUTE, READ, WRITE, House, Somebody, refused
+from tests.broker.service.somebody import Somebody
+from tests.broker.service.world import EXECUTE, READ, WRITE, House, refused
 from tests.contract.store.races import race
 
 OTHER_KEY = parse_blob(ed25519_blob(bytes(range(32)))).line()

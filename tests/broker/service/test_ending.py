@@ -21,7 +21,8 @@ from broker.service.live import LiveSession
 from broker.service.start import Ticket
 from broker.service.stepup import Change
 from tests.broker.adapters.store.fixtures import OTHER, TENANT
-from tests.broker.service.world import FLOOD, HANG, READ, WRITE, House, Somebody, refused, until
+from tests.broker.service.somebody import Somebody
+from tests.broker.service.world import FLOOD, HANG, READ, WRITE, House, refused, until
 from tests.pace import Since
 
 

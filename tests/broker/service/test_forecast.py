@@ -12,7 +12,8 @@ from broker.service.forecast import Forecast
 from broker.service.propose import CommandInput
 from policy.classes import CommandClass
 from policy.engine import Deny, NeedsApproval, Permit
-from tests.broker.service.world import WRITE, House, Somebody
+from tests.broker.service.somebody import Somebody
+from tests.broker.service.world import WRITE, House
 
 
 async def _forecast(house: House, who: Somebody, grant: GrantId, line: bytes) -> Forecast:

@@ -26,7 +26,9 @@ from policy.ruleset import Ruleset
 from policy.shell import Classified, classify
 from tests.broker.adapters.store import samples
 from tests.broker.adapters.store.fixtures import TENANT
-from tests.broker.service.world import HANG, READ, WRITE, House, Somebody, Terminal, opened, refused, until, watching
+from tests.broker.service.somebody import Somebody
+from tests.broker.service.terminal import Terminal
+from tests.broker.service.world import HANG, READ, WRITE, House, opened, refused, until, watching
 
 WATCHED = """
 @id("four.eyes") @watched("owner admin")

@@ -24,7 +24,8 @@ from broker.service.glass import Shown
 from broker.service.wake import PENDING
 from policy.classes import CommandClass
 from tests.broker.adapters.store.fixtures import TENANT
-from tests.broker.service.world import EXECUTE, WRITE, House, Somebody, refused, until
+from tests.broker.service.somebody import Somebody
+from tests.broker.service.world import EXECUTE, WRITE, House, refused, until
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 METHOD = "ReviewBreakGlass"

@@ -28,7 +28,8 @@ from broker.service.gateway import Shown
 from broker.service.issue import SshCredential
 from broker.service.people import Invitation, Newcomer
 from tests.broker.adapters.store.fixtures import OTHER, TENANT
-from tests.broker.service.world import READ, House, Somebody, refused, spki_sha256
+from tests.broker.service.somebody import Somebody, spki_sha256
+from tests.broker.service.world import READ, House, refused
 from tests.contract.store.races import race
 
 SSH_KEY = ed25519_blob(Ed25519PrivateKey.generate().public_key().public_bytes_raw())

@@ -21,8 +21,9 @@ from broker.service.ports import Credential, DatabaseAccess, DatabaseWish
 from policy.classes import CommandClass
 from tests.broker.adapters.store.fixtures import TENANT
 from tests.broker.service.fake_issuers import FakeIssuer
+from tests.broker.service.somebody import Somebody
 from tests.broker.service.test_fake_issuers import SETTINGS
-from tests.broker.service.world import House, Somebody, refused
+from tests.broker.service.world import House, refused
 
 WISH = DatabaseWish(verifier="SCRAM-SHA-256$4096:c2FsdA==$a:b")
 

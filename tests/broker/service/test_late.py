@@ -18,8 +18,9 @@ from broker.core.roles import Role
 from broker.service.ports import FreezeOrder
 from broker.service.stepup import Change
 from tests.broker.adapters.store.fixtures import OTHER, TENANT
+from tests.broker.service.somebody import Somebody
 from tests.broker.service.test_issue_outside import fake, granted, issue
-from tests.broker.service.world import WRITE, House, Somebody
+from tests.broker.service.world import WRITE, House
 
 
 async def test_an_end_that_cannot_be_written_keeps_no_other(house: House) -> None:

@@ -16,8 +16,9 @@ from recorder.sink import RecordingSink
 from recorder.track import RecordingMeta
 from tests.broker.adapters.store.fixtures import TENANT
 from tests.broker.service.fake_targets import FakeProcess
+from tests.broker.service.terminal import Terminal
 from tests.broker.service.test_shell import for_ever, opened_shell
-from tests.broker.service.world import HANG, House, Terminal, until
+from tests.broker.service.world import HANG, House, until
 
 SLOW: dict[str, tuple[type, str]] = {
     "the target": (FakeProcess, "cut"),

@@ -12,7 +12,8 @@ from broker.core.ids import SYSTEM_TENANT, TenantId
 from broker.core.roles import Role
 from broker.service.restored import METHOD, acknowledge
 from tests.broker.adapters.store.fixtures import OTHER, TENANT
-from tests.broker.service.world import House, Somebody, refused
+from tests.broker.service.somebody import Somebody
+from tests.broker.service.world import House, refused
 
 
 @dataclass(slots=True)

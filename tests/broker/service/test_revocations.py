@@ -20,7 +20,8 @@ from broker.jobs import revocations
 from broker.jobs.revocations import KeepingLists
 from broker.service.revocations import AGAIN, REMEMBERED, RENEWED, Revocations
 from tests.broker.adapters.store.fixtures import OTHER, TENANT
-from tests.broker.service.world import House, Somebody, until
+from tests.broker.service.somebody import Somebody
+from tests.broker.service.world import House, until
 
 
 @dataclass(slots=True)

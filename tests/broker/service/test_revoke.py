@@ -18,8 +18,9 @@ from broker.core.sshwire import ed25519_blob
 from broker.service.ports import Proof
 from broker.service.revoke import Revoked, Whose
 from broker.service.slices import SLICE
+from tests.broker.service.somebody import Somebody
 from tests.broker.service.test_ending import cut_within_a_second, two_running
-from tests.broker.service.world import HANG, READ, WRITE, House, Somebody, refused
+from tests.broker.service.world import HANG, READ, WRITE, House, refused
 
 
 async def revoke(house: House, who: Somebody, whose: Whose, name: str) -> Revoked:

@@ -18,7 +18,8 @@ from policy.engine import shipped_policy
 from policy.ruleset import RulesetError, must_hold
 from policy.shell import Classified
 from tests.broker.adapters.store.fixtures import OTHER, TENANT
-from tests.broker.service.world import House, Somebody, refused
+from tests.broker.service.somebody import Somebody
+from tests.broker.service.world import House, refused
 
 BODY = b"the request without its signatures"
 MYTOOL = {"tools.toml": '[mytool]\nclass = "read"\nsubs.read = "show"\nsubs.execute = "add"\n[uname]\nclass = "write"'}

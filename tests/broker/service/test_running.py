@@ -26,7 +26,8 @@ from recorder.track import PartCheckpoint
 from recorder.typed import InputPolicy
 from tests.broker.adapters.store.fixtures import TENANT
 from tests.broker.service.fake_targets import NOWHERE, AtOnce
-from tests.broker.service.world import EXECUTE, FLOOD, HANG, READ, House, Somebody, opened, refused, until
+from tests.broker.service.somebody import Somebody
+from tests.broker.service.world import EXECUTE, FLOOD, HANG, READ, House, opened, refused, until
 from tests.pace import Since
 
 SAY = b"echo out; echo err >&2; exit 3"

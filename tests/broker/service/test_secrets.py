@@ -21,7 +21,8 @@ from broker.service.ports import SecretWish, WrappedSecret
 from broker.service.secrets import Upload
 from policy.classes import CommandClass, Tier
 from tests.broker.adapters.store.fixtures import NOW, TENANT
-from tests.broker.service.world import House, Somebody, refused, team_id
+from tests.broker.service.somebody import Somebody
+from tests.broker.service.world import House, refused, team_id
 
 VALUE = b"correct-horse-\x00-battery"
 KEY = X25519PrivateKey.generate()

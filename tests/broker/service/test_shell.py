@@ -19,7 +19,8 @@ from policy.classes import CommandClass, Tier
 from recorder.grec import Kind
 from recorder.sink import RecordingSink
 from tests.broker.adapters.store.fixtures import TENANT
-from tests.broker.service.world import House, Somebody, refused, until
+from tests.broker.service.somebody import Somebody
+from tests.broker.service.world import House, refused, until
 
 SHELL = frozenset({"shell"})
 LEFT = Outcome(exit_status=0, signal="", reason="")

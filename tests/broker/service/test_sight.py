@@ -8,7 +8,8 @@ import pytest
 
 from broker.core.roles import Role
 from broker.service.lookup import sees_target
-from tests.broker.service.world import READ, WRITE, House, Somebody, refused
+from tests.broker.service.somebody import Somebody
+from tests.broker.service.world import READ, WRITE, House, refused
 
 SEES: list[tuple[str, Role, tuple[str, ...], bool]] = [
     ("owner without a team", Role.OWNER, (), True),

@@ -19,8 +19,9 @@ from policy.engine import shipped_policy
 from policy.reading import Rule
 from policy.ruleset import Ruleset, RulesetError
 from tests.broker.adapters.store.fixtures import TENANT
+from tests.broker.service.somebody import Somebody
 from tests.broker.service.test_deciding import put_policy
-from tests.broker.service.world import EXECUTE, READ, WRITE, House, Somebody, refused
+from tests.broker.service.world import EXECUTE, READ, WRITE, House, refused
 
 NEVER_READS = {
     **shipped_policy(),

@@ -20,8 +20,9 @@ from broker.service.target_input import TargetInput
 from policy.classes import Tier
 from policy.engine import shipped_policy
 from tests.broker.adapters.store.fixtures import TENANT
+from tests.broker.service.somebody import Somebody
 from tests.broker.service.test_deciding import TWO_PEOPLE
-from tests.broker.service.world import House, Somebody, refused
+from tests.broker.service.world import House, refused
 from tests.contract.store.races import race
 
 PUT, ADD = "grantd.v1.AdminService/PutTarget", "grantd.v1.AdminService/AddPerson"

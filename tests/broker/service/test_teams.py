@@ -7,7 +7,8 @@ from broker.core.roles import Role
 from broker.service.people import Rotation
 from broker.service.stepup import Change
 from tests.broker.adapters.store.fixtures import TENANT
-from tests.broker.service.world import WRITE, House, Somebody, refused, team_id
+from tests.broker.service.somebody import Somebody
+from tests.broker.service.world import WRITE, House, refused, team_id
 
 
 def _to(who: Somebody, *teams: str) -> Rotation:

@@ -13,7 +13,8 @@ from broker.core.secret import Secret
 from broker.service import root_keys, vault
 from broker.service.ports import Freeze, Purpose, Tx
 from tests.broker.adapters.store.fixtures import NOW, OTHER, TENANT
-from tests.broker.service.world import House, Somebody, refused
+from tests.broker.service.somebody import Somebody
+from tests.broker.service.world import House, refused
 
 SECRETS = 7
 METHOD = "grantd.v1.VaultService/RotateKey"

@@ -16,7 +16,8 @@ from broker.service.start import Ticket
 from broker.service.watch import RECHECK_S, WATCHERS_PER_SESSION, Watch
 from recorder.grec import Kind
 from tests.broker.adapters.store.fixtures import TENANT
-from tests.broker.service.world import FLOOD, HANG, House, Somebody, refused, until, watching
+from tests.broker.service.somebody import Somebody
+from tests.broker.service.world import FLOOD, HANG, House, refused, until, watching
 from tests.pace import Since
 
 

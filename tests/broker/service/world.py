@@ -10,21 +10,15 @@ import asyncio
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from functools import cache
+from datetime import datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final, TypeVar
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import Connection, select
 
 from broker.adapters.audit_log.health import LogHealth
@@ -43,31 +37,25 @@ from broker.adapters.vault import SealingKey, Vault
 from broker.adapters.xaes import Key
 from broker.core.action import Action, StdinMode
 from broker.core.approval import Verdict
-from broker.core.cert import Ca, CertSpec, X509Spec, check, check_x509
 from broker.core.clock import micros
-from broker.core.errors import Refusal, SignerFault, SignerRefused, StoreFault, VaultFault
+from broker.core.errors import Refusal, StoreFault, VaultFault
 from broker.core.events import AuditEvent
-from broker.core.generation import Generation
-from broker.core.glass import UNUSED, read_use
 from broker.core.grant import Grant
-from broker.core.identity import Caller, Identity, IdentityKind, IdentityStatus, Login, Target, Team
+from broker.core.identity import Identity, IdentityKind, IdentityStatus, Login, Target, Team
 from broker.core.ids import AuditId, GrantId, IdentityId, TargetId, TeamId, TenantId, render
 from broker.core.kinds import SshSettings, TargetKind
 from broker.core.records import APPROVAL_NAMESPACE, CHANGE_NAMESPACE, change_record, denial_record
 from broker.core.request import AccessRequest
 from broker.core.roles import Role
 from broker.core.secret import Secret
-from broker.core.sshsig import MAGIC
-from broker.core.sshwire import ed25519_blob, parse_blob, string
-from broker.core.x509_match import key_of_csr
+from broker.core.sshwire import ed25519_blob, parse_blob
 from broker.service.access import Wish
 from broker.service.approval import Pending, Standing, Vote
 from broker.service.ends import Ends
-from broker.service.identify import caller_of
 from broker.service.leases import Leases
 from broker.service.live import LiveRegistry
 from broker.service.policies import Policies
-from broker.service.ports import AuditRows, Entropy, Proof, Tx
+from broker.service.ports import AuditRows, Entropy, Tx
 from broker.service.propose import CommandInput, Proposal
 from broker.service.start import Ticket
 from broker.service.stepup import Change, StepUp
@@ -75,21 +63,19 @@ from broker.service.use_cases import UseCases
 from broker.service.wake import Bell
 from broker.service.watch import Watch
 from broker.service.world import Limits, Places, World
-from broker.signer.keys import CaKeys, load_keys, make_keys
-from broker.signer.sign import sign_ssh, sign_x509
 from policy.classes import CommandClass, Tier
 from recorder.codes import BY_NAME
 from recorder.entry import parse_entry
-from recorder.grec import Event, Kind
-from recorder.reader import RecordingReader
-from recorder.sink import RecordingSink
-from recorder.store.files import FileRecordingStore, Unfinished
-from recorder.track import Commitment, Outcome, RecordingMeta
+from recorder.store.files import FileRecordingStore
 from recorder.writer import RecorderThread
 from tests.broker.adapters.store.fixtures import NOW, TENANT, open_sqlite
+from tests.broker.service.by_hand import CountedEntropy, Counts, HandClock
 from tests.broker.service.fake_issuers import FakeIssuer
 from tests.broker.service.fake_targets import FakeTargets
-from tests.broker.signer.world import believing, stepped
+from tests.broker.service.key_signer import KeySigner, ca_keys
+from tests.broker.service.somebody import Somebody, spki_sha256
+from tests.broker.service.terminal import Terminal
+from tests.broker.service.watched import WatchedRecordings
 from tests.pace import Since
 
 T = TypeVar("T")
@@ -104,106 +90,6 @@ PLACES: Final = Places(
     gateway="broker.example:2222",
     gateway_names=("broker.example",),
 )  # fmt: skip
-
-
-class HandClock:
-    """Both clocks, moved by hand alone."""
-
-    def __init__(self) -> None:
-        self.wall, self.mono = NOW, 1_000.0
-
-    def now(self) -> datetime:
-        return self.wall
-
-    def monotonic(self) -> float:
-        return self.mono
-
-    def forward(self, seconds: float) -> None:
-        """Time passes."""
-        self.wall += timedelta(seconds=seconds)
-        self.mono += seconds
-
-
-class CountedEntropy:
-    """No chance at all: the n-th call always gives the same, and no two calls give the same."""
-
-    def __init__(self) -> None:
-        self._count = itertools.count(1)
-
-    def token(self, size: int) -> bytes:
-        return hashlib.shake_256(f"grantd test {next(self._count)}".encode()).digest(size)
-
-    def uuid7(self, now: datetime) -> AuditId:
-        number = micros(now) // 1000 << 80 | 0x7 << 76 | 0b10 << 62 | next(self._count)
-        return AuditId(f"{number:032x}")
-
-
-def stands(tx: Tx, subject: str) -> Identity | Target | None:
-    """The row of a person or a target."""
-    return tx.identities.get(IdentityId(subject)) or tx.targets.get(TargetId(subject))
-
-
-class KeySigner:
-    """ports.Signer: the signer's own checks and code, in this process. `asked` is what was signed, in order."""
-
-    def __init__(self, keys: CaKeys, clock: HandClock) -> None:
-        self._keys, self._clock = keys, clock
-        self.asked: list[CertSpec | X509Spec] = []
-        self.opened: dict[str, bytes] = {}
-        """Sealed credentials, and the word that each was spent on."""
-        self.fails = False
-        self.store: SqlStore | None = None
-        """What it believes is what stands there, but for what `held` says."""
-        self.held: dict[str, bytes] = {}
-
-    async def sign_ssh(self, spec: CertSpec, public_key: bytes, proof: Proof) -> bytes:
-        if self.fails:
-            raise SignerFault("the signer does not answer")
-        check(spec, self._clock.now())
-        self.asked.append(spec)
-        return sign_ssh(spec, public_key, self._keys.ssh[spec.ca])
-
-    async def sign_x509(self, spec: X509Spec, csr_der: bytes) -> bytes:
-        check_x509(spec, self._clock.now())
-        self.asked.append(spec)
-        return sign_x509(spec, key_of_csr(csr_der), self._keys.x509_key, self._keys.x509_certificate)
-
-    async def sign_probe(self, spec: CertSpec, public_key: bytes, generation: int) -> bytes:
-        check(spec, self._clock.now())
-        self.asked.append(spec)
-        return sign_ssh(spec, public_key, self._keys.egress_of(generation))
-
-    async def generations(self, ca: Ca) -> tuple[Generation, ...]:
-        return self._keys.generations[ca]
-
-    async def rotate(self, ca: Ca, statement: bytes, signatures: tuple[bytes, ...]) -> tuple[Generation, ...]:
-        if self.fails:
-            raise SignerFault("the signer does not answer")
-        self._keys = stepped(self._keys, statement, self._clock.now())
-        return self._keys.generations[ca]
-
-    async def learn(self, statement: bytes, signatures: tuple[bytes, ...]) -> None:
-        raise NotImplementedError
-
-    async def open_glass(self, use: bytes, signature: bytes) -> None:
-        if self.fails:
-            raise SignerFault("the signer does not answer")
-        glass = read_use(use).glass
-        if self.opened.setdefault(glass, use) != use:
-            raise SignerRefused(f"certificate refused: {UNUSED}")
-
-    async def believed(self, tenant: str, subject: str) -> bytes:
-        if self.fails:
-            raise SignerFault("the signer does not answer")
-        if subject in self.held or self.store is None:
-            return self.held.get(subject, b"")
-        return await self.store.read(TenantId(tenant), lambda tx: believing(stands(tx, subject)))
-
-    async def ssh_ca(self, name: str) -> bytes:
-        return self._keys.public(Ca(name))
-
-    async def x509_ca(self) -> bytes:
-        return self._keys.public(Ca.X509)
 
 
 class FailingStore:
@@ -245,142 +131,6 @@ class FailingStore:
             raise StoreFault("the commit failed")
 
         return fails
-
-
-class WatchedSink(RecordingSink):
-    """A real sink that tells the journal what it has accepted."""
-
-    def __init__(self, inner: RecordingSink, journal: list[tuple[str, bytes]]) -> None:  # the real one is inside
-        self._inner, self._journal = inner, journal
-        inner.tap = self._tapped
-        self.tap = None
-        self.rec, self.failed, self.checkpoints = inner.rec, inner.failed, inner.checkpoints
-
-    def _tapped(self, event: Event) -> None:
-        if self.tap is not None:
-            self.tap(event)
-
-    async def event(self, kind: Kind, chan: int, data: bytes, *, t_us: int | None = None) -> None:
-        await self._inner.event(kind, chan, data, t_us=t_us)
-        self._journal.append((f"recorded {kind.name.lower()}", data))
-
-    async def sync(self) -> None:
-        await self._inner.sync()
-
-    async def close(self, outcome: Outcome) -> Commitment:
-        return await self._inner.close(outcome)
-
-    def failed_with(self, error: BaseException) -> None:
-        self._inner.failed_with(error)
-
-
-class WatchedRecordings:
-    """ports.Recordings: the real store of files, whose sinks a test can reach."""
-
-    def __init__(self, inner: FileRecordingStore, journal: list[tuple[str, bytes]]) -> None:
-        self._inner, self._journal = inner, journal
-        self.sinks: list[WatchedSink] = []
-
-    async def create(self, meta: RecordingMeta) -> RecordingSink:
-        self.sinks.append(WatchedSink(await self._inner.create(meta), self._journal))
-        return self.sinks[-1]
-
-    async def open(
-        self, *, ten: str, rec: str, sid: str, start: datetime, dek: bytes | bytearray | None
-    ) -> RecordingReader:
-        return await self._inner.open(ten=ten, rec=rec, sid=sid, start=start, dek=dek)
-
-    async def scan_unfinished(self, *, is_closed: Callable[[str, str], bool]) -> Sequence[Unfinished]:
-        return await self._inner.scan_unfinished(is_closed=is_closed)
-
-
-@dataclass(slots=True)
-class Counts:
-    """ports.Meter that remembers."""
-
-    counted: list[tuple[str, dict[str, str]]] = field(default_factory=list)
-
-    def count(self, name: str, **labels: str) -> None:
-        self.counted.append((name, labels))
-
-    def observe(self, name: str, value: float, **labels: str) -> None:
-        self.counted.append((name, labels))
-
-    def gauge(self, name: str, value: float, **labels: str) -> None:
-        self.counted.append((name, labels))
-
-
-class Terminal:
-    """A caller's end: what it was sent, and what it types. `gone` makes it hang up at the next byte."""
-
-    def __init__(self, journal: list[tuple[str, bytes]], typed: Sequence[bytes] = ()) -> None:
-        self.out_bytes = self.err_bytes = b""
-        self.warned: list[float] = []
-        self.told: list[str] = []
-        self.last: tuple[str, ...] = ()
-        """The last lines, once it is over."""
-        self.gone = False
-        self._journal, self._typed = journal, iter([*typed, b""])
-        self.failure: Exception | None = None
-
-    async def out(self, data: bytes) -> None:
-        self._send(data)
-        self.out_bytes += data[: 1 << 20]
-
-    async def err(self, data: bytes) -> None:
-        self._send(data)
-        self.err_bytes += data
-
-    async def warn(self, left: timedelta) -> None:
-        self.warned.append(left.total_seconds())
-
-    async def tell(self, line: str) -> None:
-        self.told.append(line)
-
-    def over(self, lines: Sequence[str]) -> None:
-        self.last = self.last or tuple(lines)
-
-    async def read(self) -> bytes:
-        if self.gone:
-            raise ConnectionError
-        return next(self._typed)
-
-    def _send(self, data: bytes) -> None:
-        if self.failure is not None:
-            raise self.failure
-        if self.gone:
-            raise ConnectionError
-        self._journal.append(("sent", data))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Somebody:
-    """One who calls, with the keys of theirs."""
-
-    row: Identity
-    approval: Ed25519PrivateKey
-    tls: ec.EllipticCurvePrivateKey
-
-    @property
-    def caller(self) -> Caller:
-        return caller_of(self.row)
-
-    @property
-    def id(self) -> IdentityId:
-        return self.row.id
-
-    def sign(self, namespace: str, message: bytes) -> bytes:
-        """An SSHSIG by the approval key. Source: OpenSSH's PROTOCOL.sshsig."""
-        envelope = string(namespace.encode()) + string(b"") + string(b"sha512")
-        raw = self.approval.sign(MAGIC + envelope + string(hashlib.sha512(message).digest()))
-        blob = ed25519_blob(self.approval.public_key().public_bytes_raw())
-        signature = string(string(b"ssh-ed25519") + string(raw))
-        return MAGIC + (1).to_bytes(4, "big") + string(blob) + envelope + signature
-
-    def csr(self) -> bytes:
-        """A CSR of the TLS key, DER."""
-        builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-        return builder.sign(self.tls, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -596,11 +346,6 @@ def team_id(name: str) -> TeamId:
     return TeamId(render("team", hashlib.md5(name.encode()).digest()))  # noqa: S324  an id, no protection
 
 
-def spki_sha256(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """As identities' rows keep their client keys."""
-    return hashlib.sha256(key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
-
-
 async def until(true: Callable[[], bool], within_s: float = 5.0) -> None:
     """Returns once `true()`; fails the test if that takes too long."""
     since = Since()
@@ -666,7 +411,7 @@ def _house(
     files.mkdir(mode=0o700, exist_ok=True)
     store, health = FailingStore(inner), LogHealth(clock=clock, meter=meter)
     recordings = WatchedRecordings(FileRecordingStore(files, recorder, floor_bytes=0), targets.journal)
-    signer = KeySigner(_ca_keys(), clock)
+    signer = KeySigner(ca_keys(), clock)
     signer.store = inner
     world = World(
         store=store, clock=clock, entropy=entropy, signer=signer, targets=targets, recordings=recordings,
@@ -684,14 +429,6 @@ def _house(
         world=world, cases=UseCases.over(world, log), clock=clock, store=store, targets=targets,
         recordings=recordings, recorder=recorder, signer=signer, meter=meter, health=health, folder=folder, rows=keys,
     )  # fmt: skip
-
-
-@cache
-def _ca_keys() -> CaKeys:
-    with TemporaryDirectory(prefix="grantd-signer-") as name:
-        folder = Path(name) / "keys"
-        make_keys(folder, datetime(2026, 1, 1, tzinfo=UTC))
-        return load_keys(folder, owner=os.geteuid())
 
 
 def _code(entry: bytes) -> str:
