@@ -424,10 +424,7 @@ async def _built(folder: Path, stack: AsyncExitStack) -> House:
             connection=conn, tenant=tenant, broker="b1", entropy=entropy, sealer=keys(conn, tenant), noted=health.noted
         )
 
-    store = await SqlStore.open(sqlite_database(folder).broker, source=RowSource(keys=keys, audit=audit))
-    stack.push_async_callback(store.close)
-    for tenant in (TENANT, OTHER_TENANT, SYSTEM_TENANT):
-        await store.create_tenant(tenant, NOW)
+    store = await _store(folder, stack, RowSource(keys=keys, audit=audit))
     pins = Pins(folder / "checkpoints")
     keeper = SqlAuditKeeper(
         store=store, names=LogNames(domain="grantd.example", cluster="c1"), pins=pins, keyring=keyring, health=health,
@@ -435,16 +432,12 @@ async def _built(folder: Path, stack: AsyncExitStack) -> House:
     )  # fmt: skip
     await keeper.start(clock.now())
     recordings = folder / "recordings"
-    recordings.mkdir(mode=0o700)
-    recorder = RecorderThread()
-    recorder.start()
-    stack.callback(recorder.close)
     make_keys(folder / "signer", clock.now())
     signer = CodeSigner(load_keys(folder / "signer", owner=os.geteuid()), store)
     targets = LocalTargets()
     world = World(
         store=store, clock=clock, entropy=entropy, signer=signer, targets=targets, issuers={}, uploads=UploadKey(),
-        recordings=FileRecordingStore(recordings, recorder, floor_bytes=0),
+        recordings=_recordings(recordings, stack),
         tokens=JwtTokens(Secret(os.urandom(32)), issuer="grantd.example/c1", kid="t1"), meter=meter,
         audit_health=health, freezes=FreezeFiles(folder / "freezes"),
         live=LiveRegistry(), leases=Leases(), ends=Ends(), policies=Policies(), bell=Bell(),
@@ -460,6 +453,22 @@ async def _built(folder: Path, stack: AsyncExitStack) -> House:
     house = House(world=world, cases=UseCases.over(world, log), signer=signer, keeper=keeper)
     house.meter, house.targets = meter, targets
     return house
+
+
+async def _store(folder: Path, stack: AsyncExitStack, source: RowSource) -> SqlStore:
+    store = await SqlStore.open(sqlite_database(folder).broker, source=source)
+    stack.push_async_callback(store.close)
+    for tenant in (TENANT, OTHER_TENANT, SYSTEM_TENANT):
+        await store.create_tenant(tenant, NOW)
+    return store
+
+
+def _recordings(folder: Path, stack: AsyncExitStack) -> FileRecordingStore:
+    folder.mkdir(mode=0o700)
+    recorder = RecorderThread()
+    recorder.start()
+    stack.callback(recorder.close)
+    return FileRecordingStore(folder, recorder, floor_bytes=0)
 
 
 async def _inhabit(house: House) -> None:
