@@ -23,7 +23,7 @@ from broker.core.wrapper import PATH
 from broker.proxy.sftp.packets import framed, string
 from tests import peers
 from tests.broker.proxy.sftp.world import ATTRS, INIT, opened, request, u32, u64
-from tests.broker.rpc.world import placed
+from tests.broker.rpc.local_targets import placed
 
 pytestmark = pytest.mark.sshd
 SECRET, OWN = b"secret", b"own"

@@ -30,7 +30,8 @@ from tests.broker.proxy.test_exec import actions, awaiting
 from tests.broker.proxy.test_openssh import options
 from tests.broker.proxy.world import Gate, until
 from tests.broker.rpc.agent import decide, identified
-from tests.broker.rpc.world import TENANT, placed
+from tests.broker.rpc.local_targets import placed
+from tests.broker.rpc.world import TENANT
 from tests.pace import Since
 
 pytestmark = pytest.mark.sshd

@@ -5,13 +5,10 @@ The signer signs with the signer's own code, without its process. Targets run co
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hashlib
 import os
 import secrets
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -41,19 +38,14 @@ from broker.adapters.tokens import JwtTokens
 from broker.adapters.uploads import UploadKey
 from broker.adapters.vault import SealingKey, Vault
 from broker.adapters.xaes import Key
-from broker.core.action import Outcome
-from broker.core.cert import SKEW, X509_LIFE, Ca, CertSpec, X509Spec, check, check_x509, client_uri
-from broker.core.forward import destination_in
-from broker.core.generation import Generation
+from broker.core.cert import SKEW, X509_LIFE, X509Spec, client_uri
 from broker.core.identity import Identity, IdentityKind, IdentityStatus, Login, Target, Team
-from broker.core.ids import SYSTEM_TENANT, GrantId, IdentityId, TargetId, TeamId, TenantId, render
+from broker.core.ids import SYSTEM_TENANT, IdentityId, TargetId, TeamId, TenantId, render
 from broker.core.kinds import SshSettings
 from broker.core.roles import Role
 from broker.core.secret import Secret
 from broker.core.sshsig import MAGIC
 from broker.core.sshwire import ed25519_blob, parse_blob, string
-from broker.core.terminal import Signal, Size
-from broker.core.x509_match import key_of_csr
 from broker.rpc.server import Listen, RpcServers
 from broker.rpc.services import servicers
 from broker.rpc.tls import ServerIdentity
@@ -61,190 +53,21 @@ from broker.service.ends import Ends
 from broker.service.leases import Leases
 from broker.service.live import LiveRegistry
 from broker.service.policies import Policies
-from broker.service.ports import Chunk, ExecPlan, Finding, Proof, Stream, Tx
+from broker.service.ports import Tx
 from broker.service.use_cases import UseCases
 from broker.service.wake import Bell
 from broker.service.world import Limits, Places, World
-from broker.signer.keys import CaKeys, load_keys, make_keys
-from broker.signer.sign import sign_ssh, sign_x509
+from broker.signer.keys import load_keys, make_keys
 from policy.classes import Tier
 from recorder.store.files import FileRecordingStore
 from recorder.writer import RecorderThread
-from tests import peers
 from tests.broker.adapters.store.fixtures import NOW, sqlite_database
-from tests.broker.rpc.local_pty import LocalPty
-from tests.broker.signer.world import believing, stepped
+from tests.broker.rpc.code_signer import CodeSigner
+from tests.broker.rpc.local_targets import LocalTargets
 
 TENANT: Final = TenantId("t1")
 OTHER_TENANT: Final = TenantId("t2")
 VERSION: Final = "9.9.9"
-
-
-class CodeSigner:
-    """ports.Signer with the signer's own code and keys, in this process."""
-
-    def __init__(self, keys: CaKeys, store: SqlStore) -> None:
-        self.keys, self._store = keys, store
-
-    async def sign_ssh(self, spec: CertSpec, public_key: bytes, proof: Proof) -> bytes:
-        check(spec, datetime.now(UTC))
-        return sign_ssh(spec, public_key, self.keys.ssh[spec.ca])
-
-    async def sign_x509(self, spec: X509Spec, csr_der: bytes) -> bytes:
-        check_x509(spec, datetime.now(UTC))
-        return self.signed(spec, key_of_csr(csr_der))
-
-    async def sign_probe(self, spec: CertSpec, public_key: bytes, generation: int) -> bytes:
-        check(spec, datetime.now(UTC))
-        return sign_ssh(spec, public_key, self.keys.egress_of(generation))
-
-    async def generations(self, ca: Ca) -> tuple[Generation, ...]:
-        return self.keys.generations[ca]
-
-    async def rotate(self, ca: Ca, statement: bytes, signatures: tuple[bytes, ...]) -> tuple[Generation, ...]:
-        self.keys = stepped(self.keys, statement, datetime.now(UTC))
-        return self.keys.generations[ca]
-
-    async def learn(self, statement: bytes, signatures: tuple[bytes, ...]) -> None:
-        raise NotImplementedError
-
-    async def open_glass(self, use: bytes, signature: bytes) -> None:
-        raise NotImplementedError
-
-    async def believed(self, tenant: str, subject: str) -> bytes:
-        def unit(tx: Tx) -> bytes:
-            return believing(tx.identities.get(IdentityId(subject)) or tx.targets.get(TargetId(subject)))
-
-        return await self._store.read(TenantId(tenant), unit)
-
-    async def ssh_ca(self, name: str) -> bytes:
-        return self.keys.public(Ca(name))
-
-    async def x509_ca(self) -> bytes:
-        return self.keys.public(Ca.X509)
-
-    def signed(self, spec: X509Spec, key: ec.EllipticCurvePublicKey) -> bytes:
-        """Any certificate at all, such as one that has expired."""
-        return sign_x509(spec, key, self.keys.x509_key, self.keys.x509_certificate)
-
-
-class LocalProcess:
-    """ports.TargetProcess over a local process in a group of its own."""
-
-    def __init__(self, process: asyncio.subprocess.Process, *, deaf: bool = False) -> None:
-        self._process, self._deaf = process, deaf
-        self.sizes: list[Size] = []
-        assert process.stdout is not None
-        assert process.stderr is not None
-        self._open = {Stream.OUT: process.stdout, Stream.ERR: process.stderr}
-        self._reads: dict[asyncio.Task[bytes], Stream] = {}
-
-    async def read(self) -> Chunk | Outcome:
-        while self._open or self._reads:
-            for stream, source in self._open.items():
-                if stream not in self._reads.values():
-                    self._reads[asyncio.ensure_future(source.read(65_536))] = stream  # noqa: TID251  awaited below
-            done, _ = await asyncio.wait(self._reads, return_when=asyncio.FIRST_COMPLETED)
-            task = done.pop()
-            stream = self._reads.pop(task)
-            if data := task.result():
-                return Chunk(stream=stream, data=data)
-            del self._open[stream]
-        status = await self._process.wait()
-        name = signal.Signals(-status).name.removeprefix("SIG") if status < 0 else ""
-        return Outcome(exit_status=None if status < 0 else status, signal=name, reason="")
-
-    async def write(self, data: bytes) -> None:
-        assert self._process.stdin is not None
-        with contextlib.suppress(ConnectionError):
-            self._process.stdin.write(data)
-            await self._process.stdin.drain()
-
-    async def write_eof(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-
-    async def resize(self, size: Size) -> None:
-        self.sizes.append(size)
-
-    async def signal(self, name: Signal) -> None:
-        if self._deaf:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.Signals[f"SIG{name}"])
-
-    async def cut(self) -> None:
-        for task in self._reads:
-            task.cancel()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        # a pipe that nobody reads any more would keep `wait` from ever returning
-        self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
-        await self._process.wait()
-
-
-def placed(command: bytes) -> str:
-    """The command, with OpenSSH's helpers where this machine has them."""
-    usual, server = f"/{peers.OPENSSH}", peers.find("sftp-server")
-    unpacked = server is not None and server.is_relative_to(peers.PRIVATE_ROOT)
-    return command.decode().replace(usual, str(server.parent) if server and unpacked else usual)
-
-
-def _script(command: bytes) -> str:
-    """What bash runs; a forward as the wrapper of a real target does it."""
-    to = destination_in(command)
-    if to is None:
-        return placed(command)
-    joined = "echo grantd-connected >&2; cat <&4 >&3 & cat <&3; kill $!; exit 0"
-    return f"exec 3>/dev/tcp/{to.host}/{to.port} 4<&0 || exit; {joined}"
-
-
-@dataclass(slots=True)
-class LocalTargets:
-    """ports.Targets: `bash -c` on this machine."""
-
-    plans: list[ExecPlan] = field(default_factory=list)
-    processes: list[LocalProcess | LocalPty] = field(default_factory=list)
-    instead: bytes = b""
-    """What a target that lies runs instead of every command."""
-    deaf: bool = False
-    """Signals do not reach what starts from now on."""
-
-    async def start(self, plan: ExecPlan) -> LocalProcess | LocalPty:
-        self.plans.append(plan)
-        plan = replace(plan, command=self.instead or plan.command)
-        self.processes.append(await (LocalPty.start(plan) if plan.pty is not None else self._start(plan)))
-        return self.processes[-1]
-
-    async def _start(self, plan: ExecPlan) -> LocalProcess:
-        pipe = asyncio.subprocess.PIPE
-        made = await asyncio.create_subprocess_exec(
-            "bash", "--norc", "-c", _script(plan.command),
-            stdin=pipe if plan.wants_stdin else asyncio.subprocess.DEVNULL,
-            stdout=pipe, stderr=pipe, start_new_session=True, cwd=plan.cwd or None,
-        )  # fmt: skip
-        return LocalProcess(made, deaf=self.deaf)
-
-    async def end_grant(self, tenant: TenantId, grant: GrantId) -> None:
-        return None
-
-    async def probe(
-        self, target: Target, login: str, announce: Callable[[int], Awaitable[None]], serial: int
-    ) -> Sequence[Finding]:
-        await announce(serial)
-        return [Finding(ok=True, what="reachable", advice="")]
-
-    async def believes(
-        self, target: Target, login: str, announce: Callable[[int], Awaitable[None]], generation: int
-    ) -> bool:
-        await announce(generation)
-        return True
-
-    def sshd_lines(self, target: Target, egress_cas: Sequence[str]) -> str:
-        return "\n".join([f"TrustedUserCAKeys for {target.name}", *egress_cas, ""])
-
-    async def fetch_host_key(self, host: str, port: int) -> str:
-        return parse_blob(ed25519_blob(Ed25519PrivateKey.generate().public_key().public_bytes_raw())).line()
 
 
 @dataclass(slots=True)
