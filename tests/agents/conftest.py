@@ -46,6 +46,12 @@ def person(broker: FakeBroker, tmp_path: Path) -> Person:
 
 
 @pytest.fixture
+def home(person: Person) -> Path:
+    """The profile's directory."""
+    return person.profile.directory
+
+
+@pytest.fixture
 def client(person: Person) -> Iterator[Client]:
     """By client certificate."""
     with Client(person.profile) as made:

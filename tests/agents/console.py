@@ -28,6 +28,13 @@ GRANTCTL = str(Path(sys.executable).with_name("grantctl"))
 HAND_SECONDS = 0.03
 READING_SECONDS = 0.8
 """Longer than the prompt lets a screen settle."""
+Ran = subprocess.CompletedProcess[bytes]
+
+
+def grantctl(where: Path, *words: str, stdin: bytes = b"", cwd: Path | None = None) -> Ran:
+    """Run it without a terminal."""
+    command = [GRANTCTL, "--profile", str(where), *words]
+    return subprocess.run(command, input=stdin, capture_output=True, check=False, timeout=30, cwd=cwd)
 
 
 class Console:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -15,32 +14,17 @@ import grpc
 import pytest
 
 import grantd
-from broker.core import records, sshsig
-from broker.core.clock import from_micros
+from broker.core import records
 from grantd import Profile, keys
 from grantd.cli.app import COMMANDS, cli
-from grantd.v1 import access_pb2, admin_pb2, audit_pb2, session_pb2
+from grantd.v1 import access_pb2
 from grantd.v1.action_pb2 import Action, ActionState, ExecuteRequest, ExecuteResponse
 from grantd.v1.options_pb2 import COMMAND_CLASS_WRITE
-from tests.agents.conftest import Person, join_of
-from tests.agents.console import GRANTCTL, on_terminal
+from tests.agents.conftest import join_of
+from tests.agents.console import GRANTCTL, grantctl, on_terminal
 from tests.agents.fake_broker import FakeBroker
 from tests.agents.items import stamp
 from tests.agents.refusal import Context, refuse
-
-Ran = subprocess.CompletedProcess[bytes]
-
-
-def grantctl(where: Path, *words: str, stdin: bytes = b"", cwd: Path | None = None) -> Ran:
-    """Run it without a terminal."""
-    command = [GRANTCTL, "--profile", str(where), *words]
-    return subprocess.run(command, input=stdin, capture_output=True, check=False, timeout=30, cwd=cwd)
-
-
-@pytest.fixture
-def home(person: Person) -> Path:
-    """The profile's directory."""
-    return person.profile.directory
 
 
 def ended(state: ActionState.ValueType, *, note: str = "", exit_status: int | None = None, signal: str = "") -> Action:
@@ -308,187 +292,6 @@ def test_lists_are_tables_or_json_lines(broker: FakeBroker, home: Path) -> None:
     assert b"\x1b" not in shown.stdout
     told = grantctl(home, "agent", "list", "-o", "json")
     assert json.loads(told.stdout)["name"] == "web\x1b]52;c;eA==\x07"
-
-
-def test_adding_an_agent(home: Path, tmp_path: Path) -> None:
-    """The secret goes into a private file and nowhere else; an existing file is not overwritten."""
-    out = tmp_path / "deployer.join"
-    ran = grantctl(home, "agent", "add", "deployer", "--team", "ops", "--out", str(out), "-o", "json")
-    assert ran.returncode == 0, ran.stderr
-    assert stat.S_IMODE(out.stat().st_mode) == 0o600
-    assert json.loads(ran.stdout)["join_secret"] == ""
-    joined = grantctl(tmp_path / "agent", "login", "--join", str(out))
-    assert joined.returncode == 0, joined.stderr
-    out.write_text("mine")
-    assert grantctl(home, "agent", "add", "deployer", "--team", "ops", "--out", str(out)).returncode == 2
-    assert out.read_text() == "mine"
-
-
-def signed_change(broker: FakeBroker, method: str) -> object:
-    """The change that arrived, after its first signature was checked as the daemon does."""
-    change = broker.changes[0]
-    step = change.step_ups[-1]
-    bare = type(change).FromString(change.SerializeToString())
-    del bare.step_ups[:]
-    record = records.change_record(
-        tenant="t1",
-        person=step.person_id,
-        method=f"grantd.v1.AdminService/{method}",
-        payload_sha256=hashlib.sha256(bare.SerializeToString(deterministic=True)).digest(),
-        at=from_micros(step.signed_at_us),
-        nonce=step.nonce,
-    )
-    sshsig.verify(step.signature, record, records.CHANGE_NAMESPACE, [broker.approval_key])
-    return change
-
-
-def test_adding_a_target_is_signed_and_checked(broker: FakeBroker, home: Path, tmp_path: Path) -> None:
-    """A fresh signature over exactly this request; the sshd lines, then what is seen from outside (I-17)."""
-    host_key = tmp_path / "host.pub"
-    host_key.write_text("ssh-ed25519 AAAA root@web1\n")
-    words = ("--login", "deploy=reader", "--team", "ops", "--host-key", str(host_key), "--label", "env=prod")
-    ran = grantctl(home, "target", "add", "web1", "10.0.0.5:2222", *words)
-    assert ran.returncode == 0, ran.stderr
-    change = signed_change(broker, "PutTarget")
-    assert isinstance(change, admin_pb2.PutTargetRequest)
-    assert (change.target.host, change.target.port, change.target.host_key) == ("10.0.0.5", 2222, "ssh-ed25519 AAAA")
-    assert change.target.logins[0].read_login == "reader"
-    assert b"TrustedUserCAKeys /etc/ssh/grantd" in ran.stdout
-    assert b"BAD TrustedUserCAKeys" in ran.stdout
-    ran = grantctl(home, "target", "check", "web1")
-    assert ran.returncode == 1
-    assert b"  ok  host key\n" in ran.stdout
-    assert b"  see home\\x1b\n      give it another\n" in ran.stdout, "a note is neither good nor bad"
-
-
-def test_a_scanned_host_key_has_to_be_compared(broker: FakeBroker, home: Path) -> None:
-    """Nothing is trusted unseen: with a terminal it is asked, without one the fingerprint has to be given (I-25)."""
-    words = ("target", "add", "web1", "host1", "--login", "deploy", "--team", "ops", "--scan")
-    of_the_key = "SHA256:cJ6AyISHokEeHuTfufIqhhSS0gxHZRUMDHlKvXD4FHw"
-    assert grantctl(home, *words).returncode == 2
-    assert grantctl(home, *words, "--fingerprint", "SHA256:other").returncode == 2
-    assert broker.changes == []
-    with on_terminal(home, *words) as console:
-        console.expect(of_the_key)
-        console.type("\r")
-        assert console.wait() == 2
-    assert broker.changes == []
-    assert grantctl(home, *words, "--fingerprint", "SHA256:abc").returncode == 2, "the broker's word for the same key"
-    assert grantctl(home, *words, "--fingerprint", of_the_key).returncode == 0
-    assert len(broker.changes) == 1
-
-
-def test_a_change_for_two(broker: FakeBroker, home: Path, tmp_path: Path) -> None:
-    """The first person's command leaves a file, the second signs it, the first sends both (I-17, I-43)."""
-    broker.second_person = True
-    first = grantctl(home, "unfreeze", "--reason", "drill over", cwd=tmp_path)
-    assert first.returncode == 75
-    (file,) = tmp_path.glob("change-*.json")
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    early = grantctl(home, "unfreeze", "--reason", "drill over", "--cosign", str(file))
-    assert early.returncode == 2, "nobody else signed it yet"
-    broker.me = "pe_second"
-    unread = grantctl(home, "change", "sign", str(file))
-    assert unread.returncode == 2, "without a terminal it has to be said that it was read"
-    signed = grantctl(home, "change", "sign", str(file), "--yes")
-    assert signed.returncode == 0, signed.stderr
-    assert b"drill over" in signed.stderr
-    broker.me = "pe_approver"
-    other = grantctl(home, "unfreeze", "--reason", "another", "--cosign", str(file))
-    assert other.returncode == 2, "the file holds another change"
-    sent = grantctl(home, "unfreeze", "--reason", "drill over", "--cosign", str(file))
-    assert sent.returncode == 0, sent.stderr
-    assert [step.person_id for step in broker.changes[0].step_ups] == ["pe_second", "pe_approver"]
-    signed_change(broker, "Unfreeze")
-
-
-def test_playing_a_recording(broker: FakeBroker, home: Path) -> None:
-    """Streams marked, times, characters put together, every unsafe byte escaped (F38)."""
-    kinds = [
-        (5, b'{"argv":"x"}'),
-        (1, b"one\r\ntwo \x1b[2J gr\xc3"),
-        (1, b"\xbcn\n"),
-        (2, b"bad\n"),
-        (6, b'{"status":0}'),
-    ]
-    broker.played = [
-        session_pb2.PlayRecordingResponse(t_us=number * 1_500_000, kind=kind, payload=payload)
-        for number, (kind, payload) in enumerate(kinds)
-    ]
-    ran = grantctl(home, "sessions", "play", "se_1", "--reason", "a test")
-    assert ran.stdout.decode().splitlines() == [
-        '      0s.000 exec {"argv":"x"}',
-        "      1s.500  out one",
-        "      1s.500  out two \\x1b[2J gr\u00fcn",
-        "      4s.500  err bad",
-        '      6s.000 exit {"status":0}',
-    ]
-    told = grantctl(home, "sessions", "play", "se_1", "--reason", "a test", "-o", "json")
-    assert len(told.stdout.splitlines()) == 5
-
-
-def test_fetching_a_recording(home: Path, tmp_path: Path) -> None:
-    """Part by part, never over an existing file."""
-    ran = grantctl(home, "sessions", "fetch", "se_1", "--reason", "a test", cwd=tmp_path)
-    assert ran.returncode == 0, ran.stderr
-    assert (tmp_path / "se_1.grec").read_bytes() == b"onetwo"
-    assert (tmp_path / "se_1.1.grec").read_bytes() == b"three"
-    assert grantctl(home, "sessions", "fetch", "se_1", "--reason", "a test", cwd=tmp_path).returncode == 2
-
-
-def test_exporting_a_recording(home: Path, tmp_path: Path) -> None:
-    """Each form by its flag, one file that is never overwritten; what breaks off leaves none."""
-    ran = grantctl(
-        home, "sessions", "export", "se_1", "--reason", "a test", "--cast", "v3", "--with-input", cwd=tmp_path
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert (tmp_path / "se_1.cast").read_bytes() == b"2 True a test"
-    assert (tmp_path / "se_1.cast").stat().st_mode & 0o777 == 0o600
-    assert grantctl(home, "sessions", "export", "se_1", "--text", "--reason", "why").stdout == b"4 False why"
-    assert (
-        grantctl(home, "sessions", "export", "se_1", "--reason", "a test", "--cast", "v2", "--out", "-").stdout
-        == b"1 False a test"
-    )
-    broken = grantctl(home, "sessions", "export", "se_1", "--html", "--reason", "break", cwd=tmp_path)
-    assert broken.returncode == 1
-    assert b"too long" in broken.stderr
-    assert {path.name for path in tmp_path.iterdir()} & {"se_1.html", "se_1.cast"} == {"se_1.cast"}
-    for wrong in ((), ("--html", "--text"), ("--html", "--with-input"), ("--cast", "v3")):
-        assert grantctl(home, "sessions", "export", "se_1", "--reason", "a test", *wrong, cwd=tmp_path).returncode == 2
-
-
-def test_searching_recordings(home: Path) -> None:
-    """Session, time and line, escaped; what could not be read is said; nothing found is exit code 1, as in grep."""
-    ran = grantctl(home, "sessions", "grep", "needle", "--reason", "broken")
-    assert ran.returncode == 0
-    assert ran.stdout.decode().splitlines() == [
-        "se_1  deployer as root on web1",
-        "  1:02:03  a Needle \\x1b]0;x\\x07in it",
-    ]
-    assert b"7 recordings searched" in ran.stderr
-    assert b"1 of them could not be read" in ran.stderr
-    missed = grantctl(home, "sessions", "grep", "haystack", "--reason", "a test", "-o", "json")
-    assert missed.returncode == 1
-    assert json.loads(missed.stdout)["looked"]["recordings"] == "7"
-
-
-def test_exporting_a_bundle(broker: FakeBroker, home: Path, tmp_path: Path) -> None:
-    """Files below the directory, in pieces."""
-    pieces = [("log/checkpoint", b"a"), ("log/checkpoint", b"b"), ("entries", b"c")]
-    broker.bundle = [audit_pb2.ExportBundleResponse(path=path, data=data) for path, data in pieces]
-    assert grantctl(home, "audit", "export", str(tmp_path / "out"), "--reason", "audit").returncode == 0
-    assert (tmp_path / "out/log/checkpoint").read_bytes() == b"ab"
-    assert grantctl(home, "audit", "export", str(tmp_path / "out"), "--reason", "audit").returncode == 2
-
-
-@pytest.mark.parametrize("path", ["../evil", "/evil", "a/../../evil", "a//b", "", "./x", "a\nb"])
-def test_a_bundle_stays_in_its_directory(broker: FakeBroker, home: Path, tmp_path: Path, path: str) -> None:
-    """A name that leads elsewhere ends the export."""
-    broker.bundle = [audit_pb2.ExportBundleResponse(path=path, data=b"x")]
-    ran = grantctl(home, "audit", "export", str(tmp_path / "out"), "--reason", "audit")
-    assert ran.returncode == 1
-    assert list((tmp_path / "out").rglob("*")) == []
-    assert not (tmp_path / "evil").exists()
 
 
 def test_revoking_and_freezing(home: Path) -> None:

@@ -15,15 +15,8 @@ from grantd.v1.action_pb2 import Alternative, PreviewResponse
 from policy.advice import advise
 from policy.catalog import shipped_alone
 from policy.shell import classify
-from tests.agents.conftest import Person
 from tests.agents.console import GRANTCTL, Console, on_terminal
 from tests.agents.fake_broker import FakeBroker
-
-
-@pytest.fixture
-def home(person: Person) -> Path:
-    """The profile's directory."""
-    return person.profile.directory
 
 
 def _ran(home: Path, *words: str) -> subprocess.CompletedProcess[bytes]:

@@ -7,15 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.agents.conftest import Person
+from tests.agents.console import grantctl
 from tests.agents.fake_broker import FakeBroker
-from tests.agents.test_cli import grantctl
-
-
-@pytest.fixture
-def home(person: Person) -> Path:
-    """The profile's directory."""
-    return person.profile.directory
 
 
 @pytest.fixture
