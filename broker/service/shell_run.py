@@ -26,6 +26,8 @@ from recorder.track import Commitment
 
 log = structlog.get_logger()
 _FAREWELL_S = 0.3
+_CLEARED_WITHIN_S = 0.4
+"""For what runs in a shell that was cut, and for its screen, before the person is let go in any case."""
 Body = Callable[[RecordingSink], Awaitable[Outcome]]
 
 
@@ -53,6 +55,8 @@ class ShellRun:
                         raise gone
                     ended = await self._attempt(ticket, live, sink, outlet, body)
                 finally:
+                    if live.reason:  # as a command: whoever was told may have left since
+                        ended = cut(live.reason)
                     commitment, cancelled = await settled(seal(sink, ended))
         except asyncio.CancelledError as error:
             cancelled = error
@@ -68,6 +72,31 @@ class ShellRun:
     async def _attempt(
         self, ticket: ShellTicket, live: LiveSession, sink: RecordingSink, outlet: Outlet, body: Body
     ) -> Ended:
+        cleared = asyncio.Event()
+        telling = asyncio.ensure_future(_let_go(live, outlet, cleared))  # noqa: TID251  ended below, always
+        try:
+            outcome, short = await self._guarded(ticket, live, sink, outlet, body)
+            cleared.set()
+            if isinstance(short, CutShort):
+                live.cut(short.reason)  # where nobody did
+            if live.reason:
+                await telling
+                return cut(live.reason)
+        finally:
+            telling.cancel()
+        match short:
+            case None:
+                return cut(CALLER_GONE) if outcome is None else Ended(outcome=outcome, cut=False)
+            case ConnectionError():
+                return cut(CALLER_GONE)
+            case failure:
+                log.warning("shell.failed", session_id=ticket.session.id, cause=repr(failure))
+                return failed_to_run(failure)
+
+    async def _guarded(
+        self, ticket: ShellTicket, live: LiveSession, sink: RecordingSink, outlet: Outlet, body: Body
+    ) -> tuple[Outcome | None, Exception | None]:
+        """What the body came to, or what broke it off."""
         left = ticket.seconds_left - (self._site.clock.monotonic() - ticket.instant.mono)
         outcome: Outcome | None = None
         short: Exception | None = None
@@ -82,17 +111,16 @@ class ShellRun:
                     task.cancel()
         except* (CutShort, RecorderFailed, Refusal, Fault, ConnectionError) as several:
             short = first(several)
-        match short:
-            case None:
-                return cut(CALLER_GONE) if outcome is None else Ended(outcome=outcome, cut=False)
-            case CutShort(reason=reason):
-                await _farewell(live, outlet, reason)
-                return cut(reason)
-            case ConnectionError():
-                return cut(CALLER_GONE)
-            case failure:
-                log.warning("shell.failed", session_id=ticket.session.id, cause=repr(failure))
-                return failed_to_run(failure)
+        return outcome, short
+
+
+async def _let_go(live: LiveSession, outlet: Outlet, cleared: asyncio.Event) -> None:
+    """Once it is cut: when nothing draws any more, or soon, where something in it waits for a store or a target."""
+    reason = await live.until_cut()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_CLEARED_WITHIN_S):
+            await cleared.wait()
+    await _farewell(live, outlet, reason)
 
 
 async def _farewell(live: LiveSession, outlet: Outlet, reason: str) -> None:

@@ -17,7 +17,7 @@ from recorder.track import RecordingMeta
 from tests.broker.adapters.store.fixtures import TENANT
 from tests.broker.service.fake_targets import FakeProcess
 from tests.broker.service.terminal import Terminal
-from tests.broker.service.test_shell import for_ever, opened_shell
+from tests.broker.service.test_shell import LEFT, for_ever, granted, opened_shell
 from tests.broker.service.world import HANG, House, until
 
 SLOW: dict[str, tuple[type, str]] = {
@@ -234,6 +234,36 @@ async def test_a_shell_that_is_cut_is_let_go_before_it_is_sealed(house: House, m
     release.set()
     await ended(running)
     row = await row_of(house)
+    assert (row.state, row.end_reason, row.recording_state) == ("cut", "expired", "final")
+
+
+async def test_a_shell_is_let_go_while_its_line_waits_for_the_store(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I-01, I-61: what ran in it is over on the target; that its end cannot be written keeps nobody at a dead line."""
+    agent = await house.add("deployer")
+    grant = await granted(house, agent)
+    ticket = await house.cases.shell.open(agent.caller, grant, door="ssh")
+    line = await house.started(agent, grant, HANG)
+    terminal, release = Leaving(house.targets.journal), held(monkeypatch, Closing, "write")
+
+    async def body(_: RecordingSink) -> Outcome:
+        await house.cases.run.run(line, house.terminal(), house.terminal(), within=ticket.session.id)
+        return LEFT
+
+    running = asyncio.ensure_future(house.cases.sessions.shells.hold(ticket, terminal, body))  # noqa: TID251  awaited below
+    terminal.leave = running.cancel
+    await until(lambda: bool(house.targets.running))
+    await house.world.live.cut(Scope(tenant=TENANT), "expired", within=0.05)
+    try:
+        await until(lambda: terminal.let_go)
+        assert terminal.told == ["ended: expired"]
+        assert not house.targets.running
+    finally:
+        release.set()
+        await ended(running)
+    row = await house.store.inner.read(TENANT, lambda tx: tx.sessions.get(ticket.session.id))
+    assert row is not None
     assert (row.state, row.end_reason, row.recording_state) == ("cut", "expired", "final")
 
 
