@@ -46,6 +46,10 @@ APPEND: Final = (
         limit=1.5, at_most=True,
     ),
     Goal(
+        id="P15.row", says="a finished row through the store's thread / bare SQLite commit", figure="finished row",
+        baseline="raw commit", limit=1.5, at_most=True, stretch=1.15,
+    ),
+    Goal(
         id="P15.rate", says="entries put in their place a second / bare commits", figure="sequenced rate",
         baseline="raw commits rate", limit=15, at_most=False,
     ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 from recorder.errors import EntryError
@@ -17,6 +18,7 @@ Json: TypeAlias = "bool | int | str | Sequence[Json] | Mapping[str, Json] | None
 MAX_INT = 2**53 - 1  # RFC 8785 section 3.2.2.3: what every JSON reader holds exactly
 MAX_DEPTH = 8  # levels of nesting; our own documents use three
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def encode(value: Json) -> bytes:
@@ -26,9 +28,8 @@ def encode(value: Json) -> bytes:
         EntryError: a float, an integer beyond 2^53-1, a lone surrogate, a key that is not a name, too deep.
     """
     _check(value, MAX_DEPTH)
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
     try:
-        return text.encode()
+        return _ENCODER.encode(value).encode()
     except UnicodeEncodeError as error:
         raise EntryError("text holds a lone surrogate, which UTF-8 cannot carry") from error
 
@@ -70,9 +71,15 @@ def _check_int(value: int) -> None:
 
 def _check_items(value: Mapping[object, object], depth: int) -> None:
     for key in value:
-        if not isinstance(key, str) or not _KEY.fullmatch(key):
+        if not isinstance(key, str) or not _is_key(key):
             raise EntryError("a key must be an ASCII name of at most 64 characters")
     _check_all(value.values(), depth)
+
+
+@lru_cache(maxsize=1024)
+def _is_key(key: str) -> bool:
+    """The same few names stand in every entry."""
+    return _KEY.fullmatch(key) is not None
 
 
 def _check_all(values: Iterable[object], depth: int) -> None:

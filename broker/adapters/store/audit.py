@@ -43,7 +43,7 @@ _WORD: Final = re.compile(
 _HEX: Final = re.compile(r"(?:[0-9a-f]{32}|[0-9a-f]{64})")  # an audit id or 16 bytes, a SHA-256
 _DECIMAL: Final = re.compile(r"[0-9]{1,20}")  # a 64-bit serial: beyond what a JSON reader holds as a number
 _RANGES: Final = re.compile(r"[0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*")  # leaf indexes, as in "3,10-12"
-_INSERT: Final = Hot(insert(audit_pending), columns=("tenant", "id", "entry", "disclosures", "at"))
+_INSERT: Final = Hot(insert(audit_pending).inline(), columns=("tenant", "id", "entry", "disclosures", "at"))
 _CLOSED_SETS: Final = {
     "method": re.compile(r"[A-Za-z0-9.]{1,100}/[A-Za-z]{1,60}"),  # an RPC as its descriptor names it
     "permission": re.compile(r"[a-z][a-z_.]{0,63}"),

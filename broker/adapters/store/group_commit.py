@@ -57,7 +57,7 @@ class GroupCommit:
     def __init__(self, conn: Connection, raw: sqlite3.Connection) -> None:
         """`raw` is the driver's connection under `conn`: transactions are begun there, in SQLite's own words."""
         self._conn, self._raw = conn, raw
-        self._waiting: queue.Queue[_Job | None] = queue.Queue(MAX_WAITING + 1)  # one place is for the end itself
+        self._waiting: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._refusal = ""
         self._log_is_used = True
@@ -85,7 +85,7 @@ class GroupCommit:
                 raise StoreFault(self._refusal)
             if self._waiting.qsize() >= MAX_WAITING:
                 raise StoreFault(BUSY)
-            self._waiting.put_nowait(job)
+            self._waiting.put(job)
         return await job.future
 
     async def empty_log(self) -> None:
@@ -101,7 +101,7 @@ class GroupCommit:
         with self._gate:
             if not self._refusal:
                 self._refusal = CLOSED
-                self._waiting.put_nowait(None)
+                self._waiting.put(None)
         self._thread.join()
 
     def _live(self) -> None:
@@ -156,7 +156,6 @@ class GroupCommit:
         """Runs `jobs`, and what else is waiting by then, in one transaction."""
         self._raw.execute("BEGIN IMMEDIATE")
         self._log_is_used = True
-        self._conn.begin()
         until = time.monotonic() + BATCH_SECONDS
         self._run_one(jobs[0])
         while len(jobs) < BATCH_UNITS and time.monotonic() < until and (job := self._at_once()) is not None:
@@ -165,7 +164,8 @@ class GroupCommit:
                 break
             jobs.append(job)
             self._run_one(job)
-        self._conn.commit()
+        # SQLAlchemy begins by itself, with the first statement that goes through it; most units have none that does
+        (self._conn if self._conn.in_transaction() else self._raw).commit()
 
     def _at_once(self) -> _Job | None:
         """A job that is waiting already."""
