@@ -79,8 +79,9 @@ async def test_the_database_is_set_up_as_promised(store: SqlStore) -> None:
     }
 
 
-async def test_waiting_units_share_a_commit(store: SqlStore) -> None:
-    """64 units that wait together become durable by a few commits, not 64."""
+async def test_waiting_units_share_a_commit(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 units that wait together become durable by one commit or two, not 64."""
+    monkeypatch.setattr(group_commit, "BATCH_SECONDS", 30.0)  # a busy machine ends a batch earlier
     commits: list[str] = []
 
     def listen(statement: str) -> None:
@@ -95,7 +96,7 @@ async def test_waiting_units_share_a_commit(store: SqlStore) -> None:
     await store.run_sql(TENANT, lambda conn: raw(conn).set_trace_callback(listen))
     first = store.run_sql(TENANT, lambda _: all_wait.wait(5))
     await race([first, *(store.run(TENANT, adds_team(number)) for number in range(64)), let_go()])
-    assert 1 <= len(commits) <= 16
+    assert 1 <= len(commits) <= 2
     assert len(await names(store)) == 64
 
 
