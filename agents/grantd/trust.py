@@ -92,6 +92,33 @@ def must_say(change: Change, *, tenant: str) -> None:
         raise Invalid("bad_statement", "the statement for the signer says another thing than the change")
 
 
+def must_be_typed(
+    client: Client, change: Change, typed: Change, *, tenant: str, now: datetime, about: str = ""
+) -> None:
+    """Raises Invalid unless the statement in a change that came back is the command's own: its author signs that too.
+
+    `typed` is the change of the command line; it gets a statement as `state` makes it.
+    """
+    given = getattr(change, "trust", b"")
+    if not given:
+        return
+    # ids that were drawn when it was typed first
+    if isinstance(typed, admin_pb2.AddPersonRequest) and isinstance(change, admin_pb2.AddPersonRequest):
+        typed.identity_id = change.identity_id
+    if isinstance(typed, admin_pb2.PutTargetRequest) and isinstance(change, admin_pb2.PutTargetRequest):
+        typed.target.id = change.target.id
+    state(client, typed, tenant=tenant, now=now, about=about)
+    own = getattr(typed, "trust", b"")
+    if not own or _about(own) != _about(given):
+        raise Invalid("bad_statement", "the file tells the signer another thing than this command", "sign it anew")
+
+
+def _about(statement: bytes) -> tuple[str, str, bytes]:
+    """All of a statement but when it was made, and after which one: the signer takes only the next."""
+    said = Statement.parse(statement)
+    return said.tenant, said.subject, said.content
+
+
 def _must_name(content: bytes, about: str) -> None:
     """The broker found the id for a name: were it another's, the signer would believe in somebody else's end."""
     if about and statements.told(content)[0][1] != about:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 from broker.core import records, sshsig
 from broker.core.clock import from_micros
+from broker.core.sshwire import ed25519_blob, parse_blob
+from grantd import statements
 from grantd.v1 import admin_pb2
 from tests.agents.console import grantctl, on_terminal
 from tests.agents.fake_broker import FakeBroker
@@ -104,3 +108,36 @@ def test_a_change_for_two(broker: FakeBroker, home: Path, tmp_path: Path) -> Non
     assert sent.returncode == 0, sent.stderr
     assert [step.person_id for step in broker.changes[0].step_ups] == ["pe_second", "pe_approver"]
     signed_change(broker, "Unfreeze")
+
+
+def test_what_came_back_is_signed_as_it_was_typed(broker: FakeBroker, home: Path, tmp_path: Path) -> None:
+    """A second person cannot have the first one sign another statement than the command's own (I-17, I-43)."""
+    broker.second_person = True
+    words = ("person", "add", "bob", "--role", "admin", "--approval-key", str(_line(tmp_path, "bob")))
+    assert grantctl(home, *words, cwd=tmp_path).returncode == 75
+    (file,) = tmp_path.glob("change-*.json")
+    broker.me = "pe_second"
+    assert grantctl(home, "change", "sign", str(file), "--yes").returncode == 0
+    honest, broker.me = file.read_bytes(), "pe_approver"
+    held = json.loads(honest)
+    change = admin_pb2.AddPersonRequest.FromString(base64.b64decode(held["request"]))
+    said = statements.Statement.parse(change.trust)
+    mallory = statements.person(
+        name="mallory", role="owner", active=True, keys=[_line(tmp_path, "mallory").read_text().strip()]
+    )
+    for other in (replace(said, content=mallory), replace(said, subject="pe_second"), replace(said, tenant="t2")):
+        change.trust = other.encoded()
+        file.write_text(json.dumps({**held, "request": base64.b64encode(change.SerializeToString()).decode()}))
+        refused = grantctl(home, *words, "--cosign", str(file), cwd=tmp_path)
+        assert (refused.returncode, broker.changes) == (2, [])
+        assert b"another thing than this command" in refused.stderr
+    file.write_bytes(honest)
+    assert grantctl(home, *words, "--cosign", str(file), cwd=tmp_path).returncode == 0
+    assert broker.changes[0].trust == said.encoded()  # type: ignore[union-attr]
+
+
+def _line(directory: Path, name: str) -> Path:
+    """A file with a public key of that person's own."""
+    path = directory / f"{name}.pub"
+    path.write_text(parse_blob(ed25519_blob(hashlib.sha256(name.encode()).digest())).line() + "\n")
+    return path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import cast
@@ -65,6 +67,44 @@ def test_the_second_person_reads_all_of_a_statement() -> None:
     assert "people for install  3" in texts[0]
     assert "people for" not in texts[1]
     assert all("the signer is told of tg_1, revision 1" in text for text in texts)
+
+
+def test_a_step_that_came_back_is_the_one_that_was_typed() -> None:
+    """Another step, CA, key or haste in the file: its author signs none of them, whoever else did."""
+    typed = ca_pb2.RotateCaRequest(name="egress", step="start")
+    file = ca_pb2.RotateCaRequest(name="egress", step="start")
+    trust.state(rotating((3,)), file, tenant="t1", now=NOW)
+    honest = Statement.parse(file.trust)
+    trust.must_be_typed(rotating((3,)), file, typed, tenant="t1", now=NOW)
+    for ca, step, number, forced in (
+        ("host", "start", 4, False), ("egress", "finish", 3, False), ("egress", "start", 5, False),
+        ("egress", "start", 4, True),
+    ):  # fmt: skip
+        content = statements.rotation(ca=ca, step=step, number=number, forced=forced)
+        file.trust = replace(honest, subject=f"ca-{ca}", content=content).encoded()
+        typed = ca_pb2.RotateCaRequest(name="egress", step="start")
+        with pytest.raises(Invalid, match="another thing"):
+            trust.must_be_typed(rotating((3,)), file, typed, tenant="t1", now=NOW)
+
+
+def test_fewer_people_than_were_typed_are_not_signed_for() -> None:
+    """How many a target's class needs stands in no field of the change: as the signer has it, and not as the file."""
+    logins, first = [admin_pb2.TargetLogin(name="deploy")], statements.quorum({"install": 2})
+    target = admin_pb2.Target(
+        id="tg_1", name="web1", host_key=KEY, tier=AutonomyTier.AUTONOMY_TIER_TRUSTED, logins=logins
+    )
+    contents = [
+        statements.target(
+            name="web1", tier="trusted", host_key=KEY, logins=[("deploy", "")], seal_reads=False, quorum=least
+        )
+        for least in (first, statements.quorum({}))
+    ]
+    broker = answering(said("tg_1", contents[0]))
+    for content, good in zip(contents, (True, False), strict=True):
+        file = admin_pb2.PutTargetRequest(target=target, trust=said("tg_1", content))
+        typed = admin_pb2.PutTargetRequest(target=target)
+        with contextlib.nullcontext() if good else pytest.raises(Invalid, match="another thing"):
+            trust.must_be_typed(broker, file, typed, tenant="t1", now=NOW)
 
 
 @pytest.mark.parametrize(("step", "numbers", "key"), [("start", (3,), 4), ("switch", (3, 4), 4), ("finish", (3, 4), 3)])

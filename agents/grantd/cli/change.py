@@ -84,7 +84,8 @@ def submit(
     client = shell.client
     me = client.whoami()
     if cosign is not None:
-        request = _cosigned(request, cosign, tenant=me.tenant, first=me.identity_id)
+        typed, request = request, _cosigned(request, cosign, tenant=me.tenant, first=me.identity_id)
+        trust.must_be_typed(client, request, typed, tenant=me.tenant, now=now(), about=about)
     trust.state(client, request, tenant=me.tenant, now=now(), about=about)
     signer = signing.find(client.profile, key)
     bare = copy.deepcopy(request)
