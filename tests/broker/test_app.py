@@ -20,7 +20,8 @@ from grantd import keys
 from grantd.errors import GrantdError
 from grantd.v1 import identity_pb2
 from tests import peers
-from tests.e2e.stage import BIN, FREE, House, Spoken, finish, processes_with, wait_until
+from tests.e2e.programs import Spoken, finish, processes_with, wait_until
+from tests.e2e.stage import BIN, FREE, House
 from tests.pace import Since
 from tests.processes import descendants, free_port
 

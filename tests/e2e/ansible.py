@@ -13,7 +13,8 @@ from pathlib import Path
 from grantd.cli.sshfiles import SshFiles
 from grantd.v1.approval_pb2 import ListPendingRequest
 from tests import peers
-from tests.e2e.stage import House, Spoken, finish
+from tests.e2e.programs import Spoken, finish
+from tests.e2e.stage import House
 
 FLAGS = ("sftp", "stream_stdin", "sessions=10")
 """What a grant for Ansible needs: files, modules on stdin, and several commands on one connection."""

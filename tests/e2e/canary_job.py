@@ -20,7 +20,8 @@ from grantd.v1 import approval_pb2
 from grantd.v1.action_pb2 import ActionState
 from tests.e2e.canary import Sweep, sweep_clients, sweep_files, sweep_outside, sweep_processes, told
 from tests.e2e.canary_values import fresh, prefix, use_values
-from tests.e2e.stage import ASKS, House, wait_until
+from tests.e2e.programs import wait_until
+from tests.e2e.stage import ASKS, House
 from tests.e2e.typed import Typed
 from tests.peers_postgres import PostgresCluster
 from tests.peers_shop import close_shop, open_shop

@@ -12,7 +12,8 @@ import asyncssh
 from grantd.cli.sshfiles import SshFiles
 from tests import peers
 from tests.e2e.ansible import Ansible, allowing
-from tests.e2e.stage import House, finish
+from tests.e2e.programs import finish
+from tests.e2e.stage import House
 from tests.e2e.test_stock_clients import approving
 
 LOOP: Final = "echo ready; sleep 60"

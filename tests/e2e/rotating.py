@@ -19,7 +19,8 @@ from grantd.profile import Profile
 from grantd.v1 import identity_pb2
 from grantd.v1.action_pb2 import ActionState
 from grantd.v1.identity_pb2_grpc import IdentityServiceStub
-from tests.e2e.stage import FREE, House, wait_until
+from tests.e2e.programs import wait_until
+from tests.e2e.stage import FREE, House
 
 
 @dataclass(slots=True, kw_only=True)

@@ -13,11 +13,8 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,11 +26,11 @@ from grantd import Client, asking, records, stepup, trust
 from grantd.cli.signing import find
 from grantd.cli.sshfiles import SshFiles, write
 from grantd.enrolment import Join, enrol
-from grantd.execution import Changed, Event, Finished, Stderr, Stdout, Told
 from grantd.v1 import access_pb2, admin_pb2, approval_pb2, audit_pb2, options_pb2, session_pb2
-from grantd.v1.action_pb2 import Action, ActionState
+from grantd.v1.action_pb2 import ActionState
 from tests.e2e.founded import copied
-from tests.pace import Since
+from tests.e2e.programs import Spoken, finish, wait_until
+from tests.e2e.running import Running, followed
 from tests.peers_sshd import Sshd
 from tests.processes import descendants
 
@@ -44,82 +41,6 @@ ASKS, FREE = "web1", "lab1"
 """Two names of one host: on the first everything above read asks, on the second (tier trusted) writes run."""
 PEOPLE = {"approver": "manager", "second": "manager"}
 AGENTS = ("builder", "other")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spoken:
-    """One finished program."""
-
-    status: int
-    out: str
-    err: str
-
-    def json(self) -> list[dict[str, Any]]:
-        """Its standard output as JSON lines."""
-        return [json.loads(line) for line in self.out.splitlines() if line.startswith("{")]
-
-
-def finish(words: list[str], *, stdin: bytes | None = None, env: dict[str, str] | None = None) -> Spoken:
-    """Runs a program to its end, without colours; what it says is decoded with escapes, never lost."""
-    done = subprocess.run(
-        words,
-        input=b"" if stdin is None else stdin,
-        capture_output=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, "NO_COLOR": "1", **(env or {})},
-    )
-    out, err = (text.decode(errors="backslashreplace") for text in (done.stdout, done.stderr))
-    return Spoken(status=done.returncode, out=out, err=err)
-
-
-@dataclass(slots=True, kw_only=True)
-class Running:
-    """A command of an agent on a thread of its own, with what came of it so far."""
-
-    thread: threading.Thread | None = None
-    events: list[tuple[float, Event]] = field(default_factory=list)
-    """Each with the monotonic second at which it arrived."""
-    problem: Exception | None = None
-
-    def action(self) -> Action:
-        """The action as last told."""
-        return next(e.action for _, e in reversed(self.events) if isinstance(e, Changed | Finished))
-
-    def until(self, state: ActionState.ValueType, seconds: float = 15.0) -> Action:
-        """The action once it is told to be in that state."""
-
-        def told() -> bool:
-            return any(isinstance(e, Changed | Finished) and e.action.state == state for _, e in list(self.events))
-
-        wait_until(lambda: told() or not self.is_going(), seconds)
-        assert told(), (self.problem, self.events[-3:])
-        return self.action()
-
-    def is_going(self) -> bool:
-        """Whether the stream is still open."""
-        return self.thread is not None and self.thread.is_alive()
-
-    def finished(self, seconds: float = 30.0) -> Action:
-        """The finished action; raises what the SDK raised."""
-        assert self.thread is not None
-        self.thread.join(seconds)
-        assert not self.is_going(), "the command's stream does not end"
-        if self.problem is not None:
-            raise self.problem
-        return self.action()
-
-    def output(self) -> bytes:
-        """Everything that came on stdout."""
-        return b"".join(e.data for _, e in list(self.events) if isinstance(e, Stdout))
-
-    def told(self) -> str:
-        """What the broker said to the caller, a line each."""
-        return "\n".join(e.text for _, e in list(self.events) if isinstance(e, Told))
-
-    def errors(self) -> bytes:
-        """Everything that came on stderr."""
-        return b"".join(e.data for _, e in list(self.events) if isinstance(e, Stderr))
 
 
 def found(folder: Path, base_port: int, *more: str) -> None:
@@ -306,11 +227,11 @@ class House:
 
     def run(self, grant: str, line: bytes | str, who: str = "builder", **more: Any) -> Running:  # noqa: ANN401  execute's
         """Starts a command on a thread; the caller watches it."""
-        return _followed(self.client(who).execute(grant, line, **more))
+        return followed(self.client(who).execute(grant, line, **more))
 
     def resume(self, action_id: str, who: str = "builder") -> Running:
         """Goes on with an action."""
-        return _followed(self.client(who).resume(action_id))
+        return followed(self.client(who).resume(action_id))
 
     def decide(self, item_id: str, *, yes: bool = True, who: str = "approver", note: str = "") -> None:
         """Signs a decision as a person's own tool would: the record is rebuilt from the fields that were shown."""
@@ -457,40 +378,6 @@ class House:
     def logged(self) -> list[dict[str, Any]]:
         """The broker's log so far, every line parsed."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]
-
-
-def wait_until(holds: Callable[[], bool], seconds: float, every: float = 0.02) -> float:
-    """The monotonic second at which it held; AssertionError where it does not in time."""
-    since = Since()
-    while not holds():
-        assert since.s() < seconds, f"not within {seconds} s"
-        time.sleep(every)
-    return time.monotonic()
-
-
-def processes_with(marker: str) -> list[int]:
-    """Processes of this machine whose words hold `marker`, but for clients and brokers that only speak of it."""
-    found = []
-    for words in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if marker.encode() in words.read_bytes() and b"grantctl" not in words.read_bytes():
-                found.append(int(words.parent.name))
-    return found
-
-
-def _followed(events: Iterator[Event]) -> Running:
-    running = Running()
-
-    def follow() -> None:
-        try:
-            for event in events:
-                running.events.append((time.monotonic(), event))
-        except Exception as problem:  # noqa: BLE001  `finished` raises it where the test looks
-            running.problem = problem
-
-    running.thread = threading.Thread(target=follow, daemon=True)
-    running.thread.start()
-    return running
 
 
 def _free_ports(count: int) -> list[int]:

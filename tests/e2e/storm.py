@@ -29,7 +29,9 @@ from grantd.execution import Stdout, Told
 from grantd.v1 import admin_pb2
 from grantd.v1.access_pb2 import CREDENTIAL_KIND_SSH, CREDENTIAL_KIND_TOKEN, IssueCredentialRequest
 from grantd.v1.admin_pb2_grpc import AdminServiceStub
-from tests.e2e.stage import FREE, House, Running, wait_until
+from tests.e2e.programs import wait_until
+from tests.e2e.running import Running
+from tests.e2e.stage import FREE, House
 from tests.processes import descendants
 
 PER_GRANT: Final = 6

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.e2e import tapshell
-from tests.e2e.stage import House, wait_until
+from tests.e2e.programs import wait_until
+from tests.e2e.stage import House
 
 _REAPER: Final = b"echo grantd-ready"
 """In the text of the one channel a connection that carries no command; its streams are the broker's own."""

@@ -14,7 +14,9 @@ from grantd.v1.action_pb2 import ActionState
 from grantd.v1.admin_pb2 import GetPolicyRequest, PutPolicyRequest
 from grantd.v1.approval_pb2 import ListPendingRequest
 from tests.agents.console import on_terminal
-from tests.e2e.stage import ASKS, House, Running, finish, wait_until
+from tests.e2e.programs import finish, wait_until
+from tests.e2e.running import Running
+from tests.e2e.stage import ASKS, House
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sshd, pytest.mark.xdist_group("e2e-approvals")]
 

@@ -27,7 +27,8 @@ from grantd.v1 import access_pb2, action_pb2, identity_pb2, options_pb2, session
 from grantd.v1.access_pb2_grpc import AccessServiceStub
 from grantd.v1.action_pb2_grpc import ActionServiceStub
 from grantd.v1.identity_pb2_grpc import IdentityServiceStub
-from tests.e2e.stage import ASKS, BIN, FREE, House, Spoken, finish
+from tests.e2e.programs import Spoken, finish
+from tests.e2e.stage import ASKS, BIN, FREE, House
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sshd, pytest.mark.xdist_group("e2e-bad-input")]
 

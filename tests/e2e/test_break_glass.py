@@ -13,7 +13,8 @@ import pytest
 
 from grantd.v1 import approval_pb2, glass_pb2
 from tests import peers
-from tests.e2e.stage import ASKS, House, Spoken, wait_until
+from tests.e2e.programs import Spoken, wait_until
+from tests.e2e.stage import ASKS, House
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sshd, pytest.mark.xdist_group("e2e-break-glass")]
 

@@ -20,7 +20,8 @@ from grantd import GrantdError
 from grantd.v1.access_pb2 import GrantState
 from grantd.v1.action_pb2 import ActionState
 from tests import peers
-from tests.e2e.stage import House, processes_with, wait_until
+from tests.e2e.programs import processes_with, wait_until
+from tests.e2e.stage import House
 from tests.pace import Since
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sshd, pytest.mark.timeout(180), pytest.mark.xdist_group("e2e-clocks")]

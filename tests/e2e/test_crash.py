@@ -16,7 +16,9 @@ from grantd import Client
 from grantd.errors import GrantdError
 from grantd.v1.access_pb2 import Grant, GrantState
 from grantd.v1.action_pb2 import ActionState, WaitActionRequest
-from tests.e2e.stage import ASKS, House, Running, processes_with, wait_until
+from tests.e2e.programs import processes_with, wait_until
+from tests.e2e.running import Running
+from tests.e2e.stage import ASKS, House
 from tests.pace import Since
 from tests.processes import descendants
 

@@ -18,7 +18,8 @@ import pytest
 from grantd.errors import GrantdError
 from grantd.v1 import access_pb2
 from tests import peers
-from tests.e2e.stage import TEAM, House, Spoken, finish, wait_until
+from tests.e2e.programs import Spoken, finish, wait_until
+from tests.e2e.stage import TEAM, House
 from tests.peers_postgres import PostgresCluster
 from tests.peers_shop import Shop, close_shop, open_shop
 

@@ -18,7 +18,9 @@ from grantd.execution import EndsSoon, Told
 from grantd.v1.access_pb2 import GrantState
 from grantd.v1.action_pb2 import ActionState
 from grantd.v1.admin_pb2 import UnfreezeRequest
-from tests.e2e.stage import ASKS, FREE, House, Running, processes_with, wait_until
+from tests.e2e.programs import processes_with, wait_until
+from tests.e2e.running import Running
+from tests.e2e.stage import ASKS, FREE, House
 from tests.pace import Since
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sshd, pytest.mark.xdist_group("e2e-ends")]

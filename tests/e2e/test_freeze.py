@@ -22,7 +22,8 @@ from broker.adapters.store.migrations import migrate
 from grantd import GrantdError, freezing
 from grantd.profile import Profile
 from tests import peers
-from tests.e2e.stage import FREE, House, processes_with, wait_until
+from tests.e2e.programs import processes_with, wait_until
+from tests.e2e.stage import FREE, House
 from tests.pace import Since
 from tests.peers_postgres import APP, PostgresCluster
 

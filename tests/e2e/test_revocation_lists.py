@@ -29,7 +29,8 @@ from broker.signer.sign import sign_ssh
 from grantd import asking
 from grantd.v1 import admin_pb2, options_pb2
 from tests import peers
-from tests.e2e.stage import TEAM, House, finish, wait_until
+from tests.e2e.programs import finish, wait_until
+from tests.e2e.stage import TEAM, House
 from tests.peers_sshd import Sshd, may_unshare
 
 pytestmark = [

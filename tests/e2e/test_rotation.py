@@ -26,8 +26,9 @@ from broker.signer.sign import sign_ssh, sign_x509
 from grantd import Client, GrantdError, keys
 from grantd.profile import Profile
 from tests.broker.proxy.forge import Forged, packed
+from tests.e2e.programs import finish
 from tests.e2e.rotating import Load
-from tests.e2e.stage import FREE, House, finish
+from tests.e2e.stage import FREE, House
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sshd, pytest.mark.xdist_group("e2e-rotation")]
 CAS = ("ingress", "egress", "host", "x509")

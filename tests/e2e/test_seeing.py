@@ -16,7 +16,8 @@ from broker.adapters.metrics import COUNTERS, GAUGES, HISTOGRAMS
 from grantd.profile import Profile
 from grantd.v1.action_pb2 import ActionState
 from grantd.v1.session_pb2 import PlayRecordingResponse
-from tests.e2e.stage import ASKS, FREE, TEAM, House, wait_until
+from tests.e2e.programs import wait_until
+from tests.e2e.stage import ASKS, FREE, TEAM, House
 from tests.processes import descendants
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sshd, pytest.mark.xdist_group("e2e-seeing")]

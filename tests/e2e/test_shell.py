@@ -11,7 +11,8 @@ import pytest
 from grantd.v1.approval_pb2 import ListPendingRequest
 from tests import peers
 from tests.agents.console import Console
-from tests.e2e.stage import ASKS, FREE, House, finish, wait_until
+from tests.e2e.programs import finish, wait_until
+from tests.e2e.stage import ASKS, FREE, House
 from tests.pace import Since
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sshd, pytest.mark.xdist_group("e2e-shell")]

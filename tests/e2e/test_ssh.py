@@ -16,7 +16,8 @@ from grantd.cli.sshfiles import SshFiles
 from grantd.v1.action_pb2 import ActionState
 from grantd.v1.approval_pb2 import ListPendingRequest
 from tests import peers
-from tests.e2e.stage import ASKS, House, Spoken, finish, wait_until
+from tests.e2e.programs import Spoken, finish, wait_until
+from tests.e2e.stage import ASKS, House
 from tests.processes import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sshd, pytest.mark.xdist_group("e2e-ssh")]

@@ -12,7 +12,8 @@ import pytest
 
 from grantd.v1.approval_pb2 import ListPendingRequest
 from tests.agents.console import Console
-from tests.e2e.stage import ASKS, FREE, House, Spoken, finish, wait_until
+from tests.e2e.programs import Spoken, finish, wait_until
+from tests.e2e.stage import ASKS, FREE, House
 
 # several programs start in each test, and each of them takes a second where the machine has other work
 pytestmark = [pytest.mark.e2e, pytest.mark.sshd, pytest.mark.xdist_group("e2e-ssh-client"), pytest.mark.timeout(150)]

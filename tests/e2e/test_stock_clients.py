@@ -15,7 +15,8 @@ import pytest
 from grantd.cli.sshfiles import SshFiles
 from grantd.v1.approval_pb2 import ListPendingRequest
 from tests import peers
-from tests.e2e.stage import House, Spoken, finish, wait_until
+from tests.e2e.programs import Spoken, finish, wait_until
+from tests.e2e.stage import House
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sshd, pytest.mark.xdist_group("e2e-clients")]
 

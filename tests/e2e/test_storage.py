@@ -21,7 +21,8 @@ from grantd.v1.access_pb2 import GrantState
 from grantd.v1.action_pb2 import ActionState
 from recorder.track import Limits
 from tests import peers
-from tests.e2e.stage import ASKS, House, processes_with, wait_until
+from tests.e2e.programs import processes_with, wait_until
+from tests.e2e.stage import ASKS, House
 from tests.pace import Since
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sshd, pytest.mark.xdist_group("e2e-storage")]

@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 
 from tests import peers
-from tests.e2e.stage import ASKS, House, finish
+from tests.e2e.programs import finish
+from tests.e2e.stage import ASKS, House
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sshd, pytest.mark.xdist_group("e2e-taken-over")]
 UID = 4242

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from tests import peers
-from tests.e2e.stage import FREE, finish, wait_until
+from tests.e2e.programs import finish, wait_until
+from tests.e2e.stage import FREE
 from tests.e2e.tap import FWD, IN, OUT, SFTP, Recorded, Tap, Tapped
 from tests.e2e.tapsftp import Server
 from tests.e2e.test_stock_clients import approving, content, remote_shell, tree

@@ -19,7 +19,8 @@ from broker.signer.sign import sign_ssh
 from grantd.v1.action_pb2 import ActionState
 from grantd.v1.admin_pb2 import ListTargetsRequest
 from grantd.v1.options_pb2 import AUTONOMY_TIER_TRUSTED
-from tests.e2e.stage import FREE, House, Spoken, finish
+from tests.e2e.programs import Spoken, finish
+from tests.e2e.stage import FREE, House
 from tests.peers_sshd import Sshd
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sshd, pytest.mark.xdist_group("e2e-target")]

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from broker.adapters.root_key import root_id
-from tests.e2e.stage import BIN, FREE, House, finish, wait_until
+from tests.e2e.programs import finish, wait_until
+from tests.e2e.stage import BIN, FREE, House
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sshd, pytest.mark.xdist_group("e2e-vault")]
 

@@ -9,7 +9,8 @@ import pytest
 
 from grantd.v1.action_pb2 import ActionState
 from tests.agents.console import Console
-from tests.e2e.stage import House, wait_until
+from tests.e2e.programs import wait_until
+from tests.e2e.stage import House
 from tests.e2e.typed import Typed
 
 pytestmark = [pytest.mark.e2e, pytest.mark.sshd, pytest.mark.xdist_group("e2e-watch")]

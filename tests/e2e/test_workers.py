@@ -20,7 +20,8 @@ import pytest
 
 from grantd.v1 import access_pb2
 from tests.agents.console import Console
-from tests.e2e.stage import House, finish, processes_with, wait_until
+from tests.e2e.programs import finish, processes_with, wait_until
+from tests.e2e.stage import House
 from tests.e2e.typed import Typed
 from tests.pace import Since
 from tests.processes import descendants

@@ -20,7 +20,7 @@ from broker.core.sshcert import CERT_KIND
 from tests.broker.adapters.target_ssh.world import TENANT, World, new_id, world
 from tests.broker.proxy.forge import FOREVER, NOW, Forged, packed
 from tests.broker.proxy.world import Pass, Raw, raw
-from tests.e2e.stage import wait_until
+from tests.e2e.programs import wait_until
 from tests.forgeries import told
 from tests.peers_sshd import StartSshd
 
