@@ -102,13 +102,21 @@ def _until_taken_back(shell: Shell, request: AccessRequest) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        with contextlib.suppress(GrantdError, OSError):
-            shell.client.cancel_request(request.id)
-            shell.say(f"grantctl: {one_line(request.id)} is taken back")
+        with contextlib.suppress(OSError):  # the terminal is gone, and with it whoever could be told
+            _take_back(shell, request.id)
         raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _take_back(shell: Shell, request: str) -> None:
+    try:
+        shell.client.cancel_request(request)
+    except GrantdError as refused:
+        shell.say(f"grantctl: {one_line(request)} could not be taken back: {one_line(refused.message)}")
+    else:
+        shell.say(f"grantctl: {one_line(request)} is taken back")
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
