@@ -50,6 +50,11 @@ def decode(data: bytes) -> dict[str, Json]:
     return value
 
 
+def is_number(value: Json, number: int) -> bool:
+    """Whether it is that very number: Python takes `true` for 1 and `false` for 0, other readers do not."""
+    return type(value) is int and value == number
+
+
 def _check(value: object, depth: int) -> None:
     match value:
         case None | bool() | str():

@@ -138,7 +138,7 @@ def _read(document: dict[str, Json], size: int) -> Entry:
     """The entry of a document that has `size` bytes as canonical JSON. Takes the document apart."""
     if size > MAX_ENTRY:
         raise EntryError(f"entry is longer than {MAX_ENTRY} bytes")
-    if document.pop("v", None) != 1:
+    if not canonical.is_number(document.pop("v", None), 1):
         raise EntryError("entry of an unknown version")
     digests = _digests(document)
     nonce = _text(document.pop("n", None), _B64_16, "n")

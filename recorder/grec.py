@@ -60,7 +60,7 @@ SALT_SIZE = 24
 COMMIT_SIZE = 32
 HEADER_AT = len(MAGIC) + 4  # where the header JSON begins
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_START = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+_START = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 _HEADER_KEYS = frozenset({"v", "alg", "rec", "sid", "ten", "part", "prev", "start", "dek", "salt"})
 
 
@@ -147,7 +147,7 @@ def decode_header(data: bytes) -> Header:
         document = canonical.decode(data)
     except EntryError as error:
         raise RecordingInvalid(f"header is {error}") from error
-    if document.keys() != _HEADER_KEYS or document["v"] != 1 or document["alg"] != ALG:
+    if document.keys() != _HEADER_KEYS or not canonical.is_number(document["v"], 1) or document["alg"] != ALG:
         raise RecordingInvalid("header of an unknown version or with unknown fields")
     part, salt, start = document["part"], document["salt"], document["start"]
     if type(part) is not int or not 0 <= part < MAX_SEQ:
