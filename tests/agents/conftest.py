@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 from grantd.client import Client
 from grantd.enrolment import Join, enrol
 from grantd.profile import Profile
+from tests.agents.desk import Desk, helping
 from tests.agents.fake_admin import JOIN_SECRET
 from tests.agents.fake_broker import FakeBroker
 
@@ -56,6 +60,27 @@ def client(person: Person) -> Iterator[Client]:
     """By client certificate."""
     with Client(person.profile) as made:
         yield made
+
+
+@pytest.fixture
+def runtime() -> Iterator[Path]:
+    """A runtime directory; short, because a socket's path may not be long."""
+    made = Path(tempfile.mkdtemp(prefix="gr"))
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def desk(person: Person, runtime: Path) -> Desk:
+    """Nobody listens yet."""
+    return Desk(person.profile.directory, runtime)
+
+
+@pytest.fixture
+def helper(desk: Desk) -> Iterator[subprocess.Popen[bytes]]:
+    """Listening."""
+    with helping(desk) as process:
+        yield process
 
 
 def join_of(broker: FakeBroker, *, secret: bytes = JOIN_SECRET) -> Join:
