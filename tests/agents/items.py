@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -35,28 +36,10 @@ def action_item(
 ) -> approval_pb2.PendingItem:
     """A pending command; its digest is the daemon's own."""
     now = datetime.now(UTC)
-    ends_us = int((now + timedelta(minutes=15)).timestamp() * 1_000_000)
-    fields = approval_pb2.ActionRecord(
-        tenant="t1",
-        request_id=f"rq_{number:026d}",
-        action_id=f"ac_{number:026d}",
-        requester="pe_requester",
-        agent_id="ag_deployer",
-        agent_key=hashlib.sha256(b"agent").digest(),
-        target_id="tg_web1",
-        host_key=hashlib.sha256(b"host").digest(),
-        login=login,
-        command=command,
-        stdin_mode="none",
-        command_class=command_class,
-        opaque=opaque,
-        egress=egress,
-        tier="approval",
-        not_after_us=ends_us,
-        policy_version="p" * 64,
-        nonce=int(time.time()).to_bytes(4, "big") + bytes([number % 256]) * 12,
+    fields = _of_the_agent(
+        number, now, login=login, command=command, command_class=command_class, opaque=opaque, egress=egress,
         outlives=outlives,
-    )
+    )  # fmt: skip
     return approval_pb2.PendingItem(
         id=fields.action_id,
         action=fields,
@@ -69,6 +52,25 @@ def action_item(
         untrusted_reason=reason,
         classification=_classified(command, command_class, opaque=opaque, parts=parts),
         policy_reasons=["tiers.approval.write"],
+    )
+
+
+def _of_the_agent(number: int, now: datetime, **said: Any) -> approval_pb2.ActionRecord:  # noqa: ANN401  the record's
+    return approval_pb2.ActionRecord(
+        tenant="t1",
+        request_id=f"rq_{number:026d}",
+        action_id=f"ac_{number:026d}",
+        requester="pe_requester",
+        agent_id="ag_deployer",
+        agent_key=hashlib.sha256(b"agent").digest(),
+        target_id="tg_web1",
+        host_key=hashlib.sha256(b"host").digest(),
+        stdin_mode="none",
+        tier="approval",
+        not_after_us=int((now + timedelta(minutes=15)).timestamp() * 1_000_000),
+        policy_version="p" * 64,
+        nonce=int(time.time()).to_bytes(4, "big") + bytes([number % 256]) * 12,
+        **said,
     )
 
 
