@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol, TypeVar, cast
 
 import grpc.aio
+from google.protobuf.duration_pb2 import Duration
 
 from grantd.errors import from_rpc
+from grantd.v1 import access_pb2, options_pb2
 from tests.pace import Since
 
 A = TypeVar("A")
@@ -46,3 +49,12 @@ async def said(holds: Callable[[], bool], *, within: float = 5.0) -> None:
     while not holds():
         assert since.s() < within, "it never came true"
         await asyncio.sleep(0.01)
+
+
+def wish(**fields: object) -> access_pb2.RequestAccessRequest:
+    """A request that is granted; fields may differ."""
+    given: dict[str, object] = {
+        "idempotency_key": secrets.token_hex(8), "target": "web1", "login": "deploy",
+        "ceiling": options_pb2.COMMAND_CLASS_WRITE, "ttl": Duration(seconds=600), "reason": "release",
+    }  # fmt: skip
+    return access_pb2.RequestAccessRequest(**given | fields)  # type: ignore[arg-type]
