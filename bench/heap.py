@@ -42,13 +42,20 @@ async def _lateness(grants: int, spread_s: float) -> list[float]:
     names = [GrantId(render("grant", number.to_bytes(16, "big"))) for number in range(grants)]
     ends.arm(((_TENANT, name, when) for name, when in zip(names, at, strict=True)), started)
     late: list[float] = []
-    while len(late) < grants:
-        await ends.sleep(_now(), LONGEST_SLEEP)
-        while due := ends.due(looked := _now(), AT_ONCE):
-            live.strike(_TENANT, [lapse.grant for lapse in due if lapse.grant], "expired")
-            took = time.monotonic() - looked.mono
-            late += [(lapse.late_s + took) * 1e3 for lapse in due]
-            await asyncio.sleep(0)
+    done = asyncio.Event()
+
+    def look() -> None:
+        due = ends.due(looked := _now(), AT_ONCE)
+        live.strike(_TENANT, [lapse.grant for lapse in due if lapse.grant], "expired")
+        took = time.monotonic() - looked.mono
+        late.extend((lapse.late_s + took) * 1e3 for lapse in due)
+        if len(late) == grants:
+            done.set()
+
+    async with asyncio.TaskGroup() as group:
+        watch = group.create_task(ends.watch(look, _now, LONGEST_SLEEP))
+        await done.wait()
+        watch.cancel()
     return late
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import resource
 import secrets
@@ -62,3 +63,13 @@ def give_way_quickly() -> None:
     The loop asks for the interpreter at every socket it looks at: with 5 ms each a busy writer makes ends late.
     """
     sys.setswitchinterval(_GIVE_WAY_S)
+
+
+def keep_for_good() -> None:
+    """What a process made by the time it serves stays: no full collection goes through it again.
+
+    One over the modules alone takes a tenth of a second, in which nothing is cut and nobody is answered. Called at the
+    end of a start, after one last collection.
+    """
+    gc.collect()
+    gc.freeze()

@@ -101,6 +101,7 @@ async def _serve(settings: Settings, not_locked: str) -> None:
 
     import structlog  # noqa: PLC0415
 
+    from broker.adapters.system import keep_for_good  # noqa: PLC0415
     from broker.app import running  # noqa: PLC0415
 
     stop = asyncio.Event()
@@ -110,6 +111,7 @@ async def _serve(settings: Settings, not_locked: str) -> None:
         structlog.get_logger().warning("memory.not_locked", why=not_locked)
     async with running(settings) as broker:
         broker.house.meter.gauge("memory_locked", int(not not_locked))
+        keep_for_good()
         await stop.wait()
 
 

@@ -34,6 +34,8 @@ SIDE_BY_SIDE: Final = 4
 """Slices of ends that are on their way to the store at the same time: they share what making them durable costs."""
 AHEAD: Final = 1_024
 """Ends that are written, if so many wait, before the first of them is taken away on its target."""
+HELD_S: Final = 0.25
+"""For which one that is written waits with being taken away while others are about to end."""
 
 WriteLate = Callable[[], Awaitable[None]]
 """Writes what the store would not take when it happened; raises Fault if it still does not."""
@@ -62,6 +64,8 @@ class Expiry:
         """Not handed over yet: nothing of them is undone before what else has come is written."""
         self._undecided: dict[TenantId, None] = {}
         """Tenants where a decision ran out."""
+        self._held_since: float | None = None
+        """Monotonic: when the oldest of them was written."""
         self._to_write = asyncio.Event()
 
     async def run(self) -> None:
@@ -83,9 +87,12 @@ class Expiry:
 
     # ---- cutting: memory alone
     async def _strike_on(self) -> None:
-        while True:
-            await self._ends.sleep(self._leases.now(self._clock), LONGEST_SLEEP)
-            await self.strike()
+        await self._ends.watch(self._look, lambda: self._leases.now(self._clock), LONGEST_SLEEP)
+
+    def _look(self) -> None:
+        """Cuts what has come, a slice of it: called by the loop's timer, and at once again where more has come."""
+        if lapses := self._ends.due(self._leases.now(self._clock), AT_ONCE):
+            self._strike(lapses)
 
     async def strike(self) -> None:
         """Cuts what has come; others get a turn between two slices."""
@@ -122,8 +129,7 @@ class Expiry:
             async with asyncio.TaskGroup() as group:
                 for tenant, slice_ in self._next_slices():
                     group.create_task(self._for(tenant, partial(self._write_slice, slice_)))
-            if not self._struck or sum(len(ended) for _, ended in self._written) >= AHEAD:
-                self._hand_over()
+            self._hand_over_in_time()
 
     def _next_slices(self) -> list[tuple[TenantId, list[GrantId]]]:
         """At least one of each tenant, and more of a few."""
@@ -139,7 +145,19 @@ class Expiry:
     async def _write_slice(self, grants: Sequence[GrantId], tenant: TenantId) -> None:
         self._written.append((tenant, await self._ending.write_lapsed(tenant, grants)))
 
+    def _hand_over_in_time(self) -> None:
+        """Once all is written and no end is about to come; or some have waited for that, or many."""
+        if not self._written:
+            return
+        now = self._clock.monotonic()
+        self._held_since = now if self._held_since is None else self._held_since
+        waited = now - self._held_since >= HELD_S
+        many = sum(len(ended) for _, ended in self._written) >= AHEAD
+        if many or (not self._struck and (waited or self._ends.calm)):
+            self._hand_over()
+
     def _hand_over(self) -> None:
+        self._held_since = None
         written, self._written = self._written, []
         for tenant, ended in written:
             self._ending.hand_over(tenant, ended)
@@ -152,6 +170,8 @@ class Expiry:
 
     async def sweep(self) -> None:
         """Looks into the store for whatever is over, in every tenant, and for what has to be finished again."""
+        if not self._struck:
+            self._hand_over()
         for tenant in await self._every_tenant():
             await self._for(tenant, self._ending.lapse_all)
             await self._for(tenant, self._ending.finishing.hand_due)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -24,7 +24,7 @@ from broker.core.ids import GrantId, IdentityId, TenantId
 from broker.core.request import RequestEvent
 from broker.core.request import advance as advance_request
 from broker.service import story
-from broker.service.finishing import CUT_WITHIN, END_GRANT, Finishing, name_of_end
+from broker.service.finishing import CUT_WITHIN, END_GRANT, FIRST_RETRY, Finishing, name_of_end
 from broker.service.late import every_one
 from broker.service.live import Cut, Scope
 from broker.service.ports import Choice, Effect, Tx
@@ -118,7 +118,10 @@ class Ending:
             live = [grant for grant in map(tx.grants.get, grants) if grant is not None and grant.state in LIVE]
             over, lasting = _parted(live, lambda grant: self._world.leases.left(grant, instant) <= 0)
             voided = _waiting_of(tx, over)
-            ended = [self._end_in(tx, g, _timely(g), by="", voids=voided.get(g.id, ())) for g in over]
+            ended = [
+                self._end_in(tx, g, _timely(g), by="", voids=voided.get(g.id, ()), found_after=FIRST_RETRY)
+                for g in over
+            ]
             return ended, lasting
 
         ended, lasting = await self._world.store.run(tenant, unit)
@@ -160,11 +163,13 @@ class Ending:
 
     def hand_over(self, tenant: TenantId, ended: Iterable[Grant]) -> None:
         """Has finished what `write_lapsed` wrote, and tells whoever waits for it."""
+        leaving = list[Grant]()
         for grant in ended:
             self._world.ends.forget(grant.id)
             self._world.leases.forget(grant.id)
             if grant.state is GrantState.ENDING:
-                self.finishing.hand(tenant, grant.id, grant.target_id)
+                leaving.append(grant)
+        self.finishing.hand_all(tenant, leaving)
         self._world.bell.ring_all(tenant)
 
     # ---- finishing
@@ -271,9 +276,10 @@ class Ending:
         self._unwritten.pop(grant_id, None)
 
     def _end_in(
-        self, tx: Tx, grant: Grant, reason: EndReason, *, by: str, voids: Iterable[Action], words: str = ""
-    ) -> Grant:
-        """`voids`: what waits or may start under it."""
+        self, tx: Tx, grant: Grant, reason: EndReason, *, by: str, voids: Iterable[Action], words: str = "",
+        found_after: timedelta = timedelta(0),
+    ) -> Grant:  # fmt: skip
+        """`voids`: what waits or may start under it; `found_after`: when the sweep is to find what nobody finished."""
         now = self._world.clock.now()
         after = end(grant, reason, now=now, by=by)
         tx.grants.put(after)
@@ -281,7 +287,9 @@ class Ending:
             _void(tx, action, by=by, now=now)
         tx.audit.append(story.of_grant(name_of_end(after), after, actor=by, reason=words), now)
         if after.state is GrantState.ENDING:
-            tx.outbox.put(Effect(tenant=grant.tenant, id=0, kind=END_GRANT, subject=grant.id, attempts=0, due_at=now))
+            due_at = now + found_after
+            effect = Effect(tenant=grant.tenant, id=0, kind=END_GRANT, subject=grant.id, attempts=0, due_at=due_at)
+            tx.outbox.put(effect)
         self._world.meter.count("grants_ended", reason=reason)
         return after
 

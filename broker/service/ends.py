@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import heapq
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from broker.core.clock import Instant
@@ -21,6 +23,10 @@ _STEP_S: Final = 0.05
 """A wall clock that gained more than this on the monotonic one was set, or the machine slept."""
 _SLACK: Final = 1024
 """Entries of grants that ended otherwise may make up half of the heap, and this many more."""
+_CALM_S: Final = 0.05
+"""Without an end for so long ahead: time for what can wait."""
+_ROUND_UP_S: Final = 0.0005
+"""Timers of the loop know whole milliseconds: the nearest one may come before the end."""
 _NO_GRANT: Final = GrantId("")
 _Entry = tuple[float, float, TenantId, GrantId]
 """Monotonic second, wall second, whose, and which grant: none where a decision of the tenant runs out."""
@@ -49,8 +55,10 @@ class Ends:
         self._soonest: datetime | None = None
         self._ahead: float | None = None
         self._lock = threading.Lock()
-        self._sooner = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake: Callable[[], object] | None = None
+        """Said that a sooner end was named; None where nobody watches, or was told already."""
+        self._calm = asyncio.Event()
+        self._calm.set()
 
     def __len__(self) -> int:
         """How many grants are waited for."""
@@ -63,9 +71,11 @@ class Ends:
         """
         with self._lock:
             self._said.append((at, tenant, grant))
-            wakes = self._soonest is None or at < self._soonest
-        if wakes and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._sooner.set)
+            wake = self._wake if self._soonest is None or at < self._soonest else None
+            if wake is not None:
+                self._wake = None
+        if wake is not None:
+            wake()
 
     def arm(self, ends: Iterable[tuple[TenantId, GrantId, datetime]], now: Instant) -> None:
         """As `expect` for many grants at once, at start."""
@@ -77,17 +87,59 @@ class Ends:
         """It has ended already."""
         self._stale += self._armed.pop(grant, None) is not None
 
-    async def sleep(self, now: Instant, longest: float) -> None:
-        """Until the next end, a sooner one that is said meanwhile, or `longest` seconds."""
-        self._loop = asyncio.get_running_loop()
-        self._sooner.clear()
-        self._take_in(now)
-        wait = min(longest, max(0.0, self._heap[0][0] - now.mono)) if self._heap else longest
+    async def watch(self, look: Callable[[], None], reading: Callable[[], Instant], longest: float) -> None:
+        """Calls `look` at once, at every end, when a sooner one is said, and every `longest` seconds. Never returns.
+
+        The loop's timer itself calls it: what waits for its turn in the loop is behind it. Raises what it raises.
+        """
+        loop = asyncio.get_running_loop()
+        broken: asyncio.Future[None] = loop.create_future()
+        timer: asyncio.Handle | None = None
+
+        def wake() -> None:
+            nonlocal timer
+            if timer is not None:
+                timer.cancel()
+            if broken.done():
+                return
+            with self._lock:
+                self._wake = said
+            try:
+                look()
+                left = self._left(reading(), longest)
+                (self._calm.set if left > _CALM_S or not self._heap else self._calm.clear)()
+                timer = loop.call_later(left + _ROUND_UP_S, wake) if left else loop.call_soon(wake)
+            except Exception as error:  # noqa: BLE001  whatever it is, it is the watcher's
+                broken.set_exception(error)
+
+        said = partial(loop.call_soon_threadsafe, wake)
+        wake()
         try:
-            async with asyncio.timeout(wait):
-                await self._sooner.wait()
-        except TimeoutError:
+            await broken
+        finally:
+            self._calm.set()
+            with self._lock:
+                self._wake = None
+            if timer is not None:
+                timer.cancel()
+
+    @property
+    def calm(self) -> bool:
+        """Whether nothing ends within the next moments, as the last look saw it; always where nobody watches."""
+        return self._calm.is_set()
+
+    async def until_calm(self, longest: float) -> None:
+        """Lets those go first whose end is about to come: returns once it is calm, after `longest` seconds at most."""
+        if self._calm.is_set() or longest <= 0:
             return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(longest):
+                await self._calm.wait()
+
+    def _left(self, now: Instant, longest: float) -> float:
+        """Seconds until the next end, `longest` at most."""
+        self._take_in(now)
+        return min(longest, max(0.0, self._heap[0][0] - now.mono)) if self._heap else longest
 
     def due(self, now: Instant, most: int) -> list[Lapse]:
         """What has come by now, the soonest first, at most `most`; it is taken out."""

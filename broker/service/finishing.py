@@ -6,6 +6,7 @@ Some run at once, fairly among targets, each with a limit: a target that hangs h
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -37,7 +38,7 @@ _AT_ONCE: Final = 200
 """Effects that one look at the outbox hands in."""
 _STILL_OPEN: Final = "sessions are still open"
 _TOO_SLOW: Final = "it took too long"
-_Piece = tuple[TenantId, GrantId]
+_Piece = tuple[TenantId, tuple[GrantId, ...]]
 
 
 class Finishing:
@@ -46,14 +47,25 @@ class Finishing:
     def __init__(self, world: World) -> None:
         self._world = world
         self._lanes: Lanes[_Piece] = Lanes(_PLACES)
-        self._handed: set[_Piece] = set()
+        self._handed: set[tuple[TenantId, GrantId]] = set()
         self._changed = asyncio.Event()
 
     def hand(self, tenant: TenantId, grant: GrantId, target: TargetId) -> None:
         """To be finished when its target's turn comes. Handed twice it is finished once."""
         if (tenant, grant) not in self._handed:
             self._handed.add((tenant, grant))
-            self._lanes.put(f"{tenant} {target}", (tenant, grant))
+            self._lanes.put(f"{tenant} {target}", (tenant, (grant,)))
+            self._changed.set()
+
+    def hand_all(self, tenant: TenantId, grants: Iterable[Grant]) -> None:
+        """As `hand` for grants whose ends were just written: those that opened nothing are finished together."""
+        fresh = {grant.id: grant for grant in grants if (tenant, grant.id) not in self._handed}
+        if len(fresh) == 1:
+            [grant] = fresh.values()
+            self.hand(tenant, grant.id, grant.target_id)
+        elif fresh:
+            self._handed.update((tenant, grant) for grant in fresh)
+            self._lanes.put(tenant, (tenant, tuple(fresh)))
             self._changed.set()
 
     async def hand_due(self, tenant: TenantId) -> int:
@@ -68,7 +80,7 @@ class Finishing:
         """Without those that wait for their turn already: the loop waits while hundreds of rows are looked up."""
         effects: list[Effect] = [effect for effect in tx.outbox.due(now, _AT_ONCE) if effect.kind == END_GRANT]
         names = [name for name in (GrantId(effect.subject) for effect in effects) if (tenant, name) not in self._handed]
-        return [grant for grant in map(tx.grants.get, names) if grant is not None]
+        return _rows(tx, names)
 
     async def run(self) -> None:
         """Finishes what is handed in, until cancelled."""
@@ -91,15 +103,61 @@ class Finishing:
             group.create_task(self._one(*found))
 
     async def _one(self, lane: str, piece: _Piece) -> None:
+        tenant, grants = piece
+        left: Sequence[Grant] = ()
         failed = True
         try:
-            failed = bool(await self.finish(*piece))
+            if len(grants) == 1:
+                failed = bool(await self.finish(tenant, *grants))
+            else:
+                left, failed = await self._finish_together(tenant, grants), False
         except Fault as fault:  # the store would not take it: the sweep finds the effect again
-            log.warning("revocation.unfinished", tenant=piece[0], grant_id=piece[1], cause=fault.what)
+            log.warning("revocation.unfinished", tenant=tenant, grant_id=grants[0], of=len(grants), cause=fault.what)
         finally:
             self._lanes.done(lane, failed=failed)
-            self._handed.discard(piece)
+            self._handed.difference_update((tenant, grant) for grant in grants)
+            for grant in left:
+                self.hand(tenant, grant.id, grant.target_id)
             self._changed.set()
+
+    async def _finish_together(self, tenant: TenantId, grants: Sequence[GrantId]) -> Sequence[Grant]:
+        """In one transaction those of which nothing runs and nothing is on a target; returns the others.
+
+        Waits for no session and no target: one that hangs holds up none of these.
+
+        Raises:
+            StoreFault: how it went could not be written.
+        """
+        plain = list[GrantId]()
+        for grant in grants:
+            cut = await self._world.live.cut(Scope(tenant=tenant, grant=grant), EndReason.EXPIRED, within=0)
+            if not cut.sessions:
+                plain.append(grant)
+        opened = await self._world.store.read(tenant, lambda tx: {of for of in plain if tx.credentials.outside(of)})
+        async with asyncio.TaskGroup() as group:
+            tries = {of: group.create_task(self._close(tenant, of)) for of in plain if of not in opened}
+        closed = [grant for grant, tried in tries.items() if tried.result()]
+        if closed:
+            await self._world.store.run(tenant, lambda tx: self._finish_each_in(tx, closed))
+            for grant in closed:
+                self._world.leases.forget(grant)
+            self._world.bell.ring_all(tenant)
+        done = frozenset(closed)
+        others = [grant for grant in grants if grant not in done]
+        return await self._world.store.read(tenant, lambda tx: _rows(tx, others)) if others else ()
+
+    async def _close(self, tenant: TenantId, grant: GrantId) -> bool:
+        """Closes what a grant pooled; False where that takes longer than it may: it is tried alone."""
+        try:
+            async with asyncio.timeout(CUT_WITHIN):
+                await self._world.targets.end_grant(tenant, grant)
+        except (Fault, TimeoutError):
+            return False
+        return True
+
+    def _finish_each_in(self, tx: Tx, grants: Iterable[GrantId]) -> None:
+        for grant in grants:
+            self._finish_in(tx, grant, "")
 
     async def finish(self, tenant: TenantId, grant_id: GrantId) -> str:
         """One try. Idempotent.
@@ -159,6 +217,10 @@ class Finishing:
         jitter = 1 + self._world.entropy.token(1)[0] / 1024
         pause: timedelta = min(FIRST_RETRY * (1 << min(attempts, 16)), LONGEST_RETRY)
         return pause * jitter
+
+
+def _rows(tx: Tx, grants: Iterable[GrantId]) -> list[Grant]:
+    return [row for row in map(tx.grants.get, grants) if row is not None]
 
 
 def name_of_end(grant: Grant) -> str:

@@ -71,7 +71,7 @@ class Revocations:
         A look at an index where there are none. Raises StoreFault.
         """
         since, now = self._world.clock.now() - REMEMBERED, self._world.clock.monotonic()
-        revoked = await self._world.store.read(tenant, lambda tx: tx.grants.revoked_since(since))
+        revoked = await self._world.store.read_aside(tenant, lambda tx: tx.grants.revoked_since(since))
         ids = frozenset(grant for grant, _ in revoked)
         seen, due = self._seen.get(tenant, (frozenset[GrantId](), now))
         if ids <= seen and now < due:

@@ -26,7 +26,7 @@ from broker.service.oversight import Oversight
 from broker.service.plan import plan_of
 from broker.service.ports import ExecPlan
 from broker.service.pump import CutShort, Inlet, Outlet, Pump, Steering, Warned, guard, last_lines, say_why
-from broker.service.sealing import failed_to_run, first, note_checkpoints, seal
+from broker.service.sealing import failed_to_run, first, note_checkpoints
 from broker.service.shield import settled, to_the_end
 from broker.service.site import Site
 from broker.service.start import Ticket
@@ -98,7 +98,7 @@ class RunService:
                     if live.reason:  # it was told so; that its caller left, or it came to its end, was afterwards
                         ended = cut(live.reason)
                     # whoever was told of the end may leave while it is sealed: the seal counts all the same
-                    commitment, cancelled = await settled(seal(sink, ended))
+                    commitment, cancelled = await settled(self._site.turns.seal(sink, ended))
             await say_why(live, warned)
         except asyncio.CancelledError as error:
             cancelled = error

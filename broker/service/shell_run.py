@@ -16,7 +16,7 @@ from broker.core.errors import Fault, Refusal
 from broker.service.closing import CALLER_GONE, Ended, cut
 from broker.service.live import LiveSession
 from broker.service.pump import CutShort, Outlet, guard, say_why
-from broker.service.sealing import failed_to_run, first, note_checkpoints, seal
+from broker.service.sealing import failed_to_run, first, note_checkpoints
 from broker.service.shell import ShellTicket
 from broker.service.shield import settled, to_the_end
 from broker.service.site import Site
@@ -57,7 +57,7 @@ class ShellRun:
                 finally:
                     if live.reason:  # as a command: whoever was told may have left since
                         ended = cut(live.reason)
-                    commitment, cancelled = await settled(seal(sink, ended))
+                    commitment, cancelled = await settled(self._site.turns.seal(sink, ended))
         except asyncio.CancelledError as error:
             cancelled = error
         except Exception as failure:

@@ -5,12 +5,13 @@ Holds no logic.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from broker.core.clock import Clock
 from broker.service.control import Control
 from broker.service.ports import Entropy, Recordings, Targets
+from broker.service.sealing import Turns
 from recorder.typed import InputPolicy
 
 
@@ -26,3 +27,5 @@ class Site:
     max_output_bytes: int
     unwatched_for: timedelta
     keeps_input: InputPolicy
+    turns: Turns = field(default_factory=Turns)
+    """In which the recordings of its sessions are sealed."""

@@ -33,6 +33,7 @@ from broker.service.refused import RefusedService
 from broker.service.revoke import RevokeService
 from broker.service.rules import RulesService
 from broker.service.run import RunService
+from broker.service.sealing import Turns
 from broker.service.search import SearchService
 from broker.service.secrets import SecretsService
 from broker.service.session import SessionService
@@ -164,4 +165,5 @@ def _site(world: World, control: DirectControl) -> Site:
         max_output_bytes=world.limits.max_output_bytes,
         unwatched_for=world.limits.unwatched_for,
         keeps_input=world.keeps_input,
+        turns=Turns(world.ends.until_calm),
     )

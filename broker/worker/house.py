@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from broker.adapters.system import SystemClock, SystemEntropy
+from broker.adapters.system import SystemClock, SystemEntropy, keep_for_good
 from broker.adapters.target_ssh.targets import SshTargets
 from broker.bus import messages as m
 from broker.bus.client import BusControl, BusMeter
@@ -59,6 +59,7 @@ class House:
             await self._door.start(begin.host, begin.port)
         except OSError as error:
             raise Fault(f"cannot listen on {begin.host}:{begin.port}: {error.strerror or error}") from error
+        keep_for_good()
         self.control.peer.tell(m.READY, m.Nothing())
         await self._beat()
         for recorder in recorders:

@@ -26,6 +26,10 @@ class Backend(Protocol):
         """One consistent view; a write in it fails."""
         ...
 
+    async def read_aside(self, tenant: TenantId, unit: Callable[[Connection], T]) -> T:
+        """As `read`, for what goes through very many rows: others are served meanwhile."""
+        ...
+
     async def scrub(self) -> None:
         """Takes what was deleted out of the files, where the database leaves it there."""
         ...

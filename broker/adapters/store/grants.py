@@ -67,7 +67,12 @@ _OUTSIDE: Final = (
     .where(credential.c.state.in_(sorted(state.value for state in OUTSIDE)))
     .order_by(credential.c.issued_at, credential.c.id)
 )
-_OUTSIDE_OF_GRANT: Final = _OUTSIDE.where(credential.c.grant_id == bindparam("grant"))
+_OUTSIDE_OF_GRANT: Final = Hot(
+    select(credential)
+    .where(credential.c.tenant == bindparam("tenant"), credential.c.grant_id == bindparam("grant"))
+    .where(or_(*(credential.c.state == state.value for state in sorted(OUTSIDE))))
+    .order_by(credential.c.issued_at, credential.c.id)
+)
 
 
 class GrantRowsSql(TenantRows):
@@ -154,7 +159,7 @@ class CredentialRowsSql(TenantRows):
         if grant is None:
             rows = self._conn.execute(_OUTSIDE, {"tenant": self._tenant}).all()
         else:
-            rows = self._conn.execute(_OUTSIDE_OF_GRANT, {"tenant": self._tenant, "grant": grant}).all()
+            rows = _OUTSIDE_OF_GRANT.named(self._conn, {"tenant": self._tenant, "grant": grant})
         return [_credential(row) for row in rows]
 
     def count(self, grant: GrantId, kinds: Iterable[str]) -> int:

@@ -40,6 +40,17 @@ _OF: Final = Hot(
     )
 )
 
+_DONE: Final = Hot(
+    delete(outbox).where(
+        outbox.c.tenant == bindparam("tenant"),
+        outbox.c.id == bindparam("id"),
+        outbox.c.kind == bindparam("kind"),
+        outbox.c.subject == bindparam("subject"),
+        outbox.c.attempts == bindparam("attempts"),
+        outbox.c.due_at == bindparam("due_at"),
+    )
+)
+
 
 class IdempotencyRowsSql(TenantRows):
     """IdempotencyRows over SQL."""
@@ -107,7 +118,15 @@ class OutboxRowsSql(TenantRows):
         ]
 
     def done(self, effect: Effect) -> None:
-        self._conn.execute(delete(outbox).where(self._exactly(effect)))
+        exactly = {
+            "tenant": self._own(effect.tenant),
+            "id": effect.id,
+            "kind": effect.kind,
+            "subject": effect.subject,
+            "attempts": effect.attempts,
+            "due_at": micros(effect.due_at),
+        }
+        _DONE.run(self._conn, exactly)
 
     def retry(self, effect: Effect, due_at: datetime, *, why: str, now: datetime) -> None:
         since = func.coalesce(outbox.c.failing_since, micros(now))

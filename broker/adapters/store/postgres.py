@@ -103,6 +103,9 @@ class PostgresBackend:
         with self._place():
             return await self._until_no_conflict(self._reading, view)
 
+    async def read_aside(self, tenant: TenantId, unit: Callable[[Connection], T]) -> T:
+        return await self.read(tenant, unit)  # never in the loop's own thread
+
     async def scrub(self) -> None:
         # the server vacuums by itself, and only the owner of the tables may tell it when (docs/vault.md)
         return

@@ -11,6 +11,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -45,13 +46,13 @@ class SqliteBackend:
         """Opens the file. Raises StoreFault where it is missing, damaged or cannot be written."""
         self._writer = GroupCommit(*_connected(writing_engine(path), path))
         try:
-            self._reader, self._raw_reader = _connected(
-                _engine(path, "ro", ("PRAGMA query_only=ON", *_PRAGMAS[2:])), path
-            )
+            self._reading_engine = _engine(path, "ro", ("PRAGMA query_only=ON", *_PRAGMAS[2:]))
+            self._reader, self._raw_reader = _connected(self._reading_engine, path)
         except BaseException:
             self._writer.close()
             raise
         self._reading = threading.Lock()
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
         self._closed = False
 
     async def write(self, tenant: TenantId, unit: Callable[[Connection], T]) -> T:
@@ -69,6 +70,20 @@ class SqliteBackend:
         except (sqlite3.Error, SQLAlchemyError) as error:
             raise fault_of(error) from error
 
+    async def read_aside(self, tenant: TenantId, unit: Callable[[Connection], T]) -> T:
+        if self._closed:
+            raise StoreFault(CLOSED)
+        return await asyncio.get_running_loop().run_in_executor(self._beside, self._read_apart, unit)
+
+    def _read_apart(self, unit: Callable[[Connection], T]) -> T:
+        """On a thread, over a connection of its own: SQLite lets the loop go on while it looks."""
+        try:
+            with self._reading_engine.begin() as conn:
+                conn.exec_driver_sql("BEGIN")
+                return unit(conn)
+        except (sqlite3.Error, SQLAlchemyError) as error:
+            raise fault_of(error) from error
+
     async def scrub(self) -> None:
         await self._writer.empty_log()
 
@@ -77,6 +92,7 @@ class SqliteBackend:
             return
         self._closed = True
         self._reader.close()
+        await asyncio.to_thread(self._beside.shutdown)  # a cancelled caller's look may still be on its thread
         await asyncio.to_thread(self._writer.close)  # the last connection: it takes the write-ahead log's files along
 
 

@@ -54,6 +54,10 @@ class SqlStore:
     async def read(self, tenant: TenantId, unit: Callable[[Tx], T]) -> T:
         return await self.read_sql(tenant, lambda conn: unit(SqlTx(conn, tenant, self._source)))
 
+    async def read_aside(self, tenant: TenantId, unit: Callable[[Tx], T]) -> T:
+        look = partial(_carried, lambda conn: unit(SqlTx(conn, tenant, self._source)))
+        return await self._backend.read_aside(tenant, look)
+
     async def run_sql(self, tenant: TenantId, unit: Callable[[Connection], T]) -> T:
         """As run, for adapters with statements of their own (the sequencer). The unit neither begins nor commits."""
         return await self._backend.write(tenant, partial(_carried, unit))

@@ -32,13 +32,6 @@ _SIGNAL_SECONDS: Final = 2.0
 _NOT_FORCED: Final = "echo 'grantd: force-command was not honoured' >&2; exit 126"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Key:
-    tenant: TenantId
-    grant: GrantId
-    login: str
-
-
 @dataclass(slots=True)
 class _Lease:
     """The pooled connection of one grant and login; `over` once the grant ended."""
@@ -61,7 +54,8 @@ class SshTargets:
         self._clock = clock
         self._entropy = entropy
         self._fast_path = fast_path
-        self._leases: dict[_Key, _Lease] = {}
+        self._leases: dict[tuple[TenantId, GrantId], dict[str, _Lease]] = {}
+        """By grant, so that an end looks at its own and no others; then by login."""
         self._sealed: dict[Connection, tuple[TenantId, GrantId]] = {}
         # asyncssh logs what peers say of themselves: versions, reasons, banners (I-27)
         logging.getLogger("asyncssh").setLevel(logging.CRITICAL)
@@ -75,8 +69,7 @@ class SshTargets:
 
     async def end_grant(self, tenant: TenantId, grant: GrantId) -> None:
         """See Targets. Needs nothing from the target, so it takes no time."""
-        for key in [key for key in self._leases if (key.tenant, key.grant) == (tenant, grant)]:
-            lease = self._leases.pop(key)
+        for lease in self._leases.pop((tenant, grant), {}).values():
             lease.over = True
             if lease.pool is not None:
                 lease.pool.abort()
@@ -85,7 +78,7 @@ class SshTargets:
 
     async def close(self) -> None:
         """Ends every connection, and with it, on the targets, whatever still runs."""
-        for tenant, grant in {*((key.tenant, key.grant) for key in self._leases), *self._sealed.values()}:
+        for tenant, grant in {*self._leases, *self._sealed.values()}:
             await self.end_grant(tenant, grant)
 
     async def fetch_host_key(self, host: str, port: int) -> str:
@@ -162,8 +155,8 @@ class SshTargets:
 
     async def _pool(self, plan: ExecPlan) -> tuple[Pool, bool]:
         """The pool of the plan's grant and login, and whether it was opened for this plan."""
-        key = _Key(tenant=plan.tenant, grant=plan.grant_id, login=plan.login)
-        lease = self._leases.setdefault(key, _Lease())
+        leases = self._leases.setdefault((plan.tenant, plan.grant_id), {})
+        lease = leases.setdefault(plan.login, _Lease())
         async with lease.lock:
             pool, fresh = lease.pool, False
             if pool is None or not pool.usable or lease.target != plan.target:

@@ -386,6 +386,10 @@ class Store(Protocol):
         """Reads only; a write in it fails."""
         ...
 
+    async def read_aside(self, tenant: TenantId, unit: Callable[[Tx], T]) -> T:
+        """As `read`, for a look through very many rows: nothing else of this process waits for it."""
+        ...
+
     async def tenants(self) -> Sequence[TenantId]:
         """Every tenant but `_system`."""
         ...

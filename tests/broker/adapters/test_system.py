@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 from broker.adapters.system import SystemClock, SystemEntropy
@@ -29,3 +31,14 @@ def test_the_clocks() -> None:
     assert clock.now().tzinfo is UTC
     readings = [clock.monotonic() for _ in range(1000)]
     assert readings == sorted(readings)
+
+
+def test_what_a_process_made_stays_out_of_full_collections() -> None:
+    """P16: a collection over all the modules would cut nothing and answer nobody for a tenth of a second."""
+    words = "import gc, broker.app; from broker.adapters.system import keep_for_good; keep_for_good()"
+    looked = f"{words}; print(gc.get_freeze_count(), len(gc.get_objects(generation=2)), gc.isenabled())"
+    told = subprocess.run([sys.executable, "-c", looked], check=True, capture_output=True, text=True, timeout=120)
+    kept, left, enabled = told.stdout.split()
+    assert int(kept) > 50_000
+    assert int(left) < 1_000
+    assert enabled == "True"

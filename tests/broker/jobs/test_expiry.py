@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
+import pytest
 from structlog.testing import capture_logs
 
 from broker.core.action import ActionState
@@ -13,8 +14,9 @@ from broker.core.errors import StoreFault
 from broker.core.grant import Grant, GrantState
 from broker.core.ids import GrantId, TenantId
 from broker.core.roles import Role
-from broker.jobs.expiry import AHEAD, SIDE_BY_SIDE, SWEEP_EVERY, Expiry
+from broker.jobs.expiry import AHEAD, HELD_S, SIDE_BY_SIDE, SWEEP_EVERY, Expiry
 from broker.service.ending import SLICE, Due
+from broker.service.ends import Ends
 from tests.broker.adapters.store.fixtures import OTHER, TENANT
 from tests.broker.service.world import HANG, READ, House, until
 
@@ -179,6 +181,39 @@ async def test_ends_that_never_stop_coming_do_not_keep_others_from_being_undone(
     loop._struck[TENANT] = [one] * SLICE * slices  # noqa: SLF001
     await loop.write()
     assert ending.handed == [slices // 2] * (slices // 2) + [slices] * (slices // 2)
+
+
+async def test_what_is_about_to_end_goes_before_what_is_to_be_undone(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I-01: written ends wait a moment while others come, and no longer; the sweep leaves none behind."""
+    ending, ends = FailingEnding(None), house.world.ends
+    one = await house.granted(await house.add("builder", Role.AGENT))
+
+    async def write(tenant: TenantId, grants: Sequence[GrantId]) -> Sequence[Grant]:
+        ending.written.append((tenant, len(grants)))
+        return [await house.grant(one)]
+
+    ending.write_lapsed = write  # type: ignore[method-assign]
+    monkeypatch.setattr(Ends, "calm", False)
+    loop = loop_of(house, ending)
+
+    async def comes(name: str) -> list[int]:
+        ends.expect(TENANT, house.clock.now(), GrantId(name))
+        await loop.strike()
+        await loop.write()
+        return ending.handed
+
+    assert await comes("first") == []
+    house.clock.forward(HELD_S / 2)
+    assert await comes("second") == []
+    house.clock.forward(HELD_S / 2)
+    assert await comes("third") == [3, 3, 3]
+    assert await comes("fourth") == [3, 3, 3]
+    await loop.sweep()
+    assert ending.handed == [3, 3, 3, 4]
+    monkeypatch.setattr(Ends, "calm", True)
+    assert await comes("fifth") == [3, 3, 3, 4, 5]
 
 
 async def test_a_store_that_hangs_delays_no_cut(house: House) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
 import pytest
@@ -14,6 +16,7 @@ from broker.core.clock import Instant
 from broker.core.ids import GrantId, TenantId
 from broker.service.ends import Ends
 from tests.broker.adapters.store.fixtures import NOW, OTHER, TENANT
+from tests.broker.service.world import until
 
 MOST = 10_000
 
@@ -114,43 +117,141 @@ def test_no_walk_of_the_clocks_moves_an_end_away(steps: list[tuple[float, float]
         assert wall < 600 + 0.1
 
 
-# ---- sleeping
-async def test_it_sleeps_until_the_next_end() -> None:
-    """Not until the one after it, and not for the longest time that it may."""
+# ---- watching
+async def test_it_looks_at_the_next_end() -> None:
+    """At once, and then not at the one after it, nor only after the longest time that it may."""
     ends = Ends()
     ends.expect(OTHER, at(60), GrantId("a"))
     ends.expect(TENANT, at(0.05))
-    assert 0.04 <= await _slept(ends) < 1.0
+    first, second = await _looks(ends, 2)
+    assert first < 0.5
+    assert 0.04 <= second < 1.0
 
 
-async def test_a_nearer_end_wakes_it() -> None:
-    """A short grant that is issued while the loop sleeps ends on time; a later one leaves it asleep."""
-    ends = Ends()
+async def test_it_looks_when_a_nearer_end_is_said() -> None:
+    """A short grant that is issued while nobody looks ends on time; a later one brings no look (I-01)."""
+    ends, looks = Ends(), list[float]()
     ends.expect(TENANT, at(60))
-    async with asyncio.TaskGroup() as group:
-        sleeper = group.create_task(_slept(ends))
-        await asyncio.sleep(0.02)
+    async with _watched(ends, looks):
         ends.expect(OTHER, at(70))
         await asyncio.sleep(0.05)
-        assert not sleeper.done()
+        assert len(looks) == 1
         ends.expect(OTHER, at(30), GrantId("a"))
-    assert sleeper.result() < 1.0
+        ends.expect(OTHER, at(29), GrantId("b"))
+        await until(lambda: len(looks) == 2)
+        await asyncio.sleep(0.05)
+    assert len(looks) == 2
+
+
+async def test_a_nearer_end_may_be_said_by_another_thread() -> None:
+    """The store's own thread says it, before the commit; also where nobody watches yet, or any more."""
+    ends, looks = Ends(), list[float]()
+    async with _watched(ends, looks):
+        await asyncio.to_thread(ends.expect, TENANT, at(30), GrantId("a"))
+        await until(lambda: len(looks) == 2)
+    await asyncio.to_thread(ends.expect, TENANT, at(1), GrantId("b"))
+    assert len(await _looks(ends, 1)) == 1
 
 
 @pytest.mark.parametrize("tenant", [TENANT, OTHER])
 async def test_what_is_over_does_not_wait(tenant: TenantId) -> None:
-    """An end in the past, or one said while nobody slept, is looked at now."""
+    """What one look left behind is looked at again as soon as others had their turn."""
     ends = Ends()
     ends.expect(tenant, at(-5))
-    assert await _slept(ends) < 0.5
+    assert (await _looks(ends, 10))[-1] < 0.5
 
 
-async def test_it_sleeps_no_longer_than_it_may() -> None:
+async def test_it_looks_no_later_than_it_may() -> None:
     """The clocks are looked at again, whatever the heap says."""
-    assert 0.04 <= await _slept(Ends(), longest=0.05) < 1.0
+    _, second = await _looks(Ends(), 2, longest=0.05)
+    assert 0.04 <= second < 1.0
 
 
-async def _slept(ends: Ends, longest: float = 5.0) -> float:
+async def test_a_look_waits_for_nobody_who_waits_for_a_turn() -> None:
+    """The loop's timer itself looks: of what a cut set going, nothing has a turn in between (P16)."""
+    loop, order = asyncio.get_running_loop(), list[str]()
+
+    async def woken() -> None:
+        await asyncio.sleep(0.02)
+        order.append("task")
+
+    def look() -> None:
+        order.append("look")
+
+    ends = Ends()
+    ends.expect(TENANT, at(0.02))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(woken())
+        watch = group.create_task(ends.watch(look, lambda: reading(0), 5.0))
+        await asyncio.sleep(0)
+        time.sleep(0.05)
+        loop.call_soon(order.append, "ready")
+        await until(lambda: "task" in order)
+        watch.cancel()
+    assert order.index("look", 1) < order.index("task")
+
+
+async def test_what_a_look_raises_ends_the_watch() -> None:
+    """Nobody would cut any more: whoever runs it hears of it."""
+
+    def look() -> None:
+        raise LookupError("broken")
+
+    with pytest.raises(LookupError):
+        async with asyncio.timeout(5):
+            await Ends().watch(look, lambda: reading(0), 5.0)
+
+
+# ---- calm
+async def test_it_is_calm_while_nothing_is_about_to_end() -> None:
+    """What can wait goes on between ends, and at once where nobody watches; never later than it may."""
+    ends, looks, now = Ends(), list[float](), [0.0]
+    assert ends.calm
+    ends.expect(TENANT, at(0.04), GrantId("a"))
+    ends.expect(TENANT, at(60), GrantId("b"))
+    begun = time.monotonic()
+
+    def calm() -> bool:
+        return ends.calm
+
+    def look() -> None:
+        looks.append(time.monotonic() - begun)
+        ends.due(reading(now[0]), MOST)
+
+    async with asyncio.TaskGroup() as group:
+        watch = group.create_task(ends.watch(look, lambda: reading(now[0]), 60.0))
+        await asyncio.sleep(0)
+        assert not calm()
+        before = time.monotonic()
+        await ends.until_calm(0.005)
+        assert time.monotonic() - before >= 0.004
+        assert not calm()
+        now[0] = 0.05
+        async with asyncio.timeout(5):
+            await ends.until_calm(60)
+        assert calm()
+        ends.expect(TENANT, at(0.06), GrantId("c"))
+        await until(lambda: not calm())
+        watch.cancel()
+    assert calm()  # nobody watches any more: nothing waits for an end that nobody would see
+
+
+@asynccontextmanager
+async def _watched(ends: Ends, looks: list[float], longest: float = 60.0) -> AsyncIterator[None]:
+    """Notes each look, in seconds since the first could have been."""
     started = time.monotonic()
-    await ends.sleep(reading(0), longest)
-    return time.monotonic() - started
+    async with asyncio.TaskGroup() as group:
+        watch = group.create_task(
+            ends.watch(lambda: looks.append(time.monotonic() - started), lambda: reading(0), longest)
+        )
+        await until(lambda: bool(looks))
+        yield
+        watch.cancel()
+
+
+async def _looks(ends: Ends, most: int, longest: float = 5.0) -> list[float]:
+    """When the first of them were, in seconds."""
+    looks: list[float] = []
+    async with _watched(ends, looks, longest):
+        await until(lambda: len(looks) >= most)
+    return looks[:most]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from broker.core.action import ActionState, Outcome, StdinMode
+from broker.service import sealing
 from broker.service.closing import Closing
 from broker.service.live import Scope
 from broker.service.ports import Session
@@ -271,3 +272,38 @@ async def ended(running: asyncio.Future[Any]) -> None:
     """However it ends."""
     async with asyncio.timeout(10):
         await asyncio.wait([running])
+
+
+async def test_what_waits_to_be_sealed_is_over_for_its_caller_and_lost_to_nobody(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I-01, I-30, I-61: while others are about to end, what ran out is let go and ended on its target.
+
+    Its seal waits; a freeze and a stop wait for no such seal longer than it may take, and it is made all the same.
+    """
+    monkeypatch.setattr(sealing, "LONGEST_S", 60.0)
+    calm = house.world.ends._calm  # noqa: SLF001  an end that is about to come, for as long as the test wants
+    calm.clear()
+    agent = await house.add("deployer")
+    out = await house.granted(agent)
+    ticket, terminal = await house.started(agent, out, HANG), house.terminal()
+    other = await house.started(agent, await house.granted(agent), HANG)
+    async with asyncio.TaskGroup() as group:
+        ran_out = group.create_task(house.run(ticket, terminal))
+        taken = group.create_task(house.run(other))
+        await until(lambda: len(house.targets.running) == 2)
+        assert house.world.live.strike(TENANT, [out], "expired") == 1
+        assert terminal.last == ("ended: expired",)
+        await until(lambda: len(house.targets.running) == 1)
+        cut = await house.world.live.cut(Scope(tenant=TENANT), "frozen", within=0.3)
+        assert (cut.sessions, cut.late) == (2, (ticket.session.id,))
+        assert (await taken).state is ActionState.CUT
+        ran_out.cancel()  # its caller leaves, or the broker stops: the seal counts all the same
+        await asyncio.sleep(0.01)
+        assert not ran_out.done()
+        calm.set()
+    assert ran_out.cancelled()
+    rows = await house.store.inner.read(TENANT, lambda tx: tx.sessions.page(identity=None, after=None, limit=2))
+    assert {(row.state, row.end_reason, row.recording_state) for row in rows} == {
+        ("cut", "expired", "final"), ("cut", "frozen", "final"),
+    }  # fmt: skip

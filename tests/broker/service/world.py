@@ -117,6 +117,11 @@ class FailingStore:
             raise StoreFault("the database is gone")
         return await self.inner.read(tenant, unit)
 
+    async def read_aside(self, tenant: TenantId, unit: Callable[[Tx], T]) -> T:
+        if self.reads_fail:
+            raise StoreFault("the database is gone")
+        return await self.inner.read_aside(tenant, unit)
+
     async def tenants(self) -> Sequence[TenantId]:
         return await self.inner.tenants()
 

@@ -382,3 +382,30 @@ def _set_revision(database: Database, revision: str) -> None:
     with sqlite3.connect(str(database.owner.database)) as conn:
         conn.execute("UPDATE alembic_version SET version_num = ?", (revision,))
     conn.close()
+
+
+async def test_a_look_through_very_many_rows_holds_up_nobody(store: SqlStore) -> None:
+    """P16: it sees what is committed and writes nothing, on a thread of its own; others read and write meanwhile."""
+    await store.run(TENANT, adds_team(1))
+    inside, goes_on = threading.Event(), threading.Event()
+
+    def look(tx: Tx) -> set[str]:
+        inside.set()
+        assert goes_on.wait(10)
+        return {team.name for team in tx.teams.all()}
+
+    async with asyncio.TaskGroup() as group:
+        looking = group.create_task(store.read_aside(TENANT, look))
+        assert await asyncio.to_thread(inside.wait, 10)
+        assert len(await names(store)) == 1
+        await store.run(TENANT, adds_team(2))
+        goes_on.set()
+    assert looking.result()
+    assert await store.read_aside(TENANT, lambda tx: len(tx.teams.all())) == 2
+    with pytest.raises(StoreFault):
+        await store.read_aside(TENANT, adds_team(3))
+    with pytest.raises(ZeroDivisionError):
+        await store.read_aside(TENANT, lambda _tx: 1 // 0)
+    await store.close()
+    with pytest.raises(StoreFault):
+        await store.read_aside(TENANT, lambda tx: tx.teams.all())
