@@ -1,10 +1,12 @@
 """Logs: one JSON object a line on standard output, for journald. Values only as keys.
 
-Secrets cannot be rendered (Secret); control characters are always escaped; no value floods the log.
+Secrets cannot be rendered (Secret); control characters are always escaped; no value floods the log. A line that cannot
+be written ends nothing that was under way: it is counted, and the count is said with the next one that can.
 """
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import logging
@@ -12,7 +14,7 @@ import math
 import sys
 from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -25,6 +27,7 @@ _MAX_DEPTH = 3
 
 def configure(level: str, *, stream: TextIO = sys.stdout) -> None:
     """Once, at the start of a process."""
+    lines = _Lines(stream)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -35,12 +38,36 @@ def configure(level: str, *, stream: TextIO = sys.stdout) -> None:
             structlog.processors.JSONRenderer(serializer=_line),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", lines)),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(lines)
     handler.setFormatter(_LibraryLine())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+
+
+class _Lines(io.TextIOBase):
+    """Where lines go; each is on its way when `write` returns, or counted (I-61: a full disk stops no cut)."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lost = 0
+
+    def write(self, text: str) -> int:
+        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        lost = {"event": "log.lines_lost", "level": "error", "timestamp": now, "at_most": self._lost}
+        try:
+            # what was lost may have left half a line
+            self._stream.write(f"\n{_line(lost)}\n{text}" if self._lost else text)
+            self._stream.flush()
+        except (OSError, ValueError):  # a full disk, nobody who reads, a stream that is closed
+            self._lost += 1
+        else:
+            self._lost = 0
+        return len(text)
+
+    def flush(self) -> None:
+        """Done by every `write`."""
 
 
 class _LibraryLine(logging.Formatter):

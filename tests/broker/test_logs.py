@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -130,6 +131,49 @@ def test_libraries_speak_json_too(stream: io.StringIO) -> None:
     assert len(one["message"]) < 2_010
     assert two["exception"].endswith("OSError: disk")
     assert stream.getvalue().isascii()
+
+
+class Full(io.StringIO):
+    """A file on a disk that is full, as long as it says so."""
+
+    full = False
+
+    def write(self, text: str) -> int:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(text)
+
+
+def test_a_line_that_cannot_be_written_ends_nothing() -> None:
+    """I-61: a cut goes on whatever becomes of its line. How many were lost is said as soon as one can be written."""
+    written, before, handlers = Full(), structlog.get_config(), logging.root.handlers[:]
+    logging.root.handlers.clear()
+    try:
+        configure("info", stream=written)
+        written.full = True
+        structlog.get_logger().error("session.cut_late")
+        logging.getLogger("grpc").warning("odd")
+        written.full = False
+        structlog.get_logger().info("grant.issued")
+        structlog.get_logger().info("grant.ended")
+    finally:
+        structlog.configure(**before)
+        logging.root.handlers[:] = handlers
+    said = [json.loads(line) for line in written.getvalue().splitlines() if line]
+    assert [line["event"] for line in said] == ["log.lines_lost", "grant.issued", "grant.ended"]
+    assert (said[0]["at_most"], said[0]["level"]) == (2, "error")
+
+
+def test_a_closed_stream_ends_nothing_either() -> None:
+    """Whoever read the lines is gone for good."""
+    before, written = structlog.get_config(), io.StringIO()
+    try:
+        configure("info", stream=written)
+        written.close()
+        structlog.get_logger().info("x")
+    finally:
+        structlog.configure(**before)
+    assert written.closed
 
 
 @pytest.mark.parametrize(("level", "count"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])
