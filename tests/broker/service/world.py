@@ -13,9 +13,9 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -38,11 +38,10 @@ from broker.adapters.xaes import Key
 from broker.core.action import Action, StdinMode
 from broker.core.approval import Verdict
 from broker.core.clock import micros
-from broker.core.errors import Refusal, StoreFault, VaultFault
-from broker.core.events import AuditEvent
+from broker.core.errors import Refusal
 from broker.core.grant import Grant
 from broker.core.identity import Identity, IdentityKind, IdentityStatus, Login, Target, Team
-from broker.core.ids import AuditId, GrantId, IdentityId, TargetId, TeamId, TenantId, render
+from broker.core.ids import GrantId, IdentityId, TargetId, TeamId, TenantId, render
 from broker.core.kinds import SshSettings, TargetKind
 from broker.core.records import APPROVAL_NAMESPACE, CHANGE_NAMESPACE, change_record, denial_record
 from broker.core.request import AccessRequest
@@ -55,7 +54,7 @@ from broker.service.ends import Ends
 from broker.service.leases import Leases
 from broker.service.live import LiveRegistry
 from broker.service.policies import Policies
-from broker.service.ports import AuditRows, Entropy, Tx
+from broker.service.ports import AuditRows, Entropy
 from broker.service.propose import CommandInput, Proposal
 from broker.service.start import Ticket
 from broker.service.stepup import Change, StepUp
@@ -70,6 +69,7 @@ from recorder.store.files import FileRecordingStore
 from recorder.writer import RecorderThread
 from tests.broker.adapters.store.fixtures import NOW, TENANT, open_sqlite
 from tests.broker.service.by_hand import CountedEntropy, Counts, HandClock
+from tests.broker.service.failing_store import FailingStore, SwitchedAudit
 from tests.broker.service.fake_issuers import FakeIssuer
 from tests.broker.service.fake_targets import FakeTargets
 from tests.broker.service.key_signer import KeySigner, ca_keys
@@ -78,7 +78,6 @@ from tests.broker.service.terminal import Terminal
 from tests.broker.service.watched import WatchedRecordings
 from tests.pace import Since
 
-T = TypeVar("T")
 READ: Final = b"uname -a"
 WRITE: Final = b"touch /srv/app/flag"
 EXECUTE: Final = b"systemctl restart nginx"
@@ -90,52 +89,6 @@ PLACES: Final = Places(
     gateway="broker.example:2222",
     gateway_names=("broker.example",),
 )  # fmt: skip
-
-
-class FailingStore:
-    """The real store, until it is told otherwise. A unit that fails at its end has written nothing."""
-
-    def __init__(self, inner: SqlStore) -> None:
-        self.inner = inner
-        self.writes_fail = self.reads_fail = self.commits_fail = self.fails_once = False
-        self.writes = self.refused = 0
-        self.spoiled: set[TenantId] = set()
-        """Tenants whose keys somebody damaged: nothing can be written there."""
-
-    async def run(self, tenant: TenantId, unit: Callable[[Tx], T]) -> T:
-        if self.writes_fail or self.fails_once:
-            self.fails_once = False
-            self.refused += 1
-            raise StoreFault("the disk is full")
-        if tenant in self.spoiled:
-            raise VaultFault("a sealed value does not open")
-        self.writes += 1
-        return await self.inner.run(tenant, self._doomed(unit) if self.commits_fail else unit)
-
-    async def read(self, tenant: TenantId, unit: Callable[[Tx], T]) -> T:
-        if self.reads_fail:
-            raise StoreFault("the database is gone")
-        return await self.inner.read(tenant, unit)
-
-    async def read_aside(self, tenant: TenantId, unit: Callable[[Tx], T]) -> T:
-        if self.reads_fail:
-            raise StoreFault("the database is gone")
-        return await self.inner.read_aside(tenant, unit)
-
-    async def tenants(self) -> Sequence[TenantId]:
-        return await self.inner.tenants()
-
-    def down(self, *, down: bool) -> None:
-        """Nothing works any more, or all of it again."""
-        self.writes_fail = self.reads_fail = down
-
-    @staticmethod
-    def _doomed(unit: Callable[[Tx], T]) -> Callable[[Tx], T]:
-        def fails(tx: Tx) -> T:
-            unit(tx)
-            raise StoreFault("the commit failed")
-
-        return fails
 
 
 @dataclass(slots=True, kw_only=True)
@@ -334,18 +287,6 @@ class House:
         return await self.store.inner.read_sql(tenant, lambda conn: list(conn.execute(query).scalars()))
 
 
-class _SwitchedAudit:
-    """Audit rows that the house can make fail."""
-
-    def __init__(self, house: Callable[[], House], inner: AuditRows) -> None:
-        self._house, self._inner = house, inner
-
-    def append(self, event: AuditEvent, now: datetime) -> AuditId:
-        if self._house().audit_fails:
-            raise StoreFault("no room for audit")
-        return self._inner.append(event, now)
-
-
 def team_id(name: str) -> TeamId:
     """The id of a team, by its name."""
     return TeamId(render("team", hashlib.md5(name.encode()).digest()))  # noqa: S324  an id, no protection
@@ -391,7 +332,7 @@ async def opened(folder: Path, *, limits: Limits | None = None) -> AsyncIterator
                 connection=conn, tenant=tenant, broker="b1", entropy=entropy, sealer=keys(conn, tenant),
                 noted=lambda _: None,
             )  # fmt: skip
-            return _SwitchedAudit(lambda: made[0], rows)
+            return SwitchedAudit(lambda: made[0].audit_fails, rows)
 
         inner = await open_sqlite(folder, source=RowSource(keys=keys, audit=audit))
         stack.push_async_callback(inner.close)
