@@ -96,6 +96,8 @@ class Expiry:
         """Cuts what has come, a slice of it: called by the loop's timer, and at once again where more has come."""
         if lapses := self._ends.due(self._leases.now(self._clock), AT_ONCE):
             self._strike(lapses)
+        if self._written:  # what came ahead of them may have ended otherwise: it is calm now, and nobody else says so
+            self._to_write.set()
 
     async def strike(self) -> None:
         """Cuts what has come; others get a turn between two slices."""
@@ -133,6 +135,7 @@ class Expiry:
                 for tenant, slice_ in self._next_slices():
                     group.create_task(self._for(tenant, partial(self._write_slice, slice_)))
             self._hand_over_in_time()
+        self._hand_over_in_time()
 
     def _next_slices(self) -> list[tuple[TenantId, list[GrantId]]]:
         """At least one of each tenant, and more of a few."""
@@ -149,14 +152,14 @@ class Expiry:
         self._written.append((tenant, await self._ending.write_lapsed(tenant, grants)))
 
     def _hand_over_in_time(self) -> None:
-        """Once all is written and no end is about to come; or some have waited for that, or many."""
+        """Once all is written and no end is about to come; or some have waited, whatever else comes; or many."""
         if not self._written:
             return
         now = self._clock.monotonic()
         self._held_since = now if self._held_since is None else self._held_since
         waited = now - self._held_since >= HELD_S
         many = sum(len(ended) for _, ended in self._written) >= AHEAD
-        if many or (not self._struck and (waited or self._ends.calm)):
+        if many or waited or (not self._struck and self._ends.calm):
             self._hand_over()
 
     def _hand_over(self) -> None:

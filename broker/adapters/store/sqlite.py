@@ -92,8 +92,12 @@ class SqliteBackend:
             return
         self._closed = True
         self._reader.close()
-        await asyncio.to_thread(self._beside.shutdown)  # a cancelled caller's look may still be on its thread
-        await asyncio.to_thread(self._writer.close)  # the last connection: it takes the write-ahead log's files along
+        await asyncio.to_thread(self._end_threads)
+
+    def _end_threads(self) -> None:
+        """To the end, even if whoever closes is cancelled meanwhile."""
+        self._beside.shutdown()  # a cancelled caller's look may still be on its thread
+        self._writer.close()  # the last connection: it takes the write-ahead log's files along
 
 
 def writing_engine(path: Path, *, mode: str = "rw") -> Engine:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
 from structlog.testing import capture_logs
 
+from broker.adapters.system import SystemClock
 from broker.core.action import ActionState
 from broker.core.errors import StoreFault
 from broker.core.grant import Grant, GrantState
@@ -17,6 +19,7 @@ from broker.core.roles import Role
 from broker.jobs.expiry import AHEAD, HELD_S, SIDE_BY_SIDE, SWEEP_EVERY, Expiry
 from broker.service.ending import SLICE, Due
 from broker.service.ends import Ends
+from broker.service.leases import Leases
 from tests.broker.adapters.store.fixtures import OTHER, TENANT
 from tests.broker.service.world import HANG, READ, House, until
 
@@ -181,6 +184,59 @@ async def test_ends_that_never_stop_coming_do_not_keep_others_from_being_undone(
     loop._struck[TENANT] = [one] * SLICE * slices  # noqa: SLF001
     await loop.write()
     assert ending.handed == [slices // 2] * (slices // 2) + [slices] * (slices // 2)
+
+
+class TimedEnding(FailingEnding):
+    """Endings whose writing takes so many seconds, and whose finishing does nothing."""
+
+    def __init__(self, takes_s: float) -> None:
+        super().__init__(None)
+        self._takes_s = takes_s
+
+    async def write_lapsed(self, tenant: TenantId, grants: Sequence[GrantId]) -> Sequence[Grant]:
+        await asyncio.sleep(self._takes_s)
+        return await super().write_lapsed(tenant, grants)
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def looping(house: House, ending: FailingEnding, ends: Ends) -> AsyncIterator[None]:
+    """The loop under the real clock."""
+    expiry = Expiry(
+        store=house.store, ending=ending, late=(), ends=ends, leases=Leases(), clock=SystemClock(), meter=house.meter  # type: ignore[arg-type]
+    )  # fmt: skip
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(expiry.run())
+        await asyncio.sleep(0.1)  # the first sweep is over
+        yield
+        running.cancel()
+
+
+async def test_a_stream_of_ends_leaves_none_to_the_sweep(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I-01: while others end all the time, faster than they are written, what is written is undone after a moment."""
+    monkeypatch.setattr("broker.jobs.expiry.SWEEP_EVERY", 3_600.0)
+    ends, ending, now = Ends(), TimedEnding(0.05), SystemClock().now()
+    async with looping(house, ending, ends):
+        for number in range(100):
+            ends.expect(TENANT, now + timedelta(seconds=0.2 + number * 0.02), GrantId(f"gr_{number}"))
+        await until(lambda: sum(count for _, count in ending.written) == 100, within_s=20)
+        assert ending.handed, "nothing is undone before the stream is over"
+        assert ending.handed[0] < len(ending.written) / 2
+
+
+async def test_an_end_that_did_not_come_holds_up_none_before_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I-01: what was about to end was revoked, or put off: what was held for it is undone, and not by the sweep."""
+    monkeypatch.setattr("broker.jobs.expiry.SWEEP_EVERY", 3_600.0)
+    ends, ending = Ends(), TimedEnding(0.0)
+    async with looping(house, ending, ends):
+        now = SystemClock().now()
+        ends.expect(TENANT, now + timedelta(seconds=0.30), GrantId("gr_ends"))
+        ends.expect(TENANT, now + timedelta(seconds=0.34), GrantId("gr_put_off"))
+        await asyncio.sleep(0.01)
+        ends.expect(TENANT, now + timedelta(hours=1), GrantId("gr_put_off"))
+        await until(lambda: bool(ending.handed), within_s=10)
 
 
 async def test_what_is_about_to_end_goes_before_what_is_to_be_undone(

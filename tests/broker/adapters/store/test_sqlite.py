@@ -24,6 +24,8 @@ from sqlalchemy import URL, Connection
 from broker.adapters.store import group_commit
 from broker.adapters.store.faults import DAMAGED, DISK_FULL, FAILED, GONE, LOCKED
 from broker.adapters.store.group_commit import GroupCommit
+from broker.adapters.store.migrations import migrate
+from broker.adapters.store.sqlite import SqliteBackend
 from broker.adapters.store.store import SqlStore
 from broker.core.errors import StoreFault
 from broker.service.ports import JoinToken, Tx
@@ -38,6 +40,7 @@ from tests.broker.adapters.store.fixtures import (
     sqlite_database,
 )
 from tests.contract.store.races import adds_team, race
+from tests.pace import Since
 
 
 @pytest.fixture
@@ -98,6 +101,30 @@ async def test_waiting_units_share_a_commit(store: SqlStore, monkeypatch: pytest
     await race([first, *(store.run(TENANT, adds_team(number)) for number in range(64)), let_go()])
     assert 1 <= len(commits) <= 2
     assert len(await names(store)) == 64
+
+
+async def test_a_close_that_is_cancelled_closes_all_the_same(tmp_path: Path) -> None:
+    """Cancelled while a long look is still on its thread: the writer ends too, and takes the log's files along."""
+    path = tmp_path / "grantd.db"
+    await asyncio.to_thread(migrate, f"sqlite:///{path}")
+    backend, looking, enough = SqliteBackend(path), threading.Event(), threading.Event()
+
+    def look(_: Connection) -> None:
+        looking.set()
+        enough.wait(20)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(backend.read_aside(TENANT, look))
+        assert await asyncio.to_thread(looking.wait, 20)
+        closing = group.create_task(backend.close())
+        await asyncio.sleep(0.05)
+        closing.cancel()
+        await asyncio.sleep(0.05)
+        enough.set()
+    since = Since()
+    while path.with_name("grantd.db-wal").exists():
+        assert since.s() < 20, "the writer was left alone"
+        await asyncio.sleep(0.01)
 
 
 WRITER = """
