@@ -1,6 +1,8 @@
 """One thread that runs units of work and commits them in batches. Never acknowledges before the commit returned.
 
 A caller hears its unit's own error after the commit too: a refusal may rest on what another unit of the batch wrote.
+The first unit of a batch has the transaction to itself, and most batches are one unit: it needs no savepoint, and where
+it raises the transaction is taken back and the batch ends with it.
 """
 
 from __future__ import annotations
@@ -157,13 +159,14 @@ class GroupCommit:
         self._raw.execute("BEGIN IMMEDIATE")
         self._log_is_used = True
         until = time.monotonic() + BATCH_SECONDS
-        self._run_one(jobs[0])
+        if not self._run_first(jobs[0]):
+            return
         while len(jobs) < BATCH_UNITS and time.monotonic() < until and (job := self._at_once()) is not None:
             if job.alone:
                 self._held = job
                 break
             jobs.append(job)
-            self._run_one(job)
+            self._run_further(job)
         # SQLAlchemy begins by itself, with the first statement that goes through it; most units have none that does
         (self._conn if self._conn.in_transaction() else self._raw).commit()
 
@@ -176,19 +179,36 @@ class GroupCommit:
         self._ended = job is None
         return job
 
-    def _run_one(self, job: _Job) -> None:
+    def _run_first(self, job: _Job) -> bool:
+        """One unit with the transaction to itself, which its error takes back. Says whether others may join it."""
+        try:
+            self._run(job)
+        except BaseException as error:  # whatever it is, it belongs to the unit's caller
+            if not self._raw.in_transaction:
+                raise _BatchLost from error
+            self._undo()
+            job.error = _as_told(error)
+            return False
+        if not self._raw.in_transaction:  # the unit made light of an error with which SQLite gave up
+            raise _BatchLost
+        return True
+
+    def _run_further(self, job: _Job) -> None:
         """One unit in its savepoint; its error stays its own unless SQLite gave up on the whole transaction."""
-        if job.future.cancelled():
-            return
         self._raw.execute("SAVEPOINT unit")
         try:
-            job.result = job.unit(self._conn)
+            self._run(job)
         except BaseException as error:  # whatever it is, it belongs to the unit's caller
             if not self._raw.in_transaction:
                 raise _BatchLost from error
             self._raw.execute("ROLLBACK TO unit")
-            job.error = fault_of(error) if isinstance(error, _DATABASE_ERRORS) else error
+            job.error = _as_told(error)
         self._raw.execute("RELEASE unit")
+
+    def _run(self, job: _Job) -> None:
+        """The unit, unless nobody waits for it any more."""
+        if not job.future.cancelled():
+            job.result = job.unit(self._conn)
 
     def _undo(self) -> None:
         """Leaves the connection ready for the next batch, whatever the failed one left behind."""
@@ -225,6 +245,11 @@ class GroupCommit:
 
 
 def _nothing(_conn: Connection) -> None: ...
+
+
+def _as_told(error: BaseException) -> BaseException:
+    """A unit's own error as its caller hears it: what the database said, in the store's words."""
+    return fault_of(error) if isinstance(error, _DATABASE_ERRORS) else error
 
 
 def _hand_back(jobs: Sequence[_Job]) -> None:

@@ -1,7 +1,7 @@
 """SQLite as the embedded database: one writer thread with group commit, reads beside it. Never two writers.
 
-Units that wait together share one commit: each runs in its own savepoint, one fsync makes all of them durable, and only
-then do their callers hear of it. A unit that raises takes back its savepoint alone.
+Units that wait together share one commit: each but the first runs in its own savepoint, one fsync makes all of them
+durable, and only then do their callers hear of it. A unit that raises takes back what it wrote alone.
 """
 
 from __future__ import annotations
