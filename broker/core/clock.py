@@ -31,7 +31,8 @@ class Instant:
 
 def micros(moment: datetime) -> int:
     """Microseconds since the epoch: how times are stored and recorded."""
-    return (moment - EPOCH) // timedelta(microseconds=1)
+    since = moment - EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def from_micros(us: int) -> datetime:

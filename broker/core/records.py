@@ -36,7 +36,7 @@ DENY_PREFIX = b"grantd/deny/v1"
 def pae(parts: Iterable[bytes]) -> bytes:
     """u32 count, then each part behind its u32 length, big-endian: injective over lists of byte strings."""
     listed = list(parts)
-    return b"".join([len(listed).to_bytes(4, "big"), *(len(p).to_bytes(4, "big") + p for p in listed)])
+    return b"".join([len(listed).to_bytes(4, "big"), *[len(p).to_bytes(4, "big") + p for p in listed]])
 
 
 def unpae(data: bytes) -> tuple[bytes, ...]:
@@ -45,7 +45,7 @@ def unpae(data: bytes) -> tuple[bytes, ...]:
     count = reader.u32()
     if count > len(data) // 4:
         raise WireError("more parts than bytes")
-    parts = tuple(reader.string() for _ in range(count))
+    parts = tuple([reader.string() for _ in range(count)])
     reader.end()
     return parts
 

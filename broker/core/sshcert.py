@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 from cryptography.exceptions import InvalidSignature
@@ -22,6 +23,8 @@ SOURCE_ADDRESS = "source-address"
 PERMIT_PTY = "permit-pty"
 MAX_CERT_BYTES = 128 * 1024
 _ED25519_SIGNATURE_BYTES = 64
+_KEPT = 64
+"""CA keys that need not be made ready to verify again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,4 +149,9 @@ def _must_be_signed(signed: bytes, signature: bytes, ca_key: bytes) -> None:
     reader.end()
     if kind != KeyKind.ED25519.encode() or len(raw) != _ED25519_SIGNATURE_BYTES:
         raise WireError("not an Ed25519 signature")
-    Ed25519PublicKey.from_public_bytes(parse_blob(ca_key).point).verify(raw, signed)
+    _verifier(parse_blob(ca_key).point).verify(raw, signed)
+
+
+@lru_cache(maxsize=_KEPT)
+def _verifier(point: bytes) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(point)

@@ -10,6 +10,7 @@ import binascii
 import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -20,6 +21,8 @@ MAX_KEY_BYTES = 1_024
 MAX_LINE = 4_096
 """Characters of an OpenSSH public key line, its comment included."""
 ED25519_BYTES = 32
+_KEPT = 1_024
+"""Public keys that need not be read again."""
 _P25519 = 2**255 - 19
 # y coordinates of the points of order 1, 2, 4 and 8: under such a key anybody can sign. Source: RFC 8032 section 5.1.
 _ORDER_8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
@@ -71,7 +74,13 @@ class Reader:
 
     def string(self) -> bytes:
         """RFC 4251 section 5: u32 length, then that many bytes."""
-        return self.take(self.u32())
+        # what u32 and take do, at once: certificates and questions to the signer are made of little else
+        start = self._at + 4
+        end = start + int.from_bytes(self._data[self._at : start], "big")
+        if end > len(self._data):
+            raise WireError("ends too early")
+        self._at = end
+        return self._data[start:end]
 
     def more(self) -> bool:
         return self._at < len(self._data)
@@ -137,6 +146,12 @@ def parse_blob(blob: bytes) -> PublicKey:
     """The key of one public key blob. Raises WireError."""
     if len(blob) > MAX_KEY_BYTES:
         raise WireError("longer than any key grantd knows")
+    return _read_blob(blob)
+
+
+@lru_cache(maxsize=_KEPT)
+def _read_blob(blob: bytes) -> PublicKey:
+    """What a blob says is in its bytes alone, and the same few keys come with every certificate."""
     reader = Reader(blob)
     kind = _kind(reader.string())
     if kind is KeyKind.ECDSA_P256:

@@ -67,6 +67,18 @@ def test_every_field_is_read() -> None:
     assert parse(_made(kind=HOST)).kind == HOST
 
 
+def test_a_ca_that_was_seen_before_lends_its_name_to_nobody() -> None:
+    """I-07: however often a CA's key was met, only its own signature over these very bytes passes."""
+    made = _made()
+    assert parse(made) == parse(made)
+    body = made[: -len(string(string(b"ssh-ed25519") + string(bytes(64))))]
+    strange = string(string(b"ssh-ed25519") + string(Ed25519PrivateKey.generate().sign(body)))
+    for forged in (body + strange, made.replace(b"gr_x", b"gr_y")):
+        with pytest.raises(Refusal) as caught:
+            parse(forged)
+        assert caught.value.rule == "not signed by the key that it names as its CA"
+
+
 @pytest.mark.parametrize(
     "blob",
     [

@@ -144,3 +144,24 @@ def test_strings_are_read_as_written(parts: list[bytes]) -> None:
     reader.end()
     with pytest.raises(WireError):
         reader.u8()
+
+
+@given(st.lists(st.binary(max_size=40), min_size=1, max_size=6), st.data())
+def test_a_string_that_is_cut_is_refused(parts: list[bytes], data: st.DataObject) -> None:
+    """Wherever the bytes end, in a length or behind it: no string is shorter than it says."""
+    whole = b"".join(string(part) for part in parts)
+    reader = Reader(whole[: data.draw(st.integers(0, len(whole) - 1))])
+    with pytest.raises(WireError):
+        [reader.string() for _ in parts]
+
+
+@given(st.binary(max_size=80) | st.sampled_from([ed25519_blob(bytes(32)), string(b"ssh-rsa") + string(bytes(9))]))
+def test_a_blob_that_comes_again_is_judged_as_before(blob: bytes) -> None:
+    """What is remembered of keys lets nothing in: a refusal is one at every sight."""
+    judged = []
+    for _ in range(2):
+        try:
+            judged.append(parse_blob(blob).blob)
+        except WireError as error:
+            judged.append(str(error).encode())
+    assert judged[0] == judged[1]

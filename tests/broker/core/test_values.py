@@ -96,6 +96,7 @@ def test_times_survive_as_microseconds(naive: datetime) -> None:
     """Exactly, before the epoch too, from any zone."""
     moment = naive.replace(tzinfo=UTC)
     assert from_micros(micros(moment)) == moment
+    assert micros(moment) == (moment - EPOCH) // timedelta(microseconds=1)
     assert micros(moment.astimezone(timezone(timedelta(hours=5, minutes=45)))) == micros(moment)
     assert micros(EPOCH) == 0
 
