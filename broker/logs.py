@@ -14,7 +14,7 @@ import math
 import sys
 from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime
-from typing import Any, TextIO, cast
+from typing import Any, Final, TextIO, cast
 
 import structlog
 
@@ -23,6 +23,7 @@ _MAX_VALUE = 2_000
 _MAX_TRACEBACK = 20_000
 _MAX_ITEMS = 20
 _MAX_DEPTH = 3
+_ENCODER: Final = json.JSONEncoder(default=repr, allow_nan=False)
 
 
 def configure(level: str, *, stream: TextIO = sys.stdout) -> None:
@@ -30,12 +31,11 @@ def configure(level: str, *, stream: TextIO = sys.stdout) -> None:
     lines = _Lines(stream)
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _stamped,
             structlog.processors.format_exc_info,
             _bounded,
-            structlog.processors.JSONRenderer(serializer=_line),
+            _rendered,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", lines)),
@@ -54,11 +54,9 @@ class _Lines(io.TextIOBase):
         self._lost = 0
 
     def write(self, text: str) -> int:
-        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        lost = {"event": "log.lines_lost", "level": "error", "timestamp": now, "at_most": self._lost}
         try:
             # what was lost may have left half a line
-            self._stream.write(f"\n{_line(lost)}\n{text}" if self._lost else text)
+            self._stream.write(f"\n{self._loss()}\n{text}" if self._lost else text)
             self._stream.flush()
         except (OSError, ValueError):  # a full disk, nobody who reads, a stream that is closed
             self._lost += 1
@@ -68,6 +66,10 @@ class _Lines(io.TextIOBase):
 
     def flush(self) -> None:
         """Done by every `write`."""
+
+    def _loss(self) -> str:
+        now = _iso(datetime.now(UTC))
+        return _line({"event": "log.lines_lost", "level": "error", "timestamp": now, "at_most": self._lost})
 
 
 class _LibraryLine(logging.Formatter):
@@ -79,15 +81,33 @@ class _LibraryLine(logging.Formatter):
             "message": record.getMessage(),
             "event": "library.said",
             "level": record.levelname.lower(),
-            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
+            "timestamp": _iso(datetime.fromtimestamp(record.created, UTC)),
         }
         if record.exc_info:
             said["exception"] = self.formatException(record.exc_info)
         return _line(_bounded(None, "", said))
 
 
+def _stamped(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    event["timestamp"] = _iso(datetime.now(UTC))
+    return event
+
+
+def _iso(moment: datetime) -> str:
+    """A moment in UTC, as every line has it."""
+    return moment.isoformat().replace("+00:00", "Z")
+
+
 def _bounded(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    return {_cut(key, _MAX_VALUE): _shown(key, value) for key, value in event.items()}
+    return {
+        # nearly every value is a short text, which is shown as it is whatever its key
+        _cut(key, _MAX_VALUE): value if type(value) is str and len(value) <= _MAX_VALUE else _shown(key, value)
+        for key, value in event.items()
+    }
+
+
+def _rendered(_: object, __: str, event: MutableMapping[str, Any]) -> str:
+    return _line(event)
 
 
 def _shown(key: str, value: object) -> object:
@@ -120,6 +140,6 @@ def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[:longest] + "..."
 
 
-def _line(event: Mapping[str, Any], **_: object) -> str:
+def _line(event: Mapping[str, Any]) -> str:
     """ASCII alone, every control character escaped: nothing in it reaches a terminal."""
-    return json.dumps(event, default=repr, allow_nan=False)
+    return _ENCODER.encode(event)

@@ -8,9 +8,9 @@ No label ever carries a tenant, a name or an id. Recording a metric never fails 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TypeVar
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -19,6 +19,7 @@ from prometheus_client.exposition import choose_encoder
 from broker.core.errors import Fault
 
 log = structlog.get_logger()
+M = TypeVar("M", Counter, Histogram, Gauge)
 SCRAPE_SECONDS = 5.0
 MAX_SCRAPERS = 8
 _MAX_REQUEST_BYTES = 8_192
@@ -102,29 +103,33 @@ class PrometheusMeter:
         }
         self._gauges = {n: Gauge(f"grantd_{n}", t, ls, registry=made) for n, (t, ls) in GAUGES.items()}
 
+    # A metric never fails what it measures: a mistake in its name or labels is a log line.
     def count(self, name: str, **labels: str) -> None:
-        with _never_failing(name):
-            counter = self._counters[name]
-            (counter.labels(**labels) if labels else counter).inc()
+        try:
+            _of(self._counters[name], labels).inc()
+        except (KeyError, ValueError) as error:
+            _failed(name, error)
 
     def observe(self, name: str, value: float, **labels: str) -> None:
-        with _never_failing(name):
-            histogram = self._histograms[name]
-            (histogram.labels(**labels) if labels else histogram).observe(value)
+        try:
+            _of(self._histograms[name], labels).observe(value)
+        except (KeyError, ValueError) as error:
+            _failed(name, error)
 
     def gauge(self, name: str, value: float, **labels: str) -> None:
-        with _never_failing(name):
-            gauge = self._gauges[name]
-            (gauge.labels(**labels) if labels else gauge).set(value)
+        try:
+            _of(self._gauges[name], labels).set(value)
+        except (KeyError, ValueError) as error:
+            _failed(name, error)
 
 
-@contextmanager
-def _never_failing(name: str) -> Iterator[None]:
-    """A metric never fails what it measures: a mistake in its name or labels is a log line."""
-    try:
-        yield
-    except (KeyError, ValueError) as error:
-        log.warning("metric.failed", metric=name, cause=repr(error))
+def _of(metric: M, labels: Mapping[str, str]) -> M:
+    """The series of these labels."""
+    return metric.labels(**labels) if labels else metric
+
+
+def _failed(name: str, error: Exception) -> None:
+    log.warning("metric.failed", metric=name, cause=repr(error))
 
 
 async def serve_metrics(meter: PrometheusMeter, *, host: str, port: int) -> asyncio.Server:

@@ -6,7 +6,9 @@ import errno
 import io
 import json
 import logging
+import math
 from collections.abc import Iterator
+from enum import StrEnum
 from typing import Any
 
 import pytest
@@ -92,6 +94,44 @@ def test_long_values_are_cut(stream: io.StringIO) -> None:
     (line,) = lines(stream)
     assert line["many"][19:] == ["y" * 2_000 + "...", "..."]
     assert line["text"] == "x" * 2_000 + "..."
+
+
+class Word(StrEnum):
+    """A text that is more than one."""
+
+    LONG = "w" * 3_000
+
+
+TEXTS = st.builds(lambda text, times: text * times, st.text(max_size=3), st.sampled_from([1, 1_000, 2_000, 30_000]))
+VALUES = TEXTS | st.integers() | st.booleans() | st.none() | st.floats() | st.sampled_from(Word)
+KEYS = st.sampled_from(["exception", "method", "k" * 3_000, "\x1b"])
+
+
+@given(st.dictionaries(KEYS, VALUES))
+def test_short_texts_take_the_same_way_as_all_others(values: dict[str, Any]) -> None:
+    """What is written is, byte for byte, JSON of the bounded values, then of event, level and time."""
+    written = io.StringIO()
+    before = structlog.get_config()
+    try:
+        configure("info", stream=written)
+        structlog.get_logger().info("rpc.served", **values)
+    finally:
+        structlog.configure(**before)
+    said = {_cut(key): _bounded(key, value) for key, value in values.items()}
+    said |= {"event": "rpc.served", "level": "info", "timestamp": lines(written)[0]["timestamp"]}
+    assert written.getvalue() == json.dumps(said) + "\n"
+
+
+def _bounded(key: str, value: object) -> object:
+    if key == "exception" and isinstance(value, str):
+        return value if len(value) <= 20_000 else f"{value[:10_000]}\n...\n{value[-10_000:]}"
+    if isinstance(value, str):
+        return _cut(value)
+    return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 2_000 else text[:2_000] + "..."
 
 
 def test_a_traceback_is_inside_its_line(stream: io.StringIO) -> None:
