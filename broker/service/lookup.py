@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, assert_never
 
@@ -21,6 +22,8 @@ from broker.service.ports import FreezeOrder, Tx
 from policy.classes import CommandClass
 
 _MAX_KEY = 64
+_PINS_KEPT = 1_024
+"""Host keys whose digests are remembered: every use of a grant compares its target's."""
 
 
 def not_frozen(tx: Tx) -> None:
@@ -97,11 +100,16 @@ def host_key_sha256(target: Target) -> bytes:
     """SHA-256 of the pinned host public key blob, 32 bytes; on other kinds of all that a grant would give."""
     match target.settings:
         case SshSettings():
-            return parse_line(target.host_key).sha256()
+            return _sha256_of_line(target.host_key)
         case PostgresSettings() | SecretSettings() as settings:
             return pin_of(settings, host=target.host, port=target.port)
         case _:
             assert_never(target.settings)
+
+
+@lru_cache(maxsize=_PINS_KEPT)
+def _sha256_of_line(line: str) -> bytes:
+    return parse_line(line).sha256()
 
 
 def sees_target(caller: Caller, target: Target | None) -> bool:

@@ -15,7 +15,7 @@ from broker.core.flags import forwards, rights
 from broker.core.forward import forwarded
 from broker.core.grant import Grant
 from broker.core.identity import Identity, IdentityKind, Target
-from broker.core.ids import IdentityId, TenantId
+from broker.core.ids import IdentityId, TeamId, TenantId
 from broker.core.kinds import level_of
 from broker.core.roles import Role
 from broker.core.sshsig import Presence
@@ -135,9 +135,9 @@ def resource(tx: Tx, target: Target, *, tier: Tier | None = None) -> Resource:
     )
 
 
-def team_names(tx: Tx, ids: frozenset[str]) -> frozenset[str]:
+def team_names(tx: Tx, ids: frozenset[TeamId]) -> frozenset[str]:
     """Names of teams, for people and policies; an id without a row is left out."""
-    return frozenset(team.name for team in tx.teams.all() if team.id in ids)
+    return frozenset(team.name for of in ids if (team := tx.teams.get(of)) is not None)
 
 
 def ask_access(

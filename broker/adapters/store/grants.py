@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from sqlalchemy import Row, bindparam, false, func, insert, or_, select, true, update
@@ -12,7 +12,7 @@ from sqlalchemy import Row, bindparam, false, func, insert, or_, select, true, u
 from broker.adapters.store.hot import Hot
 from broker.adapters.store.schema import access_grant, access_request, credential
 from broker.adapters.store.statements import TenantRows, by_id, hot_by_id, page, put
-from broker.adapters.store.values import from_span, from_time, from_words, to_span, to_time, to_words
+from broker.adapters.store.values import KEPT, from_span, from_time, from_words, to_span, to_time, to_words
 from broker.core.clock import from_micros, micros
 from broker.core.credential import OUTSIDE, CredentialState
 from broker.core.grant import LIVE, EndReason, Grant, GrantState
@@ -206,6 +206,7 @@ def _row(value: Grant) -> dict[str, object]:
     }
 
 
+@lru_cache(maxsize=KEPT)
 def _value(row: Row[Any]) -> Grant:
     return Grant(
         tenant=row.tenant,

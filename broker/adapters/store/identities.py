@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Row, bindparam, delete, func, insert, select
@@ -11,7 +12,7 @@ from sqlalchemy import ColumnElement, Row, bindparam, delete, func, insert, sele
 from broker.adapters.store.hot import Hot
 from broker.adapters.store.schema import identity, identity_team, join_token
 from broker.adapters.store.statements import TenantRows, put
-from broker.adapters.store.values import from_json, to_json
+from broker.adapters.store.values import KEPT, from_json, to_json
 from broker.core.clock import from_micros, micros
 from broker.core.errors import conflict
 from broker.core.identity import Identity, IdentityKind, IdentityStatus
@@ -113,6 +114,7 @@ def _row(value: Identity) -> dict[str, object]:
     }
 
 
+@lru_cache(maxsize=KEPT)
 def _value(row: Row[Any]) -> Identity:
     return Identity(
         tenant=row.tenant,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -14,6 +16,8 @@ from broker.adapters.store.values import from_json, to_json
 from broker.core.clock import from_micros, micros
 from broker.service.ports import Freeze, PolicyVersion
 
+_SETS_KEPT: Final = 16
+"""Texts of policies that are kept as they are read: the set in force is looked at with every decision."""
 _CURRENT: Final = Hot(
     select(policy_version)
     .where(policy_version.c.tenant == bindparam("tenant"))
@@ -63,10 +67,15 @@ def _version(row: Row[Any]) -> PolicyVersion:
     return PolicyVersion(
         tenant=row.tenant,
         version=row.version,
-        sources=MappingProxyType(from_json(row.sources)),
+        sources=_sources(row.sources),
         put_by=row.put_by,
         put_at=from_micros(row.put_at),
     )
+
+
+@lru_cache(maxsize=_SETS_KEPT)
+def _sources(text: str) -> Mapping[str, str]:
+    return MappingProxyType(from_json(text))
 
 
 class FreezeRowsSql(TenantRows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from broker.adapters.store.hot import Hot
 from broker.adapters.store.kinds import settings_of, settings_to_text
 from broker.adapters.store.schema import target, target_team, team
 from broker.adapters.store.statements import TenantRows, hot_by_id, put
-from broker.adapters.store.values import from_json, to_json
+from broker.adapters.store.values import KEPT, from_json, to_json
 from broker.core.clock import from_micros, micros
 from broker.core.errors import conflict
 from broker.core.identity import Login, Target, Team
@@ -122,6 +123,7 @@ def _target_row(value: Target) -> dict[str, object]:
     }
 
 
+@lru_cache(maxsize=KEPT)
 def _target(row: Row[Any]) -> Target:
     return Target(
         tenant=row.tenant,

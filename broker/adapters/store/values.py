@@ -9,6 +9,11 @@ from typing import Any, Final
 
 from broker.core.clock import from_micros, micros
 
+KEPT: Final = 1_024
+"""Values that are kept of one kind of row, each beside the very row that it was made of: a changed row is another one.
+
+Only rows without a sealed or secret column, and without text that somebody wrote about a request.
+"""
 _MICROSECOND: Final = timedelta(microseconds=1)
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
