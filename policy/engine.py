@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from importlib import resources
@@ -120,7 +119,7 @@ class PolicySet:
             "ceiling": int(query.ceiling),
             "flags": sorted(query.flags),
             "ttl": _duration(query.ttl),
-            "claimed": asdict(query.claimed),
+            "claimed": _claimed(query.claimed),
             **_clock(query.now),
         }
         return self._with_or_without(query.principal, query.target, "request", context, person_needed=False)
@@ -259,6 +258,10 @@ def _target_entity(uid: Mapping[str, str], target: Resource) -> dict[str, object
 def _teams(tenant: str, teams: frozenset[str]) -> list[dict[str, dict[str, str]]]:
     """Team ids carry the tenant, so equal names of two tenants are two teams."""
     return [{"__entity": {"type": "Team", "id": f"{tenant}/{team}"}} for team in sorted(teams)]
+
+
+def _claimed(claims: Claims) -> dict[str, object]:
+    return {"ticket": claims.ticket, "reason": claims.reason, "evidence": claims.evidence}
 
 
 def _duration(ttl: timedelta) -> dict[str, dict[str, str]]:

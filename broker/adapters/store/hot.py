@@ -10,7 +10,7 @@ import re
 import sqlite3
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 from sqlalchemy import Boolean, Connection, Delete, Insert, Select, Update
@@ -31,15 +31,15 @@ class Hot:
         raw = driver_of(connection)
         if raw is None:
             return connection.execute(self._statement, values).all()
-        text, names, fixed = self._sqlite
-        return raw.execute(text, [values[name] if name in values else fixed[name] for name in names]).fetchall()
+        return self._found(raw, values)
 
     def named(self, connection: Connection, values: Mapping[str, object]) -> Sequence[Any]:
         """A Select's rows, their columns by name and booleans as such. Raises as `rows` does."""
         raw = driver_of(connection)
         if raw is None:
             return connection.execute(self._statement, values).all()
-        return [self._row(row) for row in self.rows(connection, values)]
+        made = self._row
+        return [made(row) for row in self._found(raw, values)]
 
     def one(self, connection: Connection, values: Mapping[str, object]) -> Any | None:  # noqa: ANN401  a row
         """As `named`, of a statement that finds one row or none."""
@@ -58,6 +58,10 @@ class Hot:
         else:
             raw.executemany(text, ([row[name] for name in names] for row in rows))
 
+    def _found(self, raw: sqlite3.Connection, values: Mapping[str, object]) -> list[Any]:
+        text, names, fixed = self._sqlite
+        return raw.execute(text, [values[name] if name in values else fixed[name] for name in names]).fetchall()
+
     @cached_property
     def _sqlite(self) -> tuple[str, tuple[str, ...], dict[str, object]]:
         """Text with question marks, the names in their places, and the values that the statement itself brings."""
@@ -74,12 +78,16 @@ class Hot:
         assert isinstance(self._statement, Select)  # noqa: S101  only a Select has rows to name
         columns = list(self._statement.selected_columns)
         kind = namedtuple("Row", [column.key for column in columns])  # type: ignore[misc]  # noqa: PYI024  names of a table
-        flags = [isinstance(column.type, Boolean) for column in columns]
-        if not any(flags):
-            return kind._make
-        return lambda row: kind._make(
-            bool(value) if flag and value is not None else value for flag, value in zip(flags, row, strict=True)
-        )
+        flags = [at for at, column in enumerate(columns) if isinstance(column.type, Boolean)]
+        return partial(_with_flags, kind._make, flags) if flags else kind._make
+
+
+def _with_flags(make: Callable[[Sequence[Any]], Any], flags: Sequence[int], row: Sequence[Any]) -> Any:  # noqa: ANN401  a row
+    values = list(row)
+    for at in flags:
+        if values[at] is not None:
+            values[at] = bool(values[at])
+    return make(values)
 
 
 def driver_of(connection: Connection) -> sqlite3.Connection | None:
