@@ -25,10 +25,13 @@ from tests.e2e.stage import House
 
 AT_ONCE: Final = 4
 """Sessions that begin at the same time: the door takes so many strangers of one source."""
+PAUSE_S: Final = 0.7
+"""After each of them: sshd takes a command long before it runs, and a broker gives up one that does not come to run."""
 _STAMPS: Final = 35
 """SO_TIMESTAMPNS, and the kind of what it adds to each read: seconds and nanoseconds of the wall clock."""
 _STAMP: Final = struct.Struct("qq")
 _READ: Final = 256 * 1024
+_ALL_RUN_S: Final = 15.0
 _LISTENS_S: Final = 2.0
 """Before the end, from when on the kernel tells when bytes arrive."""
 
@@ -182,6 +185,7 @@ async def _begin(
         not_after = (await asyncio.to_thread(house.client("builder").grant, grant)).not_after
         connection = await connect(files)
         process = await connection.create_process(f"tail -n 1 -f {own}", encoding=None, stdin=asyncssh.DEVNULL)
+        await asyncio.sleep(PAUSE_S)
         ends = not_after.seconds + not_after.nanos / 1e9
         begun.append(Ending(number=number, not_after=ends, connection=connection, process=process))
 
@@ -189,7 +193,7 @@ async def _begin(
 def _tails(folder: Path, sessions: int) -> dict[int, int]:
     """The process of each session on the target, which is this machine. Waits for the last to be there."""
     wanted = {os.fsencode(folder / f"growing-{number}"): number for number in range(sessions)}
-    until = time.monotonic() + 5
+    until = time.monotonic() + _ALL_RUN_S
     while True:
         found = _found(wanted)
         if len(found) == sessions:

@@ -19,12 +19,14 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from bench.ending import Late, late
 from bench.figures import quantile
+from bench.party import one_party
 from broker.core.ids import render
 from tests.e2e.stage import House
 
@@ -43,6 +45,8 @@ class Found:
     grants: int
     sessions: int
     busy: int
+    one_party: bool
+    """Whether the targets' processes are one party to the scheduler, and not as many as there are sessions."""
     sides: Late = field(default_factory=lambda: Late(at_client=[], at_target=[], processor=0.0))
     written: list[float] = field(default_factory=list)
     """Until the end stands in the database: nothing was started under it meanwhile."""
@@ -55,7 +59,8 @@ class Found:
         rows = [(name, late) for name, late in self.samples().items() if late]
         head = (
             f"{self.grants} live grants; {len(self.written)} end in one second, and {self.sessions} sessions,"
-            f" {self.busy} of them busy (the broker took {self.sides.processor:.0%} of a processor before)"
+            f" {self.busy} of them busy (the broker took {self.sides.processor:.0%} of a processor before;"
+            f" to the scheduler the targets are {'one party' if self.one_party else 'as many parties as sessions'})"
         )
         lines = [
             f"  late at {name:<8} p50 {quantile(late, 0.5):8.1f}  p99 {quantile(late, 0.99):8.1f}"
@@ -77,8 +82,8 @@ def measure(
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     house = House.build(folder, settings=f"\n[limits]\nsessions_per_process = {sessions + 100}\n")
-    try:
-        found = Found(grants=grants, sessions=sessions, busy=busy)
+    with one_party(house.sshd.pid) as alike, closing(house):
+        found = Found(grants=grants, sessions=sessions, busy=busy, one_party=alike)
         pattern = house.grant(ttl=3_600)
         house.run(pattern, "true").finished()
         house.stop()
@@ -95,8 +100,6 @@ def measure(
         time.sleep(_SETTLED_S)
         found.written = _written(house.data / "grantd.db", seeded)
         return found
-    finally:
-        house.close()
 
 
 def _seed(database: Path, pattern: str, *, grants: int, ending: int, at: float) -> Sequence[str]:
