@@ -36,7 +36,7 @@ from broker.adapters.signer_client import SignerClient, start_signer
 from broker.adapters.signer_heads import SignerHeads
 from broker.adapters.store.keys import KeyRowsSql
 from broker.adapters.store.store import SqlStore
-from broker.adapters.system import SystemClock, SystemEntropy
+from broker.adapters.system import SystemClock, SystemEntropy, SystemGarbage
 from broker.adapters.target_ssh.revocation_list import SshRevocationLists
 from broker.adapters.target_ssh.targets import SshTargets
 from broker.adapters.tokens import JwtTokens
@@ -51,6 +51,7 @@ from broker.fastpath import changed
 from broker.founding import limits_of, names_of, open_vault, places_of, rows_over, with_ports
 from broker.gatehouse import Gatehouse
 from broker.jobs import Job
+from broker.jobs.collecting import Collecting
 from broker.jobs.expiry import Expiry
 from broker.jobs.freezing import Freezing
 from broker.jobs.gauges import Gauges
@@ -304,6 +305,7 @@ class House:
                 clock=self.clock,
                 meter=self.meter,
             ),
+            Collecting(garbage=SystemGarbage(), ends=self.world.ends, leases=self.world.leases, clock=self.clock),
             Freezing(self.use_cases.freeze),
             Gauges(store=self.store, live=live, meter=self.meter),
             Lifeline(store=self.store, live=self.world.live, clock=self.clock),

@@ -106,7 +106,7 @@ class Ends:
                 self._wake = said
             try:
                 look()
-                left = self._left(reading(), longest)
+                left = self.left(reading(), longest)
                 (self._calm.set if left > _CALM_S or not self._heap else self._calm.clear)()
                 timer = loop.call_later(left + _ROUND_UP_S, wake) if left else loop.call_soon(wake)
             except Exception as error:  # noqa: BLE001  whatever it is, it is the watcher's
@@ -136,7 +136,7 @@ class Ends:
             async with asyncio.timeout(longest):
                 await self._calm.wait()
 
-    def _left(self, now: Instant, longest: float) -> float:
+    def left(self, now: Instant, longest: float) -> float:
         """Seconds until the next end, `longest` at most."""
         self._take_in(now)
         return min(longest, max(0.0, self._heap[0][0] - now.mono)) if self._heap else longest
