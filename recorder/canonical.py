@@ -91,4 +91,5 @@ def _check_all(values: Iterable[object], depth: int) -> None:
     if depth == 0:
         raise EntryError("nested too deep")
     for value in values:
-        _check(value, depth - 1)
+        if type(value) is not str:  # as most are, and no text is refused here
+            _check(value, depth - 1)

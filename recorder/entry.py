@@ -125,7 +125,7 @@ def encode_entry(fields: Mapping[str, Clear], disclosures: Iterable[Disclosure],
     if digests:
         document |= {"_sd": digests, "_sd_alg": "sha-256"}
     data = canonical.encode(document)
-    _read(document, len(data))
+    _parts(document, len(data))
     return data
 
 
@@ -136,6 +136,14 @@ def parse_entry(data: bytes) -> Entry:
 
 def _read(document: dict[str, Json], size: int) -> Entry:
     """The entry of a document that has `size` bytes as canonical JSON. Takes the document apart."""
+    entry_id, t_us, code, nonce, fields, digests = _parts(document, size)
+    return Entry(
+        id=entry_id, t_us=t_us, code=code, nonce=_unb64u(nonce), fields=MappingProxyType(fields), digests=digests
+    )
+
+
+def _parts(document: dict[str, Json], size: int) -> tuple[str, int, str, str, dict[str, Clear], tuple[str, ...]]:
+    """As `_read`: id, time, code, nonce, fields and digests, each of which fits; EntryError unless all do."""
     if size > MAX_ENTRY:
         raise EntryError(f"entry is longer than {MAX_ENTRY} bytes")
     if not canonical.is_number(document.pop("v", None), 1):
@@ -149,14 +157,7 @@ def _read(document: dict[str, Json], size: int) -> Entry:
     if type(t_us) is not int or t_us < 0:
         raise EntryError("field t is not a time in microseconds")
     fields = {name: _clear(name, value) for name, value in document.items()}
-    return Entry(
-        id=_text(document.get("id"), _ID, "id"),
-        t_us=t_us,
-        code=code,
-        nonce=_unb64u(nonce),
-        fields=MappingProxyType(fields),
-        digests=digests,
-    )
+    return _text(document.get("id"), _ID, "id"), t_us, code, nonce, fields, digests
 
 
 def _digests(document: dict[str, Json]) -> tuple[str, ...]:
