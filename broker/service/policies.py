@@ -222,10 +222,8 @@ def claims(*, ticket: str, reason: str, evidence: str) -> Claims:
 
 def claims_of(tx: Tx, grant: Grant) -> Claims:
     """What the request behind a grant claimed; nothing where it is gone."""
-    request = tx.requests.get(grant.request_id)
-    if request is None:
-        return claims(ticket="", reason="", evidence="")
-    return claims(ticket=request.ticket, reason=request.reason, evidence=request.evidence)
+    ticket, reason, evidence = tx.requests.claimed(grant.request_id) or ("", "", "")
+    return claims(ticket=ticket, reason=reason, evidence=evidence)
 
 
 def owner_or_self(identity: Identity) -> IdentityId:

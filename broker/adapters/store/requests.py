@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row, bindparam, func, select
 
+from broker.adapters.store.hot import Hot
 from broker.adapters.store.schema import access_request
 from broker.adapters.store.statements import TenantRows, hot_by_id, put
 from broker.adapters.store.values import from_span, from_words, to_span, to_words
@@ -22,6 +23,12 @@ _PENDING: Final = select(access_request).where(_IS_PENDING).order_by(access_requ
 _COUNT: Final = select(func.count()).select_from(access_request).where(_IS_PENDING)
 _COUNT_OF_ONE: Final = _COUNT.where(access_request.c.identity == bindparam("identity"))
 
+_CLAIMED: Final = Hot(
+    select(access_request.c.ticket, access_request.c.reason, access_request.c.evidence).where(
+        access_request.c.tenant == bindparam("tenant"), access_request.c.id == bindparam("id")
+    )
+)
+
 
 class RequestRowsSql(TenantRows):
     """RequestRows over SQL."""
@@ -31,6 +38,10 @@ class RequestRowsSql(TenantRows):
     def get(self, request: RequestId) -> AccessRequest | None:
         row = hot_by_id(access_request).one(self._conn, {"tenant": self._tenant, "id": request})
         return None if row is None else _value(row)
+
+    def claimed(self, request: RequestId) -> tuple[str, str, str] | None:
+        row = _CLAIMED.one(self._conn, {"tenant": self._tenant, "id": request})
+        return None if row is None else (row.ticket, row.reason, row.evidence)
 
     def put(self, request: AccessRequest) -> None:
         self._own(request.tenant)

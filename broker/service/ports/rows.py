@@ -89,6 +89,10 @@ class TargetRows(Protocol):
 
 class RequestRows(Protocol):
     def get(self, request: RequestId) -> AccessRequest | None: ...
+    def claimed(self, request: RequestId) -> tuple[str, str, str] | None:
+        """Ticket, reason and evidence as they were written: what every use of a grant is decided by again."""
+        ...
+
     def put(self, request: AccessRequest) -> None: ...
     def pending(self) -> Sequence[AccessRequest]:
         """Oldest first."""

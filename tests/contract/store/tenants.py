@@ -51,6 +51,7 @@ class TenantContract:
                 tx.targets.get(samples.target(9).id),
                 tx.targets.by_name(samples.target(9).name),
                 tx.requests.get(samples.request(9).id),
+                tx.requests.claimed(samples.request(9).id),
                 tx.grants.get(samples.grant(9).id),
                 tx.grants.page(identity=None, after=samples.grant(9).id, limit=9),
                 tx.actions.get(samples.action(9).id),

@@ -73,7 +73,7 @@ class ValueContract:
         """Requests, grants, actions, approvals, sessions and credentials come back equal, hostile text too."""
         before, after = samples.action(1), samples.ran(samples.action(2))
         ended = samples.ended(samples.grant(2))
-        granted = replace(samples.request(2), grant_id=ended.id)
+        granted = replace(samples.request(2), grant_id=ended.id, evidence="a plan that failed")
 
         def put(tx: Tx) -> None:
             tx.requests.put(granted)
@@ -89,6 +89,7 @@ class ValueContract:
         def look(tx: Tx) -> None:
             assert tx.requests.get(samples.request().id) == samples.request()
             assert tx.requests.get(granted.id) == granted
+            assert tx.requests.claimed(granted.id) == (granted.ticket, granted.reason, granted.evidence)
             assert tx.grants.get(samples.grant().id) == samples.grant()
             assert tx.grants.get(ended.id) == ended
             assert tx.actions.get(before.id) == before
@@ -146,6 +147,7 @@ class ValueContract:
 
         def look(tx: Tx) -> None:
             assert tx.requests.get(RequestId(samples.made("request", 99))) is None
+            assert tx.requests.claimed(RequestId(samples.made("request", 99))) is None
             assert tx.grants.get(GrantId(samples.made("grant", 99))) is None
             assert tx.actions.get(ActionId(samples.made("action", 99))) is None
             assert tx.policies.current() is None
