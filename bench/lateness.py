@@ -36,6 +36,8 @@ SLOWLY_S: Final = 0.3
 """For one session to begin, on a machine that is busy."""
 _HOUR_US: Final = 3_600_000_000
 _SETTLED_S: Final = 3.0
+_ALL_WRITTEN_S: Final = 30.0
+_ENDED: Final = "SELECT id, ended_at, not_after FROM access_grant WHERE ended_at IS NOT NULL"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -97,7 +99,6 @@ def measure(
         time.sleep(_SETTLED_S)
         found.grant_kib = max(0.0, _resident_kib(house) - before) / grants
         found.sides = asyncio.run(late(house, sessions=sessions, busy=busy, at=at, together=together))
-        time.sleep(_SETTLED_S)
         found.written = _written(house.data / "grantd.db", seeded)
         return found
 
@@ -121,14 +122,17 @@ def _seed(database: Path, pattern: str, *, grants: int, ending: int, at: float) 
 
 
 def _written(database: Path, seeded: Sequence[str]) -> list[float]:
-    wanted = set(seeded)
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as conn:
-        rows = conn.execute("SELECT id, ended_at, not_after FROM access_grant WHERE ended_at IS NOT NULL").fetchall()
-    conn.close()
-    late = [(ended - end) / 1e3 for name, ended, end in rows if name in wanted]
-    if len(late) != len(wanted):
-        raise RuntimeError(f"{len(wanted) - len(late)} grants were not ended")
-    return late
+    """Waits for the last of them. Raises RuntimeError if it does not come."""
+    wanted, until = set(seeded), time.monotonic() + _ALL_WRITTEN_S
+    while True:
+        time.sleep(_SETTLED_S)
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as conn:
+            rows = conn.execute(_ENDED).fetchall()
+        late = [(ended - end) / 1e3 for name, ended, end in rows if name in wanted]
+        if len(late) == len(wanted):
+            return late
+        if time.monotonic() > until:
+            raise RuntimeError(f"{len(wanted) - len(late)} grants were not ended")
 
 
 def _recovered_s(house: House, grants: int) -> float:
