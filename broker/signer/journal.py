@@ -257,7 +257,8 @@ class Journal:
 
 def _opened_by(row: bytes) -> dict[tuple[TenantId, str], bytes]:
     """The sealed credential that a row says was opened, and the digest of its use; of other rows nothing."""
-    glass, use = _GLASS.search(row), _USE.search(row)
+    glass = _GLASS.search(row)
+    use = _USE.search(row) if glass else None
     if glass is None or use is None:
         return {}
     whose = _TENANT.search(row)

@@ -40,8 +40,10 @@ class Spent:
 
     def take(self, row: bytes) -> None:
         """One row of the journal: a record that people signed for is used from here on."""
+        if _SIGNED not in row:  # nobody signed for most: no need to look for the rest
+            return
         record, when = _RECORD.search(row), _WHEN.search(row)
-        if record is None or when is None or _SIGNED not in row:
+        if record is None or when is None:
             return
         at_us = int(when[1])
         self._order.append((at_us, bytes.fromhex(record[1].decode())))
