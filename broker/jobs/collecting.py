@@ -18,8 +18,8 @@ EVERY: Final = 0.1
 """Seconds between two looks."""
 ENOUGH: Final = 2_000
 """Objects for which a collection of the youngest is worth while."""
-LONGEST: Final = 1.0
-"""Seconds for which it waits for calm."""
+LONGEST: Final = 4.0
+"""Seconds for which it waits for calm: what some hundred sessions leave that end in one second takes 0.2 s."""
 AHEAD: Final = 1.0
 """Seconds without an end that one over everything wants before it."""
 GROWN: Final = 1.25
