@@ -10,12 +10,17 @@ import asyncio
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
+import structlog
+
 from broker.core.clock import Clock
 from broker.service.ends import Ends
 from broker.service.leases import Leases
 
+log = structlog.get_logger()
 EVERY: Final = 0.1
 """Seconds between two looks."""
+AGAIN: Final = 10.0
+"""Seconds for which Python collects by itself where nobody could tell how large the process is."""
 ENOUGH: Final = 2_000
 """Objects for which a collection of the youngest is worth while."""
 LONGEST: Final = 4.0
@@ -35,7 +40,9 @@ class Garbage(Protocol):
     def waiting(self) -> int: ...
     def collect_young(self) -> None: ...
     def collect_all(self) -> None: ...
-    def resident(self) -> int: ...
+    def resident(self) -> int:
+        """Raises OSError where it cannot be told, as without a free descriptor."""
+        ...
 
 
 class Collecting:
@@ -43,22 +50,31 @@ class Collecting:
 
     def __init__(self, *, garbage: Garbage, ends: Ends, leases: Leases, clock: Clock) -> None:
         self._garbage, self._ends, self._leases, self._clock = garbage, ends, leases, clock
-        self._resident = garbage.resident()
-        """When everything was collected last."""
+        self._resident: int | None = None
+        """When everything was collected last, or at the first look."""
         self._since: float | None = None
         """Monotonic: since when a collection waits for calm."""
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. Python collects by itself for a while after a look that failed."""
+        while True:
+            try:
+                await self._by_hand()
+            except OSError as error:
+                log.warning("garbage.left_to_python", why=error.strerror, seconds=AGAIN)
+            await asyncio.sleep(AGAIN)
+
+    async def _by_hand(self) -> None:
         with self._garbage.by_hand():
             while True:
                 await asyncio.sleep(EVERY)
                 self.step()
 
     def step(self) -> None:
-        """One look."""
+        """One look. Raises OSError as `Garbage.resident` does."""
         now = self._clock.monotonic()
         if self._garbage.waiting() < ENOUGH:
+            self._since = None
             return
         self._since = now if self._since is None else self._since
         if not self._ends.calm and now - self._since < LONGEST:
@@ -70,7 +86,11 @@ class Collecting:
             self._resident = self._garbage.resident()
 
     def _may_take_long(self) -> bool:
-        grown = self._garbage.resident() / self._resident
+        resident = self._garbage.resident()
+        if not self._resident:
+            self._resident = resident
+            return False
+        grown = resident / self._resident
         if grown < GROWN:
             return False
         return grown >= GROWN_FAR or self._ends.left(self._leases.now(self._clock), AHEAD) >= AHEAD

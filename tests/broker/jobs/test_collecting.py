@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ class Heap:
 
     def __init__(self) -> None:
         self.made, self.bytes, self.done = 0, 1_000, list[str]()
+        self.unknown = False
 
     @contextmanager
     def by_hand(self) -> Iterator[None]:
@@ -41,6 +43,8 @@ class Heap:
         self.done.append("all")
 
     def resident(self) -> int:
+        if self.unknown:
+            raise OSError(errno.EMFILE, "no descriptor is free")
         return self.bytes
 
 
@@ -87,6 +91,19 @@ async def test_an_end_that_is_about_to_come_goes_first(house: House) -> None:
     assert heap.done == ["young", "young"]
 
 
+async def test_what_waited_once_and_went_by_itself_makes_no_later_end_wait(house: House) -> None:
+    """LONGEST is counted from when there was enough this time, however long ago there was the last time."""
+    heap, coming = Heap(), Coming(0.02)
+    job = _job(house, heap, coming)
+    for made in (ENOUGH, 0, ENOUGH):
+        heap.made = made
+        job.step()
+        house.clock.mono += LONGEST
+    assert heap.done == []
+    job.step()
+    assert heap.done == ["young"]
+
+
 @pytest.mark.parametrize(
     ("grown", "seconds", "collected"),
     [
@@ -103,7 +120,10 @@ async def test_everything_is_looked_at_where_no_end_is_near(
     """By what memory grew; a broker whose ends never stop does it too, before it has grown by half."""
     heap = Heap()
     job = _job(house, heap, Coming(seconds))
-    heap.made, heap.bytes = ENOUGH, round(heap.bytes * grown)
+    heap.made = ENOUGH
+    house.clock.mono += LONGEST
+    job.step()  # the first look says what it grows from
+    heap.made, heap.bytes, heap.done = ENOUGH, round(heap.bytes * grown), []
     job.step()
     assert heap.done == collected
     heap.made, heap.done = ENOUGH, []
@@ -122,6 +142,30 @@ async def test_the_loop_looks_again_and_again_and_gives_it_back(house: House, mo
             await until(lambda: heap.made == 0)
         loop.cancel()
     assert heap.done == ["by hand", "young", "young", "by itself"]
+
+
+@pytest.mark.parametrize("at_start", [True, False])
+async def test_a_process_that_cannot_tell_its_size_goes_on(
+    house: House, monkeypatch: pytest.MonkeyPatch, *, at_start: bool
+) -> None:
+    """A job that ends ends the broker, and for want of a descriptor none must. Meanwhile Python collects by itself."""
+    monkeypatch.setattr(collecting, "EVERY", 0.001)
+    monkeypatch.setattr(collecting, "AGAIN", 0.001)
+    heap = Heap()
+    heap.unknown = at_start
+    async with asyncio.TaskGroup() as group:
+        loop = group.create_task(_job(house, heap, Coming(60)).run())
+        if not at_start:
+            heap.made = ENOUGH
+            await until(lambda: heap.made == 0)
+            heap.unknown = True
+        heap.made = ENOUGH
+        await until(lambda: "by itself" in heap.done)
+        heap.unknown, heap.made = False, ENOUGH
+        await until(lambda: heap.made == 0)
+        assert heap.done[-4:] == ["young", "by itself", "by hand", "young"]
+        loop.cancel()
+    assert heap.done[-1] == "by itself"
 
 
 def test_by_hand_python_collects_nothing_by_itself() -> None:
