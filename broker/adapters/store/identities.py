@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Row, bindparam, delete, func, insert, sele
 from broker.adapters.store.hot import Hot
 from broker.adapters.store.schema import identity, identity_team, join_token
 from broker.adapters.store.statements import TenantRows, put
-from broker.adapters.store.values import KEPT, from_json, to_json
+from broker.adapters.store.values import KEPT, LONGEST, from_json, to_json
 from broker.core.clock import from_micros, micros
 from broker.core.errors import conflict
 from broker.core.identity import Identity, IdentityKind, IdentityStatus
@@ -114,8 +114,16 @@ def _row(value: Identity) -> dict[str, object]:
     }
 
 
-@lru_cache(maxsize=KEPT)
 def _value(row: Row[Any]) -> Identity:
+    return _kept(row) if len(row.teams or "") <= LONGEST else _made(row)
+
+
+@lru_cache(maxsize=KEPT)
+def _kept(row: Row[Any]) -> Identity:
+    return _made(row)
+
+
+def _made(row: Row[Any]) -> Identity:
     return Identity(
         tenant=row.tenant,
         id=row.id,

@@ -13,7 +13,7 @@ from broker.adapters.store.hot import Hot
 from broker.adapters.store.kinds import settings_of, settings_to_text
 from broker.adapters.store.schema import target, target_team, team
 from broker.adapters.store.statements import TenantRows, hot_by_id, put
-from broker.adapters.store.values import KEPT, from_json, to_json
+from broker.adapters.store.values import KEPT, LONGEST, from_json, to_json
 from broker.core.clock import from_micros, micros
 from broker.core.errors import conflict
 from broker.core.identity import Login, Target, Team
@@ -123,8 +123,17 @@ def _target_row(value: Target) -> dict[str, object]:
     }
 
 
-@lru_cache(maxsize=KEPT)
 def _target(row: Row[Any]) -> Target:
+    # the settings of a database may be of 300 KiB, and what is made of them of 1.7 MiB
+    return _kept(row) if len(row.settings) + len(row.teams or "") <= LONGEST else _made(row)
+
+
+@lru_cache(maxsize=KEPT)
+def _kept(row: Row[Any]) -> Target:
+    return _made(row)
+
+
+def _made(row: Row[Any]) -> Target:
     return Target(
         tenant=row.tenant,
         id=row.id,

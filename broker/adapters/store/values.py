@@ -14,6 +14,8 @@ KEPT: Final = 1_024
 
 Only rows without a sealed or secret column, and without text that somebody wrote about a request.
 """
+LONGEST: Final = 4_096
+"""Characters of what may be long in such a row: of a longer one nothing is kept, whoever writes it a thousand times."""
 _MICROSECOND: Final = timedelta(microseconds=1)
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 

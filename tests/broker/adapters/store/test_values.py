@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from broker.adapters.store.store import SqlStore
+from broker.adapters.store.values import LONGEST
+from broker.core.database import PostgresSettings
 from broker.core.grant import GrantState
 from broker.core.identity import IdentityStatus, Login
 from broker.core.roles import Role
@@ -101,6 +103,26 @@ async def test_whoever_has_a_value_changes_nothing_for_others(store: SqlStore) -
     await store.run(TENANT, lambda tx: tx.policies.put(replace(version, sources={**sources, "b.cedar": "forbid"})))
     found = await store.read(TENANT, lambda tx: tx.policies.current())
     assert found.sources.keys() == {"a.cedar", "b.cedar"}
+
+
+async def test_of_a_long_row_nothing_is_kept(store: SqlStore) -> None:
+    """A thousand of the longest would be 2 GiB: an administrator of one tenant could write them (I-60)."""
+    long = PostgresSettings(database="d", admin="a", ca="c" * (LONGEST + 1), profiles=())
+    for settings, kept in ((replace(long, ca="c"), True), (long, False)):
+        wanted = replace(samples.target(), settings=settings)
+        await store.run(TENANT, put("targets", wanted))
+        one, other = [await store.read(TENANT, get("targets", wanted)) for _ in range(2)]
+        assert one == other == wanted
+        assert (one is other) is kept
+    teams = [samples.team(number) for number in range(1, 200)]
+    for team in teams:
+        await store.run(TENANT, put("teams", team))
+    for many, kept in ((2, True), (len(teams), False)):
+        somebody = replace(samples.person(), teams=frozenset(team.id for team in teams[:many]))
+        await store.run(TENANT, put("identities", somebody))
+        one, other = [await store.read(TENANT, get("identities", somebody)) for _ in range(2)]
+        assert one == other == somebody
+        assert (one is other) is kept
 
 
 async def test_flags_are_flags_by_every_way(store: SqlStore) -> None:
