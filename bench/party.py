@@ -39,11 +39,20 @@ def _made(pid: int) -> Path | None:
             group.mkdir()
         except OSError:
             continue
-        if any((group / name).exists() for name in ("cpu.shares", "cpu.weight")):
-            (group / "cgroup.procs").write_text(str(pid))
+        if _taken_in(group, pid):
             return group
         group.rmdir()
     return None
+
+
+def _taken_in(group: Path, pid: int) -> bool:
+    if not any((group / name).exists() for name in ("cpu.shares", "cpu.weight")):
+        return False
+    try:
+        (group / "cgroup.procs").write_text(str(pid))
+    except OSError:  # as in a container, which may make groups and put nobody into them
+        return False
+    return True
 
 
 def _removed(group: Path) -> None:

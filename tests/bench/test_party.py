@@ -30,3 +30,13 @@ def test_a_process_and_what_it_starts_are_one_party() -> None:
             shell.wait(10)
         assert together == [alike, alike]
     assert not any(Path(place, ours).exists() for place in ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup"))
+
+
+def test_where_a_process_cannot_be_taken_in_nothing_is_left_behind() -> None:
+    """It is said, as where no group can be made: a bench goes on and says so too."""
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait(10)
+    with one_party(gone.pid) as alike:
+        assert not alike
+    ours = f"grantd-bench-{os.getpid()}"
+    assert not any(Path(place, ours).exists() for place in ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup"))
