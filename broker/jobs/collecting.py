@@ -23,8 +23,10 @@ AGAIN: Final = 10.0
 """Seconds for which Python collects by itself where nobody could tell how large the process is."""
 ENOUGH: Final = 2_000
 """Objects for which a collection of the youngest is worth while."""
+SHORTLY: Final = 0.05
+"""Seconds without an end that it wants before it: what `Ends.calm` said at the last look may be over."""
 LONGEST: Final = 4.0
-"""Seconds for which it waits for calm: what some hundred sessions leave that end in one second takes 0.2 s."""
+"""Seconds for which it waits for that: what some hundred sessions leave that end in one second takes 0.2 s."""
 AHEAD: Final = 1.0
 """Seconds without an end that one over everything wants before it."""
 GROWN: Final = 1.25
@@ -77,7 +79,7 @@ class Collecting:
             self._since = None
             return
         self._since = now if self._since is None else self._since
-        if not self._ends.calm and now - self._since < LONGEST:
+        if now - self._since < LONGEST and not self._is_free(SHORTLY):
             return
         self._since = None
         self._garbage.collect_young()
@@ -93,4 +95,8 @@ class Collecting:
         grown = resident / self._resident
         if grown < GROWN:
             return False
-        return grown >= GROWN_FAR or self._ends.left(self._leases.now(self._clock), AHEAD) >= AHEAD
+        return grown >= GROWN_FAR or self._is_free(AHEAD)
+
+    def _is_free(self, seconds: float) -> bool:
+        """Whether no end comes within so many."""
+        return self._ends.left(self._leases.now(self._clock), seconds) >= seconds

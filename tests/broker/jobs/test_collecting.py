@@ -8,12 +8,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 
 from broker.core.clock import Instant
 from broker.jobs import collecting
-from broker.jobs.collecting import AHEAD, ENOUGH, GROWN, GROWN_FAR, LONGEST, Collecting
+from broker.jobs.collecting import AHEAD, ENOUGH, GROWN, GROWN_FAR, LONGEST, SHORTLY, Collecting
+from broker.service.ends import Ends
+from tests.broker.adapters.store.fixtures import TENANT
 from tests.broker.service.world import House, until
 
 
@@ -54,10 +57,6 @@ class Coming:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
-    @property
-    def calm(self) -> bool:
-        return self.seconds > 0.05
-
     def left(self, _: Instant, longest: float) -> float:
         return min(longest, self.seconds)
 
@@ -89,6 +88,17 @@ async def test_an_end_that_is_about_to_come_goes_first(house: House) -> None:
     coming.seconds = 60
     job.step()
     assert heap.done == ["young", "young"]
+
+
+async def test_it_looks_when_the_next_end_comes_by_itself(house: House) -> None:
+    """What the last look of those who cut found is as old as that look."""
+    heap, ends = Heap(), Ends()
+    job = Collecting(garbage=heap, ends=ends, leases=house.world.leases, clock=house.clock)
+    ends.expect(TENANT, house.clock.now() + timedelta(seconds=SHORTLY / 2))
+    heap.made = ENOUGH
+    job.step()
+    assert ends.calm
+    assert heap.done == []
 
 
 async def test_what_waited_once_and_went_by_itself_makes_no_later_end_wait(house: House) -> None:
