@@ -191,7 +191,10 @@ class House:
         for recorder in recorders:
             recorder.start()
             self._stack.callback(recorder.close)
-        targets = SshTargets(signer=self.signer, clock=self.clock, entropy=self.entropy, fast_path=self.fast_path)
+        ends = Ends()
+        targets = SshTargets(
+            signer=self.signer, clock=self.clock, entropy=self.entropy, fast_path=self.fast_path, glance=ends.glance
+        )
         self._stack.push_async_callback(targets.close)
         floor = settings.recordings.floor_mib << 20
         issuer = f"{settings.audit.domain}/{settings.audit.cluster}"
@@ -212,7 +215,7 @@ class House:
             freezes=FreezeFiles(settings.freezes_directory),
             live=LiveRegistry(),
             leases=Leases(),
-            ends=Ends(),
+            ends=ends,
             policies=Policies.tried(),
             bell=Bell(),
             limits=limits_of(settings),

@@ -85,6 +85,7 @@ class Gatehouse:
             clock=self._world.clock,
             meter=self._world.meter,
             fast_path=self._fast_path,
+            glance=self._world.ends.glance,
         )
         await self._door.start(ssh.host, ssh.port)
 

@@ -26,7 +26,7 @@ from asyncssh.packet import PacketDecodeError, SSHPacket
 from broker.fastpath.gcm import LENGTH, TAG, Gcm, gcm_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from asyncssh.packet import SSHPacketLogger
 
@@ -89,6 +89,8 @@ class FastConnection(SSHConnection):
     """Whether the loop goes on reading by itself while something is there."""
     _deaf = False
     """Nothing is read for now, for another reason than to give way."""
+    glance: Callable[[float], None] | None = None
+    """Called with the loop's time before what was read is looked at: hundreds may be read in one turn of the loop."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Reads little at once, where the loop lets us say how much."""
@@ -131,6 +133,8 @@ class FastConnection(SSHConnection):
     # ---- in ----------------------------------------------------------------------------------------------------------
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
         """Reads. Never copied again is what was read as packets: only what is left of one."""
+        if self.glance is not None:
+            self.glance(self._loop.time())
         if not self.fast:
             super().data_received(data, datatype)
             return

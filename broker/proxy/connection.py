@@ -80,7 +80,7 @@ class GatewayConnection(FastConnection, SSHServerConnection):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, options: SSHServerConnectionOptions, *, door: SshDoor) -> None:
         super().__init__(loop, options)
-        self.door, self.fast = door, door.fast_path
+        self.door, self.fast, self.glance = door, door.fast_path, door.glance
         self.admission: Admission | None = None
         self.idle_since: float | None = None
         """When it last ran a command or was admitted, by the loop's clock; None before, and while one runs."""

@@ -11,7 +11,7 @@ import asyncio
 import base64
 import ipaddress
 from collections import Counter
-from collections.abc import Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -58,6 +58,7 @@ class SshDoor:
         fast_path: whether packets go the quicker way; its owner has asked `fastpath.changed()`.
         share: how many doors in other processes listen at the same address, with this one; 0 where it is alone. What
             limits everybody together is divided among them, rounded up.
+        glance: called with the loop's time before what any client sent is looked at: an end that has come goes first.
     """
 
     def __init__(
@@ -71,9 +72,10 @@ class SshDoor:
         meter: Meter,
         fast_path: bool = True,
         share: int = 0,
+        glance: Callable[[float], None] | None = None,
     ) -> None:
         self.sessions, self.ingress_cas, self.meter = sessions, ingress_cas, meter
-        self.fast_path = fast_path
+        self.fast_path, self.glance = fast_path, glance
         self._host_key, self._host_certificate = host_key, host_certificate
         self._clock, self._share = clock, share
         self._sources: Counter[str] = Counter()

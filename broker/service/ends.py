@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -59,6 +60,10 @@ class Ends:
         """Said that a sooner end was named; None where nobody watches, or was told already."""
         self._calm = asyncio.Event()
         self._calm.set()
+        self._look: Callable[[], None] | None = None
+        """What the timer of whoever watches calls."""
+        self._looks_at = math.inf
+        """By the loop's clock."""
 
     def __len__(self) -> int:
         """How many grants are waited for."""
@@ -98,6 +103,7 @@ class Ends:
 
         def wake() -> None:
             nonlocal timer
+            self._looks_at = math.inf  # what a look cuts leads to no other look
             if timer is not None:
                 timer.cancel()
             if broken.done():
@@ -108,20 +114,32 @@ class Ends:
                 look()
                 left = self.left(reading(), longest)
                 (self._calm.set if left > _CALM_S or not self._heap else self._calm.clear)()
+                self._looks_at = loop.time() + left
                 timer = loop.call_later(left + _ROUND_UP_S, wake) if left else loop.call_soon(wake)
             except Exception as error:  # noqa: BLE001  whatever it is, it is the watcher's
                 broken.set_exception(error)
 
         said = partial(loop.call_soon_threadsafe, wake)
+        self._look = wake
         wake()
         try:
             await broken
         finally:
             self._calm.set()
+            self._look, self._looks_at = None, math.inf
             with self._lock:
                 self._wake = None
             if timer is not None:
                 timer.cancel()
+
+    def glance(self, now: float) -> None:
+        """Calls `look` where an end has come that the timer has had no turn for; else nothing. On the loop alone.
+
+        For what the loop does in one turn for hundreds of others: it looks at its timers between two turns. `now` is by
+        the loop's clock.
+        """
+        if now >= self._looks_at and self._look is not None:
+            self._look()
 
     @property
     def calm(self) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from broker import app
+from broker.adapters.target_ssh.targets import SshTargets
 from broker.core.errors import Refusal
 from broker.core.events import AuditEvent
 from broker.core.ids import SYSTEM_TENANT, TenantId
@@ -180,3 +181,18 @@ async def test_a_clock_behind_the_log_issues_nothing(tmp_path: Path) -> None:
         (folder / "grantd.db").write_bytes(before)
         for leftover in folder.glob("grantd.db-*"):
             leftover.unlink()
+
+
+async def test_what_peers_send_is_read_behind_an_end_that_has_come(tmp_path: Path) -> None:
+    """P16: at the SSH door and from targets."""
+    settings = single_node(data=tmp_path / "d", tenant="acme", host="127.0.0.1", base_port=free_port(), database="")
+    await initialise(settings, owner="owner", approval_key=None, profile=tmp_path / "owner", now=datetime.now(UTC))
+    async with AsyncExitStack() as stack:
+        house = app.House(settings, stack)
+        await house.build()
+        await house.gatehouse.open()
+        stack.push_async_callback(house.gatehouse.close)
+        targets, door = house.world.targets, house.gatehouse._door  # noqa: SLF001
+        assert isinstance(targets, SshTargets)
+        assert door is not None
+        assert targets.glance == door.glance == house.world.ends.glance

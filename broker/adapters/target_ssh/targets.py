@@ -47,13 +47,17 @@ class SshTargets:
 
     Args:
         fast_path: whether packets go the quicker way; whoever says so has asked `fastpath.changed()`.
+        glance: called with the loop's time before what any target sent is looked at: an end that has come goes first.
     """
 
-    def __init__(self, *, signer: Signer, clock: Clock, entropy: Entropy, fast_path: bool = True) -> None:
+    def __init__(
+        self, *, signer: Signer, clock: Clock, entropy: Entropy, fast_path: bool = True,
+        glance: Callable[[float], None] | None = None,
+    ) -> None:  # fmt: skip
         self._signer = signer
         self._clock = clock
         self._entropy = entropy
-        self._fast_path = fast_path
+        self._fast_path, self.glance = fast_path, glance
         self._leases: dict[tuple[TenantId, GrantId], dict[str, _Lease]] = {}
         """By grant, so that an end looks at its own and no others; then by login."""
         self._sealed: dict[Connection, tuple[TenantId, GrantId]] = {}
@@ -179,7 +183,7 @@ class SshTargets:
             raise
 
     async def _connect(self, plan: ExecPlan) -> Connection:
-        return await connect(
+        connection = await connect(
             sign=lambda spec, key: self._signer.sign_ssh(spec, key, plan.proof),
             target=plan.target,
             login=plan.login,
@@ -187,6 +191,8 @@ class SshTargets:
             announce=plan.announce,
             fast_path=self._fast_path,
         )
+        connection.glance = self.glance
+        return connection
 
 
 def _signalling(connection: Connection) -> Callable[[Signal], Awaitable[None]]:

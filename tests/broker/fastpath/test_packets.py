@@ -231,6 +231,23 @@ def test_packets_that_leave_together_are_those_that_leave_alone(
         assert writes == (1 if pieces else 0)
 
 
+# ---- ends ------------------------------------------------------------------------------------------------------------
+def test_an_end_that_has_come_goes_before_what_was_read(runner: asyncio.Runner) -> None:
+    """P16: hundreds may be read from in one turn of the loop, and its timers have theirs afterwards."""
+
+    async def read() -> list[int]:
+        end, seen = await made(FastEnd), list[int]()
+        end.glance = lambda now: seen.append(len(end.heard.packets) if now <= end._loop.time() else -1)  # noqa: SLF001
+        channel = next(iter(CHANNELS))
+        end.data_received(sealed([padded(data(channel, b"x")), padded(data(channel, b"y"))]))
+        end.data_received(b"")
+        assert len(end.heard.packets) == 2
+        end._transport = None  # noqa: SLF001
+        return seen
+
+    assert runner.run(read()) == [0, 2]
+
+
 # ---- acknowledgements ------------------------------------------------------------------------------------------------
 class _Socketed(asyncio.Transport):
     """A transport over a real socket."""

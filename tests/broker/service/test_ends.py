@@ -191,6 +191,42 @@ async def test_a_look_waits_for_nobody_who_waits_for_a_turn() -> None:
     assert order.index("look", 1) < order.index("task")
 
 
+async def test_an_end_that_has_come_goes_before_the_rest_of_the_loops_turn() -> None:
+    """P16: a turn may read from hundreds of sockets, and the loop looks at its timers between two turns."""
+    ends, looks = Ends(), list[float]()
+    loop = asyncio.get_running_loop()
+    ends.glance(loop.time() + 100)  # nobody watches yet: nothing to call
+    async with _watched(ends, looks):
+        await asyncio.sleep(0)
+        assert len(looks) == 1
+        ends.expect(TENANT, at(30), GrantId("gr_1"))
+        await until(lambda: len(looks) == 2)
+        ends.glance(loop.time())
+        assert len(looks) == 2  # it has not come
+        ends.glance(loop.time() + 31)
+        assert len(looks) == 3
+    before = len(looks)
+    ends.glance(loop.time() + 100)
+    assert len(looks) == before  # nobody watches any more
+
+
+async def test_a_look_leads_to_no_look_inside_itself() -> None:
+    """What it cuts may be read from in that moment."""
+    ends, looks = Ends(), list[int]()
+    loop = asyncio.get_running_loop()
+
+    def look() -> None:
+        looks.append(1)
+        ends.glance(loop.time() + 100)
+
+    async with asyncio.TaskGroup() as group:
+        watch = group.create_task(ends.watch(look, lambda: reading(0), 5.0))
+        await asyncio.sleep(0)
+        ends.glance(loop.time() + 100)
+        assert len(looks) == 2
+        watch.cancel()
+
+
 async def test_what_a_look_raises_ends_the_watch() -> None:
     """Nobody would cut any more: whoever runs it hears of it."""
 
