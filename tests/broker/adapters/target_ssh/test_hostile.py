@@ -36,7 +36,7 @@ Handler = Callable[[asyncssh.SSHServerProcess[bytes]], Awaitable[None]]
 @pytest.fixture(autouse=True, params=[True, False], ids=["fast", "stock"])
 def _both_paths(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each ceiling holds however packets go."""
-    monkeypatch.setattr(SshTargets.__init__, "__kwdefaults__", {"fast_path": request.param})
+    monkeypatch.setattr(SshTargets.__init__, "__kwdefaults__", {"fast_path": request.param, "glance": None})
 
 
 class Anybody(asyncssh.SSHServer):
