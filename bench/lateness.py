@@ -19,7 +19,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -78,13 +78,14 @@ class Found:
 
 
 def measure(
-    folder: Path, *, grants: int, sessions: int, busy: int, together: bool = False, ending: int = ENDING
-) -> Found:
+    folder: Path, *, grants: int, sessions: int, busy: int, together: bool = False, ending: int = ENDING,
+    many_parties: bool = False,
+) -> Found:  # fmt: skip
     """One house, used up."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     house = House.build(folder, settings=f"\n[limits]\nsessions_per_process = {sessions + 100}\n")
-    with one_party(house.sshd.pid) as alike, closing(house):
+    with nullcontext(False) if many_parties else one_party(house.sshd.pid) as alike, closing(house):  # noqa: FBT003
         found = Found(grants=grants, sessions=sessions, busy=busy, one_party=alike)
         pattern = house.grant(ttl=3_600)
         house.run(pattern, "true").finished()
@@ -154,6 +155,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--sessions", type=int, default=500, help="sessions that end too [500]")
     parser.add_argument("--busy", type=int, default=50, help="of which so many print ten lines a second [50]")
     parser.add_argument("--together", action="store_true", help="the sessions end all at once")
+    parser.add_argument(
+        "--many-parties", action="store_true", help="leave the scheduler a party for each session on the target"
+    )
     parser.add_argument("--ending", type=int, default=ENDING, help="grants that end in the same second [1000]")
     parser.add_argument("--out", type=Path, default=Path("build/lateness.json"))
     asked = parser.parse_args(argv)
@@ -162,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with tempfile.TemporaryDirectory(prefix="grantd-lateness-") as name:
             found = measure(
                 Path(name), grants=grants, sessions=asked.sessions, busy=min(asked.busy, asked.sessions),
-                together=asked.together, ending=asked.ending,
+                together=asked.together, ending=asked.ending, many_parties=asked.many_parties,
             )  # fmt: skip
         told.append(found)
         print(found.told(), flush=True)
@@ -177,7 +181,8 @@ def _summary(found: Found) -> dict[str, object]:
         for word, at in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
     }
     costs = {"start s": found.start_s, "KiB a grant": found.grant_kib}
-    return {"grants": found.grants, "sessions": found.sessions, "busy": found.busy, **quantiles, **costs}
+    asked = {"grants": found.grants, "sessions": found.sessions, "busy": found.busy, "one party": found.one_party}
+    return {**asked, **quantiles, **costs}
 
 
 if __name__ == "__main__":
