@@ -68,7 +68,7 @@ async def _measure(folder: Path, rounds: int) -> dict[str, list[float]]:
 
 
 def _bare(raw: sqlite3.Connection) -> dict[str, float]:
-    # every part begins with an empty write-ahead log: one that is long already costs half as much to write
+    # all that is timed by the commit begins with an empty write-ahead log: one that is long already costs half as much
     raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     began = time.perf_counter()
     for _ in range(_ALONE):
